@@ -1,0 +1,64 @@
+"""A finished run as a value: everything that a report needs, read from the run's folder."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from neuroprior.types import Float32, SimilarityTarget, Stimuli
+
+METRICS_SCHEMA = pa.schema(
+    [
+        pa.field("condition", pa.string(), nullable=False),
+        pa.field("seed", pa.int64(), nullable=False),
+        pa.field("metric", pa.string(), nullable=False),
+        pa.field("tap", pa.string()),  # the layer, for what is measured per layer; null otherwise
+        pa.field("x", pa.float64()),  # noise sigma, or epoch; null for a single number
+        pa.field("value", pa.float64(), nullable=False),
+        pa.field("n", pa.int64(), nullable=False),  # how many images or pairs are behind the value
+    ]
+)
+"""Long form, no time and no path. Metrics: `noise_accuracy` (x: sigma), `similarity_correlation` (Pearson of S_cnn and
+S_neural on held-out stimuli, i < j; one row with tap null for the gamma-weighted S, one a tap), and, with x: epoch,
+`task_loss`, `similarity_loss`, `validation_loss`, `validation_accuracy`, `gamma` (one a tap)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConditionCard:
+    """What a condition is, in words: `label` for legends, `description` one sentence, `target` said in one clause."""
+
+    name: str
+    label: str
+    description: str
+    target: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NoiseExamples:
+    """A few test images, to be shown at every noise level. `images`: [0, 1], `(image, height, width)`."""
+
+    images: Float32[np.ndarray, "image height width"]
+    labels: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RunResults:
+    """One run, as far as it is finished. `missing` names the steps that are not."""
+
+    folder: Path
+    name: str
+    recipe_yaml: str
+    provenance: Mapping[str, Any]
+    conditions: tuple[ConditionCard, ...]
+    metrics: pa.Table
+    targets: Mapping[str, SimilarityTarget]
+    """By condition; conditions without a target (`none`, `blur`) are absent."""
+    truth: SimilarityTarget | None
+    """The noise-free similarity, where the mouse was simulated and it is known."""
+    stimuli: Stimuli
+    examples: NoiseExamples
+    noise_levels: tuple[float, ...]
+    missing: tuple[str, ...] = ()
