@@ -180,7 +180,9 @@ class NeuronWeights:
     def snr(self) -> Float64[np.ndarray, " neuron"]:
         """`w = sigma / eta` (Eq. 1); a neuron without noise variance (silent or constant) gets 0, never inf or NaN."""
         heard = self.noise_variance > 0
-        ratio = np.divide(self.signal_variance, self.noise_variance, out=np.zeros_like(self.noise_variance), where=heard)
+        ratio = np.divide(
+            self.signal_variance, self.noise_variance, out=np.zeros_like(self.noise_variance), where=heard
+        )
         weights: np.ndarray = np.sqrt(np.maximum(ratio, 0.0))
         return weights
 
@@ -280,7 +282,9 @@ class SimilarityTarget:
                 if not header.get("format", "").startswith("neuroprior.SimilarityTarget/"):
                     raise InputError(f"{path}: not a similarity target; it was not written by `SimilarityTarget.save`")
                 if header["format"] != "neuroprior.SimilarityTarget/1":
-                    raise InputError(f"{path}: format {header['format']} is newer than this version; upgrade neuroprior")
+                    raise InputError(
+                        f"{path}: format {header['format']} is newer than this version; upgrade neuroprior"
+                    )
                 matrix: np.ndarray = file.get_tensor("matrix").numpy()
                 names = file.get_tensor("image_ids").numpy().tobytes().decode()
         except SafetensorError as error:
