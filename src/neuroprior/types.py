@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
@@ -62,7 +62,18 @@ def _checked_ids(ids: np.ndarray, what: str) -> None:
         raise InputError(f"{what}: image ids must be a one-axis array of strings, got {ids.dtype} {ids.shape}")
     if len(np.unique(ids)) != len(ids):
         values, counts = np.unique(ids, return_counts=True)
-        raise InputError(f"{what}: image id {values[counts > 1][0]!r} stands more than once; ids must be unique")
+        raise InputError(f"{what}: image id {str(values[counts > 1][0])!r} stands more than once; ids must be unique")
+
+
+def _rows(have: np.ndarray, wanted: Sequence[str] | np.ndarray, what: str) -> np.ndarray:
+    row = {name: i for i, name in enumerate(have.tolist())}
+    missing = [name for name in wanted if name not in row]
+    if missing:
+        raise InputError(
+            f"{what}: {len(missing)} of {len(wanted)} images are not among these {len(have)} (first: "
+            f"{str(missing[0])!r}); pass the stimuli that the target was made from"
+        )
+    return np.array([row[name] for name in wanted], dtype=np.int64)
 
 
 def _freeze(value: object, *names: str) -> None:
@@ -108,14 +119,7 @@ class Stimuli:
 
     def select(self, ids: Sequence[str] | np.ndarray) -> "Stimuli":
         """Return the images named by `ids`, in that order. Raises `InputError` when one is not here."""
-        row = {name: i for i, name in enumerate(self.ids.tolist())}
-        missing = [name for name in ids if name not in row]
-        if missing:
-            raise InputError(
-                f"stimuli: {len(missing)} of {len(ids)} images are not among these {len(self)} (first: {missing[0]!r}); "
-                "pass the stimuli that the target was made from"
-            )
-        rows = np.array([row[name] for name in ids], dtype=np.int64)
+        rows = _rows(self.ids, ids, "stimuli")
         return Stimuli(self.ids[rows], self.pixels[rows])
 
 
@@ -144,7 +148,7 @@ class Scan:
             value = getattr(self, field_name)
             if value is not None and len(value) != n:
                 raise InputError(f"scan {self.name}: {field_name} has {len(value)} rows for {n} trials")
-        if n and not (0 <= self.trial_image.min() and self.trial_image.max() < len(self.stimuli)):
+        if n and not (self.trial_image.min() >= 0 and self.trial_image.max() < len(self.stimuli)):
             raise InputError(
                 f"scan {self.name}: trial_image names row {self.trial_image.max()} of {len(self.stimuli)} images"
             )
@@ -204,6 +208,11 @@ class Population:
             raise InputError(f"population: {len(self.weights)} weights for {self.mean.shape[1]} neurons")
         _freeze(self, "image_ids", "mean", "weights")
 
+    def select(self, ids: Sequence[str] | np.ndarray) -> "Population":
+        """Return the responses to the images named by `ids`, in that order; `InputError` when one is not here."""
+        rows = _rows(self.image_ids, ids, "population")
+        return Population(self.image_ids[rows], self.mean[rows], self.weights, self.source)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SimilarityTarget:
@@ -232,8 +241,8 @@ class SimilarityTarget:
         if not (np.isfinite(low) and np.isfinite(high)):
             i, j = np.argwhere(~np.isfinite(self.matrix))[0]
             raise InputError(
-                f"target: similarity of {self.image_ids[i]!r} and {self.image_ids[j]!r} is {self.matrix[i, j]}; "
-                "drop the image or mend its responses"
+                f"target: similarity of {str(self.image_ids[i])!r} and {str(self.image_ids[j])!r} is "
+                f"{self.matrix[i, j]}; drop the image or mend its responses"
             )
         if low < -1 or high > 1:
             raise InputError(f"target: similarities span [{low:.3g}, {high:.3g}]; they must lie in [-1, 1]")
@@ -270,7 +279,7 @@ class SimilarityTarget:
             Path(temporary).unlink(missing_ok=True)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Self:
+    def load(cls, path: str | os.PathLike[str]) -> "SimilarityTarget":
         """Read what `save` wrote; the matrix stays on disk, memory-mapped. Raises `InputError` for any other file."""
         from safetensors import SafetensorError, safe_open
 

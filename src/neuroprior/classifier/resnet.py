@@ -1,0 +1,76 @@
+"""ResNet18 and ResNet34 as the paper trains them: 7x7 stem of stride 1, no max-pooling, average pooling at the end."""
+
+from typing import Literal
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from neuroprior.classifier.front import PixelScaling
+from neuroprior.types import Float
+
+Architecture = Literal["resnet18", "resnet34"]
+_BLOCKS: dict[Architecture, tuple[int, int, int, int]] = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3)}
+
+
+class BasicBlock(nn.Module):
+    """relu(bn(conv(relu(bn(conv(x))))) + shortcut(x)); the shortcut is 1x1 where size or width change."""
+
+    def __init__(self, in_channels: int, channels: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, channels, 3, stride, 1, bias=False)
+        self.norm1 = nn.BatchNorm2d(channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, 1, 1, bias=False)
+        self.norm2 = nn.BatchNorm2d(channels)
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or in_channels != channels:
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(in_channels, channels, 1, stride, bias=False), nn.BatchNorm2d(channels)
+            )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Apply the block."""
+        out = F.relu(self.norm1(self.conv1(x)), inplace=True)
+        return F.relu(self.norm2(self.conv2(out)) + self.shortcut(x), inplace=True)
+
+
+class ResNet(nn.Module):
+    """Pixels in [0, 1], `(image, channel, height, width)` of any size, to logits.
+
+    `front` (the identity, or a blur), `scaling`, `stem`, `stage1` to `stage4` of `width`, 2, 4 and 8 times `width`
+    channels, average pooling over what is left of space, `head`.
+    """
+
+    def __init__(
+        self,
+        architecture: Architecture = "resnet18",
+        *,
+        width: int = 64,
+        classes: int = 10,
+        channels: int = 1,
+        front: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        self.front = nn.Identity() if front is None else front
+        self.scaling = PixelScaling()
+        self.stem = nn.Sequential(
+            nn.Conv2d(channels, width, 7, 1, 3, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)
+        )
+        blocks = _BLOCKS[architecture]
+        self.stage1 = _stage(width, width, blocks[0], stride=1)
+        self.stage2 = _stage(width, 2 * width, blocks[1], stride=2)
+        self.stage3 = _stage(2 * width, 4 * width, blocks[2], stride=2)
+        self.stage4 = _stage(4 * width, 8 * width, blocks[3], stride=2)
+        self.head = nn.Linear(8 * width, classes)
+
+    def forward(self, images: Float[torch.Tensor, "image channel h w"]) -> Float[torch.Tensor, "image class"]:
+        """Classify."""
+        x = self.stem(self.scaling(self.front(images)))
+        x = self.stage4(self.stage3(self.stage2(self.stage1(x))))
+        logits: torch.Tensor = self.head(x.mean(dim=(2, 3)))
+        return logits
+
+
+def _stage(in_channels: int, channels: int, blocks: int, stride: int) -> nn.Sequential:
+    first = BasicBlock(in_channels, channels, stride)
+    return nn.Sequential(first, *[BasicBlock(channels, channels, 1) for _ in range(blocks - 1)])

@@ -1,0 +1,197 @@
+"""Joint training (Eq. 7): a classification loss, and whatever the regulariser adds to it. One readable loop."""
+
+import copy
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from neuroprior.classifier.datasets import LabelledImages
+from neuroprior.regularizer import SimilarityRegularizer
+from neuroprior.types import Float, InputError, UInt8
+
+Precision = Literal["float32", "bfloat16"]
+_PAPER_EPOCHS = 40
+_PAD = 4
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSettings:
+    """How a network is trained; the defaults are the paper's and its code lineage's."""
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
+    epochs: int = 40
+    batch_size: int = 64
+    learning_rate: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    augmentation: Literal["crop_flip", "crop", "none"] = "crop_flip"
+    validation_fraction: float = 0.01
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or self.batch_size < 2:
+            raise InputError(f"training: epochs {self.epochs} and batch_size {self.batch_size} must be >= 1 and >= 2")
+        if not 0 < self.validation_fraction < 1:
+            raise InputError(f"training: validation_fraction is {self.validation_fraction}; it must be in (0, 1)")
+        if not self.learning_rate > 0:
+            raise InputError(f"training: learning_rate is {self.learning_rate}; it must be above 0")
+
+
+@dataclass(frozen=True, slots=True)
+class EpochLog:
+    """What one epoch was like. Losses are means over its images; `gamma` is the layer mix at its end."""
+
+    epoch: int
+    task_loss: float
+    similarity_loss: float
+    validation_loss: float
+    validation_accuracy: float
+    gamma: tuple[float, ...]
+
+
+def learning_rate(settings: TrainingSettings, progress: float) -> float:
+    """lr = lr_0 0.3^((e mod 20) // 4) with e = 40 progress, the paper's epoch: its schedule, however short the run.
+
+    `progress`: in [0, 1), the part of all steps already taken.
+    """
+    paper_epoch = int(_PAPER_EPOCHS * progress)
+    return settings.learning_rate * 0.3 ** ((paper_epoch % 20) // 4)
+
+
+def train(
+    network: nn.Module,
+    images: LabelledImages,
+    settings: TrainingSettings,
+    *,
+    seed: int,
+    regularizer: SimilarityRegularizer | None = None,
+    precision: Precision = "float32",
+    on_epoch: Callable[[EpochLog], None] | None = None,
+) -> list[EpochLog]:
+    """Train `network` in place; it ends with the weights of the epoch whose validation loss was least.
+
+    The regulariser, if any, ends with its state of the same epoch. The validation images are a random part of
+    `images`; order, augmentation and split follow from `seed`. Raises `FloatingPointError`, naming the step, when the
+    loss is no longer finite.
+    """
+    device = next(network.parameters()).device
+    random = torch.Generator().manual_seed(seed)
+    order = torch.randperm(len(images), generator=random).numpy()
+    n_validation = max(1, round(settings.validation_fraction * len(images)))
+    held_out, kept = images.rows(order[:n_validation]), images.rows(order[n_validation:])
+    if len(kept) < settings.batch_size:
+        raise InputError(f"training: {len(kept)} training images are fewer than one batch of {settings.batch_size}")
+    augment = Augmentation(torch.from_numpy(kept.pixels).to(device), settings.augmentation)
+    labels = torch.from_numpy(kept.labels).to(device)
+
+    parameters = [*network.parameters(), *(regularizer.parameters() if regularizer is not None else ())]
+    optimizer = torch.optim.SGD(
+        parameters, settings.learning_rate, momentum=settings.momentum, weight_decay=settings.weight_decay
+    )
+    steps = len(kept) // settings.batch_size  # the last, smaller batch is left out: batch norm sees equal batches
+    history: list[EpochLog] = []
+    best = (math.inf, copy.deepcopy(network.state_dict()), _state(regularizer))
+
+    for epoch in range(settings.epochs):
+        network.train()
+        shuffled = torch.randperm(len(kept), generator=random)
+        task_sum = torch.zeros((), device=device)
+        similarity_sum = torch.zeros((), device=device)
+        for step in range(steps):
+            rate = learning_rate(settings, (epoch * steps + step) / (settings.epochs * steps))
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            rows = shuffled[step * settings.batch_size : (step + 1) * settings.batch_size]
+            batch = augment(rows, random)
+            with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+                task_loss = F.cross_entropy(network(batch), labels[rows.to(device)])
+                similarity_loss = regularizer() if regularizer is not None else torch.zeros((), device=device)
+            loss = task_loss + similarity_loss
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call] # missing from torch's stub
+            optimizer.step()
+            task_sum += task_loss.detach()
+            similarity_sum += similarity_loss.detach()
+            if step % 50 == 49 or step == steps - 1:  # now and then: asking a GPU after every step would hold it up
+                _stop_if_not_finite(task_sum + similarity_sum, epoch, step, rate)
+        validation_loss, accuracy = evaluate(network, held_out)
+        alpha = regularizer.alpha if regularizer is not None else 0.0
+        history.append(
+            EpochLog(
+                epoch=epoch + 1,
+                task_loss=float(task_sum) / steps,
+                similarity_loss=float(similarity_sum) / steps / alpha if alpha > 0 else math.nan,
+                validation_loss=validation_loss,
+                validation_accuracy=accuracy,
+                gamma=tuple(regularizer.gamma.tolist()) if regularizer is not None else (),
+            )
+        )
+        if validation_loss < best[0]:
+            best = (validation_loss, copy.deepcopy(network.state_dict()), _state(regularizer))
+        if on_epoch is not None:
+            on_epoch(history[-1])
+
+    network.load_state_dict(best[1])
+    if regularizer is not None:
+        regularizer.load_state_dict(best[2])
+    return history
+
+
+class Augmentation:
+    """Random crops of reflect-padded images, and horizontal flips, as one gather of uint8 pixels a batch."""
+
+    def __init__(
+        self, pixels: UInt8[torch.Tensor, "image channel h w"], kind: Literal["crop_flip", "crop", "none"]
+    ) -> None:
+        self.kind = kind
+        self.height, self.width = pixels.shape[2:]
+        self.pad = 0 if kind == "none" else _PAD
+        padded = F.pad(pixels.float(), (self.pad,) * 4, mode="reflect") if self.pad else pixels
+        # Channels last, so that the gather below writes each pixel's channels in one go.
+        self.padded = padded.to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+
+    def __call__(self, rows: torch.Tensor, random: torch.Generator) -> Float[torch.Tensor, "image channel h w"]:
+        """Return these images, each cropped and flipped anew, as floats in [0, 1]."""
+        n, device = len(rows), self.padded.device
+        top, left = (torch.randint(2 * self.pad + 1, (n, 1), generator=random) for _ in range(2))
+        across = torch.arange(self.width).expand(n, -1)
+        if self.kind == "crop_flip":
+            flip = torch.rand(n, 1, generator=random) < 0.5
+            across = torch.where(flip, self.width - 1 - across, across)
+        y = (top + torch.arange(self.height)).to(device)
+        x = (left + across).to(device)
+        cropped = self.padded[rows.to(device)[:, None, None], y[:, :, None], x[:, None, :]]
+        return cropped.permute(0, 3, 1, 2).float() / 255
+
+
+@torch.no_grad()
+def evaluate(network: nn.Module, images: LabelledImages, batch_size: int = 500) -> tuple[float, float]:
+    """Return the mean cross-entropy and the accuracy in evaluation mode."""
+    device = next(network.parameters()).device
+    network.eval()
+    loss = 0.0
+    right = 0
+    for start in range(0, len(images), batch_size):
+        part = images.rows(slice(start, start + batch_size))
+        logits = network(torch.from_numpy(part.pixels).to(device).float() / 255)
+        labels = torch.from_numpy(part.labels).to(device)
+        loss += float(F.cross_entropy(logits, labels, reduction="sum"))
+        right += int((logits.argmax(1) == labels).sum())
+    return loss / len(images), right / len(images)
+
+
+def _state(regularizer: SimilarityRegularizer | None) -> dict[str, object]:
+    return copy.deepcopy(regularizer.state_dict()) if regularizer is not None else {}
+
+
+def _stop_if_not_finite(value: torch.Tensor, epoch: int, step: int, rate: float) -> None:
+    if not bool(torch.isfinite(value)):
+        raise FloatingPointError(
+            f"the loss is no longer finite by step {step + 1} of epoch {epoch + 1} (learning rate {rate:.3g}); "
+            "lower training.learning_rate or regularizer.alpha"
+        )

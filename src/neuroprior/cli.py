@@ -1,0 +1,212 @@
+"""The command line: parses, calls, prints. Everything it does is a function of the package."""
+
+import sys
+import time
+import traceback
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Self
+
+import click
+import typer
+
+from neuroprior import __version__
+from neuroprior.types import InputError, SimilarityTarget
+
+if TYPE_CHECKING:
+    from neuroprior.experiment import Recipe
+
+app = typer.Typer(
+    name="neuroprior",
+    help="Measure how alike a brain finds images, teach any network to agree, and prove what that did.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+target_app = typer.Typer(help="Similarity targets: make one, look at one.", no_args_is_help=True)
+app.add_typer(target_app, name="target")
+
+Out = Annotated[Path, typer.Option(help="Folder of the run; what is finished in it is not done again.")]
+Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override, e.g. scale=tiny.")]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point: one line on stderr and exit 2 for what the user can mend, a traceback only with --debug."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in given
+    given = [argument for argument in given if argument != "--debug"]
+    try:
+        status = app(given, standalone_mode=False)
+    except InputError as error:
+        _fail(str(error), debug)
+    except click.ClickException as error:
+        _fail(f"{error.format_message()} (see `neuroprior --help`)", debug)
+    except (KeyboardInterrupt, click.Abort):
+        print("neuroprior: stopped; the same command goes on from here", file=sys.stderr)
+        raise SystemExit(130) from None
+    except OSError as error:
+        _fail(f"{error.filename or ''}: {error.strerror or error}".removeprefix(": "), debug)
+    else:
+        raise SystemExit(status or 0)
+
+
+@app.callback()
+def _common(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False,
+) -> None:
+    """Measure how alike a brain finds images, teach any network to agree, and prove what that did."""
+    if version:
+        print(f"neuroprior {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def demo(out: Out = Path("runs/demo"), set_: Set = None) -> None:
+    """Run the whole pipeline on what the package itself holds; ends with a report.
+
+    Example: neuroprior demo --out runs/demo
+    """
+    from neuroprior.experiment import packaged_recipe
+
+    _run(packaged_recipe("demo", set_ or ()), out)
+
+
+@app.command()
+def run(
+    recipe: Annotated[Path, typer.Argument(help="The recipe, a YAML file.")],
+    set_: Set = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the run (default: runs/NAME); resumed if there.")] = None,
+) -> None:
+    """Run a recipe, or finish what is there.
+
+    Example: neuroprior run recipes/quick.yaml --set scale=tiny --out runs/try
+    """
+    from neuroprior.experiment import load_recipe
+
+    checked = load_recipe(recipe, set_ or ())
+    suffix = "-tiny" if checked.scale == "tiny" else ""
+    _run(checked, out or Path("runs") / f"{checked.name}{suffix}")
+
+
+@app.command()
+def report(
+    run_dir: Annotated[Path, typer.Argument(help="Folder of a run.")],
+    figures: Annotated[
+        Path | None, typer.Option(help="Also write the main figures (SVG, PNG) into this folder.")
+    ] = None,
+) -> None:
+    """Write the report of a run again, as far as the run is finished.
+
+    Example: neuroprior report runs/quick --figures docs/results/quick
+    """
+    from neuroprior.experiment import load_run
+    from neuroprior.report import write_figures, write_report
+
+    results = load_run(run_dir)
+    print(f"Report: {write_report(results)}")
+    if figures is not None:
+        for path in write_figures(results, figures):
+            print(path)
+
+
+@target_app.command("build")
+def target_build(
+    twin: Annotated[Path, typer.Option(help="A Sensorium 2022 checkpoint.")],
+    stimuli: Annotated[Path, typer.Option(help="An .npz with images, names and tier.")],
+    out: Annotated[Path, typer.Option(help="File to write, e.g. target.safetensors.")],
+    tier: Annotated[str, typer.Option(help="Which stimuli: train, oracle, or all.")] = "train",
+) -> None:
+    """Make a similarity target (Eq. 2) from a digital twin and stimuli.
+
+    Example: neuroprior target build --twin twin.pth --stimuli stimuli.npz --out target.safetensors
+    """
+    from neuroprior.recordings import load_stimuli
+    from neuroprior.twin import load_twin, target_from_twin
+
+    if tier not in ("train", "oracle", "all"):
+        raise InputError(f"--tier {tier}: choose train, oracle or all")
+    shown = load_stimuli(stimuli) if tier == "all" else load_stimuli(stimuli, tier=tier)  # type: ignore[arg-type]
+    made = target_from_twin(load_twin(twin), shown)
+    made.save(out)
+    _describe(made)
+    print(f"Wrote {out}")
+
+
+@target_app.command("show")
+def target_show(path: Annotated[Path, typer.Argument(help="A target file.")]) -> None:
+    """Say what a target is.
+
+    Example: neuroprior target show target.safetensors
+    """
+    _describe(SimilarityTarget.load(path))
+
+
+def _describe(target: SimilarityTarget) -> None:
+    import numpy as np
+
+    pairs = target.matrix[np.triu_indices(len(target), k=1)]
+    print(f"{len(target):,} images, source {target.source}, {target.n_scans} scan(s)")
+    print(
+        f"off the diagonal: mean {pairs.mean():.4f}, standard deviation {pairs.std():.4f}, "
+        f"from {pairs.min():.3f} to {pairs.max():.3f}"
+    )
+    for key, value in target.details.items():
+        print(f"{key}: {value}")
+
+
+def _run(recipe: "Recipe", out: Path) -> None:
+    from neuroprior.experiment import load_run, run_recipe
+    from neuroprior.report import write_report
+
+    started = time.monotonic()
+    with _Progress() as progress:
+        failures = run_recipe(recipe, out, command=["neuroprior", *sys.argv[1:]], watch=progress.update)
+    for failure in failures:
+        print(f"neuroprior: step {failure.step.label} failed: {failure.reason}", file=sys.stderr)
+    page = write_report(load_run(out))
+    print(f"Done in {time.monotonic() - started:.0f} s. Report: {page.resolve()}")
+    if failures:
+        raise typer.Exit(1)
+
+
+class _Progress(AbstractContextManager["_Progress"]):
+    """Bars in a terminal, plain lines elsewhere."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+        console = Console(stderr=True)
+        self._bars: Any = None
+        if console.is_terminal:
+            columns = (TextColumn("{task.fields[label]:<28}"), BarColumn(), TextColumn("{task.description}"))
+            self._bars = Progress(*columns, TimeElapsedColumn(), console=console)
+        self._tasks: dict[str, Any] = {}
+        self._said: dict[str, str] = {}
+
+    def update(self, label: str, what: str, part: float) -> None:
+        """Show what a step is doing."""
+        if self._bars is not None:
+            if label not in self._tasks:
+                self._tasks[label] = self._bars.add_task(what, total=1.0, label=label)
+            self._bars.update(self._tasks[label], description=what, completed=part)
+        elif self._said.get(label) != what:
+            print(f"{label}: {what}", file=sys.stderr, flush=True)
+            self._said[label] = what
+
+    def __enter__(self) -> Self:
+        (self._bars or nullcontext()).__enter__()
+        return self
+
+    def __exit__(self, *details: Any) -> None:
+        if self._bars is not None:
+            self._bars.__exit__(*details)
+
+
+def _fail(message: str, debug: bool) -> None:
+    if debug:
+        traceback.print_exc()
+    print(f"neuroprior: {' '.join(message.split())}", file=sys.stderr)
+    raise SystemExit(2)

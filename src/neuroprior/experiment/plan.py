@@ -1,0 +1,78 @@
+"""Recipe -> the graph of steps. Planning reads files' digests but computes nothing."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from neuroprior.experiment.conditions import CONDITIONS
+from neuroprior.experiment.recipe import Recipe, data_path
+from neuroprior.experiment.store import Step, digest_file
+from neuroprior.experiment.work import Machine, MeasureWork, TargetWork, TrainWork
+from neuroprior.types import InputError
+
+TARGET = "target"
+
+
+def plan(recipe: Recipe, digests: dict[Path, str]) -> list[Step]:
+    """Return the steps in an order in which each comes after its inputs. `digests` gains those of all files read.
+
+    Raises `InputError` when a file that the recipe names is missing.
+    """
+    machine = Machine.model_validate(recipe.compute.model_dump(exclude={"workers"}))
+
+    def files(paths: Iterable[str | None]) -> tuple[tuple[str, str], ...]:
+        return tuple((path, _digest(path, digests)) for path in paths if path is not None)
+
+    target = Step(
+        kind=TARGET,
+        label="target",
+        work=TargetWork(stimuli=recipe.stimuli, target=recipe.target, machine=machine),
+        files=files([recipe.stimuli.path, getattr(recipe.target, "path", None)]),
+        cost=4.0,
+    )
+    steps = [target]
+    for seed in recipe.seeds:
+        for condition in recipe.conditions:
+            regularized = CONDITIONS[condition].target != "none"
+            name = f"{condition}-seed{seed}"
+            trained = Step(
+                kind="train",
+                label=f"train-{name}",
+                work=TrainWork(
+                    condition=condition,
+                    seed=seed,
+                    task=recipe.task.model_copy(update={"n_test": None}),
+                    network=recipe.network,
+                    training=recipe.training,
+                    regularizer=recipe.regularizer,
+                    blur_sigma=recipe.blur_sigma,
+                    machine=machine,
+                ),
+                inputs=(target.key,) if regularized else (),
+                files=files([recipe.task.train]),
+                cost=3.0 if regularized else 2.0,
+            )
+            measured = Step(
+                kind="measure",
+                label=f"measure-{name}",
+                work=MeasureWork(
+                    condition=condition,
+                    seed=seed,
+                    task=recipe.task.model_copy(update={"n_train": None}),
+                    network=recipe.network,
+                    regularizer=recipe.regularizer,
+                    blur_sigma=recipe.blur_sigma,
+                    noise=recipe.noise,
+                    machine=machine,
+                ),
+                inputs=(target.key, trained.key),
+                files=files([recipe.task.test]),
+            )
+            steps += [trained, measured]
+    return steps
+
+
+def _digest(path: str, digests: dict[Path, str]) -> str:
+    file = data_path(path)
+    if not file.is_file():
+        raise InputError(f"{file}: no such file; put it there, or name the data folder in NEUROPRIOR_DATA")
+    return digest_file(file, digests)

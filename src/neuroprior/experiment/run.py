@@ -1,0 +1,163 @@
+"""Recipe in, finished run out: the one function behind `neuroprior run` and `neuroprior demo`."""
+
+import json
+import os
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+
+from neuroprior.experiment.compute import resolve_compute
+from neuroprior.experiment.conditions import CONDITIONS
+from neuroprior.experiment.engine import Failure, Watch, run_steps
+from neuroprior.experiment.plan import TARGET, plan
+from neuroprior.experiment.provenance import provenance
+from neuroprior.experiment.recipe import Recipe, parse_recipe
+from neuroprior.experiment.results import METRICS_SCHEMA, ConditionCard, NoiseExamples, RunResults
+from neuroprior.experiment.store import Step, Store, folder_name, write_json
+from neuroprior.experiment.work import condition_target
+from neuroprior.recordings import load_stimuli
+from neuroprior.types import InputError, SimilarityTarget
+
+
+def run_recipe(recipe: Recipe, out: Path, *, command: Sequence[str], watch: Watch) -> list[Failure]:
+    """Run `recipe` into the folder `out`, or finish what is there; return the steps that failed.
+
+    Raises `InputError` when `out` holds something else, or a file the recipe names is missing; nothing is then changed.
+    """
+    _refuse_other_content(out)
+    recipe = _resolved(recipe, out)
+    digests: dict[Path, str] = {}
+    steps = plan(recipe, digests)
+    out.mkdir(parents=True, exist_ok=True)
+    if not (out / "recipe.yaml").exists():
+        write_json(out / "provenance.json", provenance(recipe, command, digests))
+        write_json(out / "plan.json", [{"label": step.label, "kind": step.kind, "key": step.key} for step in steps])
+        _write_text(out / "recipe.yaml", recipe.to_yaml())
+    store = store_of(out)
+    workers, threads = recipe.compute.workers, recipe.compute.threads
+    assert isinstance(workers, int) and isinstance(threads, int)  # noqa: PT018 - resolved above
+    failures = run_steps(steps, store, workers=workers, threads=threads, watch=watch)
+    gather_metrics(steps, store, out)
+    return failures
+
+
+def packaged_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
+    """Return a recipe that comes inside the package (`demo`)."""
+    text = resources.files("neuroprior.experiment").joinpath(f"{name}.yaml").read_text()
+    return parse_recipe(text, f"{name}.yaml", overrides)
+
+
+def store_of(out: Path) -> Store:
+    """The store that NEUROPRIOR_STORE names, else the run's own."""
+    return Store(Path(os.environ.get("NEUROPRIOR_STORE") or out / "steps"))
+
+
+def load_run(out: Path) -> RunResults:
+    """Read a run's folder, finished or not, for a report. Raises `InputError` where there is no run to report."""
+    try:
+        recipe = parse_recipe((out / "recipe.yaml").read_text(), str(out / "recipe.yaml"))
+        origin = json.loads((out / "provenance.json").read_text())
+        planned = json.loads((out / "plan.json").read_text())
+        metrics = pq.read_table(out / "metrics.parquet", schema=METRICS_SCHEMA)
+    except FileNotFoundError as error:
+        raise InputError(
+            f"{out}: no run in it ({Path(error.filename).name} is missing); `neuroprior run` makes one"
+        ) from None
+    except (pa.ArrowInvalid, json.JSONDecodeError) as error:
+        raise InputError(f"{out}: damaged ({str(error).splitlines()[0][:120]}); run the same command again") from None
+    store = store_of(out)
+    folders = {entry["label"]: store.root / folder_name(entry["label"], entry["key"]) for entry in planned}
+    missing = tuple(label for label, folder in folders.items() if not folder.is_dir())
+    made = folders[TARGET]
+    if not made.is_dir():
+        raise InputError(f"{out}: its target is not made yet; run the same command again to finish it")
+    first_seed = recipe.seeds[0]  # shuffled targets differ between seeds; the report shows the first
+    measured = [folder for folder in folders.values() if (folder / "examples.npz").is_file()]
+    return RunResults(
+        folder=out,
+        name=recipe.name,
+        recipe_yaml=recipe.to_yaml(),
+        provenance=origin,
+        conditions=tuple(_card(recipe, name) for name in recipe.conditions),
+        metrics=metrics,
+        targets={
+            name: condition_target(made, name, first_seed)
+            for name in recipe.conditions
+            if CONDITIONS[name].target != "none"
+        },
+        truth=SimilarityTarget.load(made / "model.safetensors") if (made / "data.safetensors").exists() else None,
+        stimuli=load_stimuli(made / "stimuli.npz"),
+        examples=_examples(measured),
+        noise_levels=recipe.noise.sigmas,
+        missing=missing,
+    )
+
+
+def _card(recipe: Recipe, name: str) -> ConditionCard:
+    condition = CONDITIONS[name]
+    simulated = recipe.target.kind == "simulated_mouse"
+    target = {
+        "none": "none",
+        "model": "noise-free rates of a simulated mouse" if simulated else "a real mouse-V1 digital twin's predictions",
+        "data": "single trials of a simulated mouse",
+    }[condition.target]
+    return ConditionCard(
+        name, condition.label, condition.description, target + (", images permuted" if condition.shuffled else "")
+    )
+
+
+def _examples(measured: Sequence[Path]) -> NoiseExamples:
+    if not measured:
+        return NoiseExamples(np.zeros((0, 1, 1), np.float32), ())
+    with np.load(measured[0] / "examples.npz", allow_pickle=False) as kept:
+        images = (kept["images"].mean(axis=1) / 255).astype(np.float32)
+        return NoiseExamples(images, tuple(kept["labels"].tolist()))
+
+
+def gather_metrics(steps: Sequence[Step], store: Store, out: Path) -> None:
+    """Write `metrics.parquet`: the rows of all finished steps, in the order of the plan."""
+    rows = []
+    for step in steps:
+        metrics = store.folder(step) / "metrics.json"
+        if metrics.is_file():
+            rows += json.loads(metrics.read_text())
+    temporary = out / f".metrics.{os.getpid()}"
+    pq.write_table(pa.Table.from_pylist(rows, schema=METRICS_SCHEMA), temporary)
+    os.replace(temporary, out / "metrics.parquet")
+
+
+def _refuse_other_content(out: Path) -> None:
+    if out.is_file():
+        raise InputError(f"{out}: is a file; --out must be a folder")
+    if out.is_dir() and any(out.iterdir()) and not (out / "recipe.yaml").exists():
+        raise InputError(f"{out}: holds other files; choose an empty or new folder for --out")
+
+
+def _resolved(recipe: Recipe, out: Path) -> Recipe:
+    """Settle `compute`: as the run in `out` did when it was created, else by measuring."""
+    kept = out / "recipe.yaml"
+    if not kept.exists():
+        return recipe.model_copy(update={"compute": resolve_compute(recipe)})
+    old = parse_recipe(kept.read_text(), str(kept))
+    asked, had = yaml.safe_load(recipe.to_yaml()), yaml.safe_load(old.to_yaml())
+    for part, value in asked.pop("compute").items():
+        if value not in ("auto", had["compute"][part]):
+            raise InputError(
+                f"{out}: its run has compute.{part}={had['compute'][part]}, not {value}; choose another --out"
+            )
+    had.pop("compute")
+    differing = [key for key in asked if asked[key] != had[key]]
+    if differing:
+        raise InputError(f"{out}: holds a run of another recipe ({differing[0]} differs); choose another --out")
+    return old
+
+
+def _write_text(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text)
+    os.replace(temporary, path)

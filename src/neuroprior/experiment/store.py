@@ -1,0 +1,94 @@
+"""The store: one folder a finished step, named by the hash of all that went into it. What exists is complete."""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from neuroprior import __version__
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One piece of work. `inputs` are keys of the steps it reads; `files` are digests of the files it reads."""
+
+    kind: str
+    label: str
+    work: BaseModel
+    inputs: tuple[str, ...] = ()
+    files: tuple[tuple[str, str], ...] = ()
+    cost: float = 1.0
+    """Expected relative duration with all that waits for it: the engine starts the longest first."""
+
+    @property
+    def key(self) -> str:
+        """SHA-256 over kind, settings, inputs, file contents and the package's version."""
+        whole: dict[str, Any] = {
+            "kind": self.kind,
+            "work": self.work.model_dump(mode="json"),
+            "inputs": self.inputs,
+            "files": self.files,
+            "neuroprior": __version__,
+        }
+        return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
+
+
+class Store:
+    """A folder of finished steps. A step is written under a temporary name and renamed when it is whole."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def folder(self, step: Step) -> Path:
+        """Where the step is, or would be."""
+        return self.root / folder_name(step.label, step.key)
+
+    def has(self, step: Step) -> bool:
+        """Whether the step is finished."""
+        return self.folder(step).is_dir()
+
+    @contextmanager
+    def writing(self, step: Step) -> Iterator[Path]:
+        """Give a fresh folder to write into; it becomes the step's own when the block ends well, and goes otherwise."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=self.root))
+        try:
+            yield temporary
+            manifest = {"kind": step.kind, "label": step.label, "key": step.key, "inputs": list(step.inputs)}
+            (temporary / "step.json").write_text(json.dumps(manifest, indent=2) + "\n")
+            temporary.chmod(0o755)
+            try:
+                os.replace(temporary, self.folder(step))
+            except OSError:
+                if not self.has(step):  # another process was quicker: its folder holds the same
+                    raise
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def folder_name(label: str, key: str) -> str:
+    """Name a step's folder: readable first, then enough of the key to be unique."""
+    return f"{label}-{key[:16]}"
+
+
+def digest_file(path: Path, known: dict[Path, str]) -> str:
+    """SHA-256 of a file's content, each file read once a process."""
+    if path not in known:
+        with path.open("rb") as file:
+            known[path] = hashlib.file_digest(file, "sha256").hexdigest()
+    return known[path]
+
+
+def write_json(path: Path, value: Mapping[str, Any] | list[Any]) -> None:
+    """Write JSON that appears whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(json.dumps(value, indent=2) + "\n")
+    os.replace(temporary, path)

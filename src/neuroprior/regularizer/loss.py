@@ -1,0 +1,63 @@
+"""Eq. 8-10 as pure functions: features to similarity, similarity to loss."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+
+from neuroprior.types import Float
+
+Mean = Literal["lineage", "batch", "dataset"]
+Pairs = Literal["disjoint", "all"]
+Scale = Literal["printed", "lineage"]
+
+LARGEST_SIMILARITY = 1 - 1e-5
+"""|S| is clamped to this before atanh, which is infinite at 1."""
+
+
+def layer_similarity(
+    features: Float[torch.Tensor, "image ..."], mean: Float[torch.Tensor, "..."]
+) -> Float[torch.Tensor, "image image"]:
+    """S_ij = (f_i - f̄) . (f_j - f̄) / (|f_i - f̄| |f_j - f̄|) (Eq. 9), f flattened over channels and space, float32.
+
+    `mean` broadcasts against one image's features. A vector of zero length has similarity 0 with every other.
+    """
+    # Sums over thousands of values lose small similarities in bfloat16: float32, whatever autocast runs around.
+    with torch.autocast(features.device.type, enabled=False):
+        centred = (features.float() - mean.float()).flatten(1)
+        unit = torch.nn.functional.normalize(centred, dim=1, eps=1e-12)
+        return unit @ unit.T
+
+
+def combine_layers(
+    similarities: Sequence[Float[torch.Tensor, "image image"]], gamma: Float[torch.Tensor, " layer"]
+) -> Float[torch.Tensor, "image image"]:
+    """S = sum_k gamma_k S_k (Eq. 10)."""
+    with torch.autocast(gamma.device.type, enabled=False):
+        return torch.einsum("kij,k->ij", torch.stack(list(similarities)), gamma)
+
+
+def similarity_loss(
+    network: Float[torch.Tensor, "image image"],
+    target: Float[torch.Tensor, "image image"],
+    pairs: Pairs = "disjoint",
+    scale: Scale = "printed",
+) -> Float[torch.Tensor, ""]:
+    """Mean over pairs i < j of (atanh S_cnn - atanh S_neural)^2 (Eq. 8), in float32.
+
+    `pairs`: `all` pairs of the images, or `disjoint` ones (0, 1), (2, 3), ...; the mean makes the scale the same.
+    `scale`: `printed` as in the paper; `lineage` without atanh's factor 1/2, which is 4 times as much.
+    """
+    n = len(network)
+    if pairs == "all":
+        i, j = torch.triu_indices(n, n, offset=1, device=network.device)
+    else:
+        i = torch.arange(0, n - 1, 2, device=network.device)
+        j = i + 1
+    with torch.autocast(network.device.type, enabled=False):
+        difference = _fisher(network[i, j]) - _fisher(target[i, j])
+        return difference.square().mean() * (4.0 if scale == "lineage" else 1.0)
+
+
+def _fisher(similarity: torch.Tensor) -> torch.Tensor:
+    return torch.atanh(similarity.float().clamp(-LARGEST_SIMILARITY, LARGEST_SIMILARITY))

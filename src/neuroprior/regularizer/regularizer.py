@@ -1,0 +1,203 @@
+"""`SimilarityRegularizer`: teach any network to find the same pairs of images alike as a brain does."""
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, get_args
+
+import torch
+from torch import nn
+
+from neuroprior.regularizer.loss import Mean, Pairs, Scale, combine_layers, layer_similarity, similarity_loss
+from neuroprior.regularizer.taps import Taps, evaluating, evenly_spaced_stages
+from neuroprior.types import Float, InputError, SimilarityTarget, Stimuli
+
+_KEPT = 0.9  # of the running mean at each step (code lineage)
+_PATIENCE = 20  # steps with a gradient but without a change of theta, after which its absence is pointed out
+_CHUNK = 128  # images a pass, where gradients are not needed
+
+
+class SimilarityRegularizer(nn.Module):
+    """alpha * L_similarity (Eq. 7-10) of `model` on `target`, a fresh draw of stimuli at each call.
+
+        reg = SimilarityRegularizer(model, target, stimuli, taps=5, alpha=20.0)
+        optimiser = SGD([*model.parameters(), *reg.parameters()], ...)
+        loss = F.cross_entropy(model(x), y) + reg()
+
+    The stimuli run through `model` as floats in [0, 1], `(image, 1, height, width)`, or through `preprocess` first,
+    in whatever mode and under whatever autocast the model is; the similarity is float32 always.
+
+    - `taps`: names of modules, or K for K evenly spaced stages. Hooks are there only during the call.
+    - `alpha`: weight, >= 0. 0 computes nothing and returns 0.
+    - `scale`: `printed` (Eq. 8) or `lineage` (4 times as much).
+    - `mean`: f̄ of Eq. 9. `lineage`: per channel, running (0.9 old + 0.1 new, from 0, no gradient); `batch`: per
+      feature, of the step's stimuli; `dataset`: per feature, of all stimuli, in evaluation mode without gradient,
+      computed anew each time the stimuli have been gone through once.
+    - `pairs`, `stimuli_per_step`: `disjoint` pairs, or `all` pairs of the step's stimuli (drawn without replacement).
+    - `seed`: of the draws.
+
+    `parameters()` is theta alone, `gamma = softmax(theta)` (Eq. 10); `state_dict()` holds theta, the running means and
+    the state of the draws. The model gains neither parameters nor buffers. Raises `InputError` for stimuli that are
+    not the target's, alpha < 0, unknown taps or options, or fewer than 2 stimuli a step.
+    """
+
+    theta: nn.Parameter
+    alpha: float
+
+    def __init__(
+        self,
+        model: nn.Module,
+        target: SimilarityTarget,
+        stimuli: Stimuli,
+        taps: int | Sequence[str] = 5,
+        alpha: float = 20.0,
+        *,
+        scale: Scale = "printed",
+        mean: Mean = "lineage",
+        pairs: Pairs = "disjoint",
+        stimuli_per_step: int = 64,
+        preprocess: Callable[[torch.Tensor], torch.Tensor] | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        shown = stimuli.select(target.image_ids)
+        if shown.digest != target.stimuli_digest:
+            raise InputError(
+                f"regularizer: the stimuli are not those of the target (digest {shown.digest[:12]}, target "
+                f"{target.stimuli_digest[:12]}): same ids, other pixels; pass the images it was made from"
+            )
+        if not alpha >= 0:
+            raise InputError(f"regularizer: alpha is {alpha}; it must be 0 or more")
+        for name, value, options in (("scale", scale, Scale), ("mean", mean, Mean), ("pairs", pairs, Pairs)):
+            if value not in get_args(options):
+                raise InputError(f"regularizer: {name}={value!r} is not one of {', '.join(get_args(options))}")
+        if not 2 <= stimuli_per_step <= len(shown):
+            raise InputError(
+                f"regularizer: stimuli_per_step is {stimuli_per_step}; it must be from 2 to {len(shown)}, all there are"
+            )
+        self.alpha = float(alpha)
+        self.scale: Scale = scale
+        self.mean: Mean = mean
+        self.pairs: Pairs = pairs
+        self.stimuli_per_step = stimuli_per_step
+        self.preprocess = preprocess
+        self._model = (model,)  # in a tuple: nn.Module must not see it as a child, or its weights were ours
+        device = _device_of(model)
+        # torch reads but never writes these; a copy keeps the frozen values frozen
+        self._pixels = torch.from_numpy(shown.pixels.copy()).to(device)
+        self._target = torch.from_numpy(target.matrix.copy()).to(device)
+        names = evenly_spaced_stages(model, self._images(slice(0, 1)), taps) if isinstance(taps, int) else list(taps)
+        self.taps = Taps(model, names)
+        self.theta = nn.Parameter(torch.zeros(len(names), device=device))
+        self._sampler = torch.Generator().manual_seed(seed)
+        self._means: list[torch.Tensor] = []
+        self._steps = 0
+        self._theta_unmoved = 0
+
+    def forward(self) -> Float[torch.Tensor, ""]:
+        """Draw stimuli, compare, return alpha * L_similarity (Eq. 7, 8)."""
+        if self.alpha == 0:
+            return torch.zeros((), device=self.theta.device)
+        self._notice_forgotten_theta()
+        # The draw is made on the CPU, so that a seed means the same draw on every device.
+        drawn = torch.randperm(len(self._pixels), generator=self._sampler)[: self.stimuli_per_step].to(
+            self._pixels.device
+        )
+        if self.mean == "dataset" and self._steps % max(1, len(self._pixels) // self.stimuli_per_step) == 0:
+            self._means = self._dataset_means()
+        features = self.taps.features(self._model[0], self._images(drawn))
+        if self.mean == "lineage":
+            self._update_running_means(features)
+        means = [f.float().mean(0) for f in features] if self.mean == "batch" else self._means
+        layers = [layer_similarity(f, m) for f, m in zip(features, means, strict=True)]
+        combined = combine_layers(layers, torch.softmax(self.theta, dim=0))
+        self._steps += 1
+        target = self._target[drawn[:, None], drawn[None, :]]
+        return self.alpha * similarity_loss(combined, target, self.pairs, self.scale)
+
+    @property
+    def gamma(self) -> Float[torch.Tensor, " layer"]:
+        """The layers' weights, softmax(theta): non-negative, summing to 1 (Eq. 10)."""
+        return torch.softmax(self.theta.detach(), dim=0)
+
+    def similarity(self, images: Float[torch.Tensor, "image channel h w"]) -> Float[torch.Tensor, "image image"]:
+        """S_cnn of `images` (floats in [0, 1]): Eq. 9 and 10 with this gamma, in evaluation mode, float32.
+
+        The mean is over exactly these images, of the kind that `mean` names: per channel for `lineage`, per feature
+        otherwise. So it can be asked of any images, and asked again gives the same.
+        """
+        return combine_layers(self.layer_similarities(images), self.gamma)
+
+    def layer_similarities(
+        self, images: Float[torch.Tensor, "image channel h w"]
+    ) -> list[Float[torch.Tensor, "image image"]]:
+        """S of each tap (Eq. 9), as `similarity` combines them."""
+        images = images if self.preprocess is None else self.preprocess(images)
+        features = self._features_without_gradient(lambda rows: images[rows], len(images))
+        return [
+            layer_similarity(f, _channel_mean(f) if self.mean == "lineage" else f.float().mean(0)) for f in features
+        ]
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """What is not a parameter: running means, the sampler's random state and the step count."""
+        return {"means": self._means, "sampler": self._sampler.get_state(), "steps": self._steps}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Restore what `get_extra_state` gave."""
+        self._means = [mean.to(self.theta.device) for mean in state["means"]]
+        self._sampler.set_state(state["sampler"])
+        self._steps = state["steps"]
+
+    def _images(self, rows: torch.Tensor | slice) -> torch.Tensor:
+        images = self._pixels[rows][:, None].float() / 255
+        return images if self.preprocess is None else self.preprocess(images)
+
+    def _update_running_means(self, features: list[torch.Tensor]) -> None:
+        with torch.no_grad():
+            now = [_channel_mean(f) for f in features]
+            old = self._means or [torch.zeros_like(m) for m in now]
+            self._means = [_KEPT * before + (1 - _KEPT) * new for before, new in zip(old, now, strict=True)]
+
+    def _dataset_means(self) -> list[torch.Tensor]:
+        total: list[torch.Tensor] = []
+        model = self._model[0]
+        with torch.no_grad(), evaluating(model):
+            for start in range(0, len(self._pixels), _CHUNK):
+                caught = self.taps.features(model, self._images(slice(start, start + _CHUNK)))
+                sums = [f.double().sum(0) for f in caught]
+                total = sums if not total else [t + s for t, s in zip(total, sums, strict=True)]
+        return [(t / len(self._pixels)).float() for t in total]
+
+    def _features_without_gradient(self, images: Callable[[slice], torch.Tensor], n: int) -> list[torch.Tensor]:
+        model = self._model[0]
+        with torch.no_grad(), evaluating(model):
+            chunks = [self.taps.features(model, images(slice(at, at + _CHUNK))) for at in range(0, n, _CHUNK)]
+        return [torch.cat(layer) for layer in zip(*chunks, strict=True)]
+
+    def _notice_forgotten_theta(self) -> None:
+        """Warn once when theta gets gradients but no optimiser moves it."""
+        if self.theta.grad is None or len(self.theta) == 1 or self._theta_unmoved < 0:
+            return
+        if bool(self.theta.detach().abs().max() > 0):
+            self._theta_unmoved = -1  # it moves: nothing to say, ever
+            return
+        self._theta_unmoved += 1
+        if self._theta_unmoved >= _PATIENCE:
+            self._theta_unmoved = -1
+            warnings.warn(
+                "theta, the mix of layers, gets gradients but never changes: is it missing from the optimiser? "
+                "SGD([*model.parameters(), *reg.parameters()], ...)",
+                UserWarning,
+                stacklevel=3,
+            )
+
+
+def _channel_mean(features: torch.Tensor) -> torch.Tensor:
+    """Return the mean over images and space of each channel, shaped to broadcast against one image's features."""
+    others = [axis for axis in range(features.ndim) if axis != 1]
+    return features.float().mean(dim=others, keepdim=True).squeeze(0)
+
+
+def _device_of(model: nn.Module) -> torch.device:
+    for tensor in (*model.parameters(), *model.buffers()):
+        return tensor.device
+    return torch.device("cpu")

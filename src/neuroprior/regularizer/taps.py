@@ -1,0 +1,124 @@
+"""Taps: which layers of a network are compared with the brain, and how their features are caught."""
+
+import difflib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from neuroprior.types import InputError
+
+
+class _DeepestTapReached(Exception):
+    """Ends a forward pass once the last tap's features are there: what lies beyond would be computed for nothing."""
+
+
+class Taps:
+    """The features of the named modules of `model`, caught by forward hooks. Nothing is added to the model itself."""
+
+    def __init__(self, model: nn.Module, names: Sequence[str]) -> None:
+        modules = dict(model.named_modules())
+        for name in names:
+            if name not in modules or not name:
+                near = difflib.get_close_matches(name, [k for k in modules if k], n=1)
+                hint = f"did you mean {near[0]!r}? " if near else ""
+                raise InputError(f"tap {name!r}: no such module; {hint}there are: {_listed(modules)}")
+        if len(set(names)) != len(names) or not names:
+            raise InputError(f"taps: name each layer once and at least one, got {list(names)}")
+        self.names = tuple(names)
+        # Held in a tuple, so that nn.Module bookkeeping of an owner does not see the model as its child.
+        self._modules = tuple(modules[name] for name in names)
+
+    def features(self, model: nn.Module, images: torch.Tensor) -> list[torch.Tensor]:
+        """Run `model` on `images` as far as the deepest tap; return each tap's output, `(image, ...)`."""
+        caught: dict[str, torch.Tensor] = {}
+
+        def catch(name: str) -> Any:
+            def hook(module: nn.Module, args: Any, output: Any) -> None:
+                if not isinstance(output, torch.Tensor) or output.ndim < 2 or len(output) != len(images):
+                    raise InputError(f"tap {name!r}: its output is no tensor with one row an image; tap another layer")
+                caught[name] = output
+                if len(caught) == len(self.names):
+                    raise _DeepestTapReached
+
+            return hook
+
+        hooks = [m.register_forward_hook(catch(n)) for n, m in zip(self.names, self._modules, strict=True)]
+        try:
+            model(images)
+        except _DeepestTapReached:
+            pass
+        finally:
+            for hook in hooks:
+                hook.remove()
+        silent = [name for name in self.names if name not in caught]
+        if silent:
+            raise InputError(f"tap {silent[0]!r}: not used in the forward pass; tap another layer")
+        return [caught[name] for name in self.names]
+
+
+def evenly_spaced_stages(model: nn.Module, images: torch.Tensor, k: int) -> list[str]:
+    """Name K layers at depths evenly spaced from the first to the last convolution, each after its nonlinearity.
+
+    Depth counts convolutions with a kernel above 1x1 (layers 1, 5, 9, 13, 17 of a ResNet18 for K = 5: shortcuts do
+    not count). A layer's name is that of the outermost module that ends there with the convolution's map size, so
+    batch norm, residual sum and nonlinearity are inside. Raises `InputError` where the model has fewer such layers.
+    """
+    ends: list[tuple[int, str]] = []  # depth at which each module ended, in order of ending
+    sizes: dict[int, torch.Size] = {}
+    depth = 0
+    calls: Counter[str] = Counter()
+
+    def ended(name: str) -> Any:
+        def hook(module: nn.Module, args: Any, output: Any) -> None:
+            nonlocal depth
+            calls[name] += 1
+            if not isinstance(output, torch.Tensor) or output.ndim != 4:
+                return
+            if _counts(module):
+                depth += 1
+                sizes[depth] = output.shape[2:]
+            if depth and name and output.shape[2:] == sizes[depth]:
+                ends.append((depth, name))
+
+        return hook
+
+    hooks = [module.register_forward_hook(ended(name)) for name, module in model.named_modules()]
+    try:
+        with torch.no_grad(), evaluating(model):
+            model(images[:1])
+    except RuntimeError:
+        # A head made for another image size fails here; it lies beyond every tap, so it is never run later either.
+        if depth < sum(_counts(module) for module in model.modules()):
+            raise
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if k < 1 or depth < k:
+        raise InputError(f"taps: {k} layers asked of a network with {depth} convolutions; name them: taps=[...]")
+    wanted = [round(1 + i * (depth - 1) / (k - 1)) for i in range(k)] if k > 1 else [depth]
+    return [[name for at, name in ends if at == d and calls[name] == 1][-1] for d in wanted]
+
+
+def _counts(module: nn.Module) -> bool:
+    return isinstance(module, nn.Conv2d) and max(module.kernel_size) > 1
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Switch to evaluation for a while, then give every module its own mode back."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def _listed(modules: dict[str, nn.Module], most: int = 40) -> str:
+    names = [name for name in modules if name]
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

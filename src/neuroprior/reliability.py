@@ -1,0 +1,135 @@
+"""How reliably each neuron answers the same image: the signal-to-noise weights of Eq. 1."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias, get_args, overload
+
+import numpy as np
+import torch
+
+from neuroprior.types import Float64, InputError, Int64, NeuronWeights, Scan, Shaped
+
+__all__ = ["Correction", "Reliability", "measure_reliability", "neuron_weights", "scan_reliability", "snr_weights"]
+
+Correction = Literal["none", "unbiased"]
+ImageIds: TypeAlias = np.ndarray | torch.Tensor | Sequence[str] | Sequence[int]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reliability:
+    """The variances of Eq. 1 and what they rest on: how many images were used, and how many could not be."""
+
+    weights: NeuronWeights
+    correction: Correction
+    n_images: int
+    """Images with at least two trials: those that the variances are over."""
+    n_left_out: int
+    """Images with a single trial, which say nothing about noise."""
+
+    @property
+    def n_silent(self) -> int:
+        """Neurons whose response never varied within any image (silent or constant): their weight is 0."""
+        return int(np.count_nonzero(self.weights.noise_variance == 0))
+
+
+def _trials_by_image(
+    image_ids: ImageIds, n_trials: int
+) -> tuple[Int64[np.ndarray, " used"], Int64[np.ndarray, " image"], int]:
+    """Return the trials sorted by image, the number of trials of each image, and how many single-trial images went."""
+    ids = image_ids.detach().cpu().numpy() if isinstance(image_ids, torch.Tensor) else np.asarray(image_ids)
+    if ids.shape != (n_trials,):
+        raise InputError(f"reliability: image_ids is {ids.shape} for {n_trials} trials; give one image id a trial")
+    _, image, counts = np.unique(ids, return_inverse=True, return_counts=True)
+    repeated = counts >= 2
+    if np.count_nonzero(repeated) < 2:
+        raise InputError(
+            f"reliability: {np.count_nonzero(repeated)} of {len(counts)} images have 2 or more trials; Eq. 1 needs at "
+            "least 2 such images, so show the oracle images repeatedly"
+        )
+    order = np.argsort(image, kind="stable")
+    return order[repeated[image[order]]], counts[repeated].astype(np.int64), int(np.count_nonzero(~repeated))
+
+
+def measure_reliability(
+    responses: Shaped[np.ndarray, "trial neuron"] | Shaped[torch.Tensor, "trial neuron"],
+    image_ids: ImageIds,
+    correction: Correction = "none",
+) -> Reliability:
+    """`sigma_a^2 = Var_i(E_t r_ait)`, `eta_a^2 = E_i(Var_t r_ait)` (Eq. 1), every image `i` counting once.
+
+    `responses`: any real unit; `image_ids`: the image of each trial, in any order, unequal repeats `T_i` allowed.
+    `correction`: "none" takes population variances (ddof 0) as printed, which gives a neuron of pure noise a weight of
+    about `1 / sqrt(T - 1)`; "unbiased" takes ddof 1 and `sigma^2 - eta^2 mean_i(1 / T_i)`, clipped at 0.
+    Images with one trial are left out and counted. Computed in float64.
+
+    Raises `InputError` for fewer than 2 images with 2 trials, a response that is not finite, or ids that do not fit.
+    """
+    if correction not in get_args(Correction):
+        raise InputError(f"reliability: correction {correction!r} is not one of {', '.join(get_args(Correction))}")
+    given = responses.detach().cpu().numpy() if isinstance(responses, torch.Tensor) else np.asarray(responses)
+    if given.ndim != 2 or given.dtype.kind not in "fiu":
+        raise InputError(
+            f"reliability: responses must be real numbers (trial, neuron), got {given.dtype} {given.shape}; "
+            "put trials in rows and neurons in columns"
+        )
+    order, repeats, n_left_out = _trials_by_image(image_ids, len(given))
+    starts = np.cumsum(repeats) - repeats
+    trials = given[order].astype(np.float64)
+    if not np.isfinite(trials).all():
+        at, neuron = np.argwhere(~np.isfinite(trials))[0]
+        raise InputError(f"reliability: response of neuron {neuron} on trial {order[at]} is not finite; drop it")
+
+    # Deviations from each image's first trial rather than raw values: a constant neuron's are exactly 0, where a
+    # rounded mean would leave noise of 1e-17 and a weight made of rounding errors.
+    first = trials[starts]
+    trials -= np.repeat(first, repeats, axis=0)
+    mean = np.add.reduceat(trials, starts, axis=0) / repeats[:, None]
+    image_mean = first + mean
+    trials -= np.repeat(mean, repeats, axis=0)
+    np.square(trials, out=trials)
+    ddof = 1 if correction == "unbiased" else 0
+    noise = (np.add.reduceat(trials, starts, axis=0) / (repeats[:, None] - ddof)).mean(axis=0)
+    signal = (image_mean - image_mean[0]).var(axis=0, ddof=ddof)
+    if correction == "unbiased":
+        signal = np.maximum(signal - noise * np.mean(1.0 / repeats), 0.0)
+    return Reliability(NeuronWeights(signal, noise), correction, len(repeats), n_left_out)
+
+
+def scan_reliability(scan: Scan, correction: Correction = "none") -> Reliability:
+    """Eq. 1 over the oracle trials of a scan, and no others. Raises `InputError` where those do not suffice."""
+    oracle = np.flatnonzero(scan.tier == "oracle")
+    try:
+        return measure_reliability(scan.responses[oracle], scan.trial_image[oracle], correction)
+    except InputError as error:
+        raise InputError(f"scan {scan.name}, oracle trials: {error}") from None
+
+
+def neuron_weights(
+    responses: Shaped[np.ndarray, "trial neuron"] | Shaped[torch.Tensor, "trial neuron"],
+    image_ids: ImageIds,
+    correction: Correction = "none",
+) -> NeuronWeights:
+    """`sigma_a^2` and `eta_a^2` of Eq. 1; everything else as in `measure_reliability`."""
+    return measure_reliability(responses, image_ids, correction).weights
+
+
+@overload
+def snr_weights(
+    responses: Shaped[np.ndarray, "trial neuron"], image_ids: ImageIds, correction: Correction = "none"
+) -> Float64[np.ndarray, " neuron"]: ...
+@overload
+def snr_weights(
+    responses: Shaped[torch.Tensor, "trial neuron"], image_ids: ImageIds, correction: Correction = "none"
+) -> Float64[torch.Tensor, " neuron"]: ...
+def snr_weights(
+    responses: Shaped[np.ndarray, "trial neuron"] | Shaped[torch.Tensor, "trial neuron"],
+    image_ids: ImageIds,
+    correction: Correction = "none",
+) -> Float64[np.ndarray, " neuron"] | Float64[torch.Tensor, " neuron"]:
+    """`w_a = sigma_a / eta_a` (Eq. 1): how well neuron `a` tells images apart, against its noise; 0 or more.
+
+    NumPy in, NumPy out; torch in, torch out on the same device (no gradient). A neuron that never varies within an
+    image gets 0. Arguments and errors as in `measure_reliability`.
+    """
+    weights = neuron_weights(responses, image_ids, correction).snr
+    return torch.from_numpy(weights).to(responses.device) if isinstance(responses, torch.Tensor) else weights

@@ -1,0 +1,64 @@
+"""Twin -> Population -> SimilarityTarget: what the twin's neurons would say to images, at neutral behaviour."""
+
+import numpy as np
+import torch
+
+from neuroprior.similarity import target_from_population
+from neuroprior.twin.model import Twin
+from neuroprior.types import InputError, Population, SimilarityTarget, Stimuli
+
+_CHUNK = 64  # images a pass: maps of 64 images stay within the last-level cache's reach; memory stays flat
+
+
+def predict_population(twin: Twin, stimuli: Stimuli) -> Population:
+    """Predict the mean response of every neuron to every image, float32, at mean behaviour and mean pupil position.
+
+    Pixels (0..255) are z-scored with one mean and one standard deviation (ddof 0): the twin's own, or those of
+    `stimuli`. Same stimuli, threads and versions: same numbers. Raises `InputError` for images of another size.
+    """
+    height, width = stimuli.pixels.shape[1:]
+    if (height, width) != tuple(twin.input_size):
+        raise InputError(
+            f"twin {twin.name}: takes images of {twin.input_size[0]}x{twin.input_size[1]}, the stimuli are "
+            f"{height}x{width}; resize the stimuli, or name the size it was trained on: load_twin(..., input_size=)"
+        )
+    mean, std = pixel_scale(twin, stimuli)
+    behavior = torch.tensor([twin.neutral_behavior], dtype=torch.float32)
+    responses = np.empty((len(stimuli), twin.n_neurons), dtype=np.float32)
+    with torch.inference_mode():
+        for start in range(0, len(stimuli), _CHUNK):
+            pixels = torch.from_numpy(stimuli.pixels[start : start + _CHUNK].astype(np.float32))
+            images = ((pixels - mean) / std)[:, None].contiguous(memory_format=torch.channels_last)
+            n = len(images)
+            rates = twin.model(images, behavior.expand(n, -1), torch.zeros(n, 2))
+            responses[start : start + n] = rates.numpy()
+    weights = np.ones(twin.n_neurons, dtype=np.float32) if twin.weights is None else twin.weights
+    return Population(image_ids=stimuli.ids, mean=responses, weights=weights, source="twin")
+
+
+def pixel_scale(twin: Twin, stimuli: Stimuli) -> tuple[float, float]:
+    """Return the mean and standard deviation (ddof 0, units of 0..255) that these stimuli are z-scored with."""
+    mean = float(stimuli.pixels.mean(dtype=np.float64)) if twin.pixel_mean is None else twin.pixel_mean
+    std = float(stimuli.pixels.std(dtype=np.float64)) if twin.pixel_std is None else twin.pixel_std
+    if not std > 0:
+        raise InputError("stimuli: all pixels of all images are equal; z-scoring needs contrast")
+    return mean, std
+
+
+def target_from_twin(twin: Twin, stimuli: Stimuli) -> SimilarityTarget:
+    """S_model (Eq. 6): Eq. 2 of the twin's predictions, each neuron weighted by w_a v_a where the twin knows them."""
+    return target_from_population(predict_population(twin, stimuli), stimuli, details=target_details(twin, stimuli))
+
+
+def target_details(twin: Twin, stimuli: Stimuli) -> dict[str, str | float | int]:
+    """Say how a target of this twin is made, for every table that uses it."""
+    mean, std = pixel_scale(twin, stimuli)
+    return {
+        "twin": twin.name,
+        "twin_digest": twin.digest,
+        "weights": "1 for every neuron (ready-made twin: no recording, so no w and v)"
+        if twin.weights is None
+        else "w v (Eq. 1, 6)",
+        "pixel_mean": mean,
+        "pixel_std": std,
+    }

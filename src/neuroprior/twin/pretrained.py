@@ -1,0 +1,236 @@
+"""Reading ready-made twins: Sensorium 2022 checkpoints, whose architecture is inferred from the state dict."""
+
+import hashlib
+import os
+import pickle
+import re
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from neuroprior.twin.core import Core, SeparableConv
+from neuroprior.twin.model import EncodingModel, Twin
+from neuroprior.twin.readout import GaussianReadout
+from neuroprior.twin.shifter import MLPShifter, NoShift
+from neuroprior.types import InputError
+
+Weights = dict[str, torch.Tensor]
+
+# What only training needs: the smoothness penalty's kernel, the spread that positions are sampled with, step counters.
+_TRAINING_ONLY = re.compile(
+    r"core\._input_weights_regularizer\..*|.*\.num_batches_tracked|readout\.(?P<scan>.+)\.sigma|readout\..+\.mean_activity"
+)
+_SEPARABLE = ("in_depth_conv", "spatial_conv", "out_depth_conv")
+
+
+def load_twin(
+    path: str | os.PathLike[str],
+    *,
+    scan: str | None = None,
+    input_size: tuple[int, int] = (36, 64),
+    neutral_behavior: tuple[float, ...] | None = None,
+) -> Twin:
+    """Read a Sensorium 2022 checkpoint (a state dict; nothing in it is executed).
+
+    Inferred from the names and shapes in the file: number, kind (dense or depth-separable) and width of the layers,
+    which layers each one sees and which the readout sees, batch norm or bias, behaviour channels beside the image,
+    free or cortically predicted positions, the shifter. Not in the file, and so the Sensorium defaults: first layer
+    unpadded, others size-keeping; ELU; `tanh` on predicted positions; output `ELU + 1`.
+
+    `scan`: which mouse's readout, when the file holds several. `input_size`: height, width the model was trained on.
+    `neutral_behavior`: mean of each behaviour channel in the model's units (zeros where not given).
+    Raises `InputError` for a missing or damaged file, parameters this reader does not know (all are listed), or
+    several readouts where `scan` is not given.
+    """
+    file = Path(path)
+    weights = _read_state_dict(file)
+    names = sorted({m["scan"] for key in weights if (m := re.fullmatch(r"readout\.(?P<scan>.+?)\._?features", key))})
+    if not names:
+        raise InputError(f"{file}: no neuron readout in it; a Sensorium 2022 checkpoint (core and readout) is expected")
+    if scan is None and len(names) > 1:
+        raise InputError(f"{file}: holds {len(names)} scans ({', '.join(names)}); choose one with scan=")
+    name = scan or names[0]
+    if name not in names:
+        raise InputError(f"{file}: no scan {name!r}; it holds {', '.join(names)}")
+
+    left = {key: value for key, value in weights.items() if not _TRAINING_ONLY.fullmatch(key)}
+    for other in names:
+        if other != name:
+            left = {k: v for k, v in left.items() if not k.startswith((f"readout.{other}.", f"shifter.{other}."))}
+    try:
+        core, in_channels = _core(left, readout_features=_features_of(weights, name).shape[1])
+        readout = _readout(left, name)
+        shifter = _shifter(left, name)
+    except KeyError as error:
+        raise InputError(f"{file}: parameter {error.args[0]} is missing; the checkpoint is incomplete") from None
+    except RuntimeError as error:
+        raise InputError(f"{file}: shapes do not fit together ({_first_line(error)}); not a model this reads") from None
+    if left:
+        raise InputError(
+            f"{file}: parameters of an architecture this reader does not know: {', '.join(sorted(left))}; "
+            "only Sensorium 2022 stacked or depth-separable cores with Gaussian readouts are read"
+        )
+    channels = in_channels - 1
+    behavior = (0.0,) * channels if neutral_behavior is None else tuple(neutral_behavior)
+    if len(behavior) != channels:
+        raise InputError(f"{file}: {len(behavior)} neutral_behavior values for {channels} behaviour channels")
+    model = EncodingModel(core, readout, shifter).eval().requires_grad_(False)
+    return Twin(
+        name=name,
+        model=model.to(memory_format=torch.channels_last),  # type: ignore[call-overload] # missing from torch's stub
+        input_size=input_size,
+        n_neurons=len(readout.bias),
+        pixel_mean=None,
+        pixel_std=None,
+        weights=None,
+        neutral_behavior=behavior,
+        digest=hashlib.sha256(file.read_bytes()).hexdigest(),
+    )
+
+
+def _read_state_dict(file: Path) -> Weights:
+    if not file.is_file():
+        raise InputError(f"{file}: no such file; download the checkpoint or mend the path")
+    try:
+        loaded = torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise InputError(
+            f"{file}: holds more than tensors, and nothing else is ever unpickled ({_first_line(error)}); "
+            "save its state_dict() alone"
+        ) from None
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        raise InputError(f"{file}: damaged or not a torch file ({_first_line(error)}); download it again") from None
+    if isinstance(loaded, dict) and set(loaded) == {"model_state"}:
+        loaded = loaded["model_state"]
+    if not (isinstance(loaded, dict) and loaded and all(isinstance(v, torch.Tensor) for v in loaded.values())):
+        raise InputError(f"{file}: not a state dict (names to tensors); save model.state_dict()")
+    bad = [key for key, value in loaded.items() if not bool(torch.isfinite(value).all())]
+    if bad:
+        raise InputError(f"{file}: {bad[0]} holds values that are not finite; download it again")
+    return loaded
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:160]
+
+
+def _conv(left: Weights, prefix: str, *, padded: bool, groups: int = 1) -> nn.Conv2d:
+    weight = left.pop(f"{prefix}.weight")
+    bias = left.pop(f"{prefix}.bias", None)
+    out_channels, in_channels, height, width = weight.shape
+    conv = nn.Conv2d(
+        in_channels * groups,
+        out_channels,
+        (height, width),
+        padding=(height // 2, width // 2) if padded else 0,
+        groups=groups,
+        bias=bias is not None,
+    )
+    conv.load_state_dict({"weight": weight} if bias is None else {"weight": weight, "bias": bias})
+    return conv
+
+
+def _core(left: Weights, readout_features: int) -> tuple[Core, int]:
+    """Take the core's parameters out of `left`; return it and its number of input channels."""
+    depth = 1 + max((int(m[1]) for key in left if (m := re.match(r"core\.features\.layer(\d+)\.", key))), default=0)
+    layers: list[nn.Module] = []
+    sees = []
+    widths: list[int] = []
+    for index in range(depth):
+        prefix = f"core.features.layer{index}"
+        if f"{prefix}.ds_conv.spatial_conv.weight" in left:
+            mix_in, spatial, mix_out = (f"{prefix}.ds_conv.{part}" for part in _SEPARABLE)
+            out, _, kernel, _ = left[f"{spatial}.weight"].shape
+            first = left[f"{mix_in}.weight"]
+            conv: nn.Module = SeparableConv(first.shape[1], out, kernel, bias=f"{mix_in}.bias" in left)
+            parts = (_conv(left, mix_in, padded=False), _conv(left, spatial, padded=True, groups=out))
+            conv = _filled(conv, nn.Sequential(*parts, _conv(left, mix_out, padded=False)).state_dict())
+            in_channels = first.shape[1]
+        else:
+            conv = _conv(left, f"{prefix}.conv", padded=index > 0)
+            out, in_channels = conv.out_channels, conv.in_channels
+        if index == 0:
+            image_channels = in_channels
+        # A layer that takes as many channels as the last k layers gave sees exactly those.
+        back = 0
+        while back < index and sum(widths[index - back :]) < in_channels:
+            back += 1
+        if index and sum(widths[index - back :]) != in_channels:
+            raise RuntimeError(f"layer {index} takes {in_channels} channels of {widths}")
+        widths.append(out)
+        sees.append(back)
+        layers.append(nn.Sequential(conv, _norm(left, prefix, out), nn.ELU()))
+    stack = 1
+    while stack < depth and sum(widths[-stack:]) < readout_features:
+        stack += 1
+    if sum(widths[-stack:]) != readout_features:
+        raise RuntimeError(f"the readout takes {readout_features} features of layers with {widths} channels")
+    return Core(layers, sees, stack), image_channels
+
+
+def _norm(left: Weights, prefix: str, channels: int) -> nn.Module:
+    """Batch norm with its own scale and bias, with either one beside it, or none at all."""
+    if f"{prefix}.norm.running_mean" not in left:
+        return nn.Identity()
+    norm = nn.BatchNorm2d(channels)
+    scale = left.pop(f"{prefix}.norm.weight", left.pop(f"{prefix}.scale.scale", torch.ones(channels)))
+    bias = left.pop(f"{prefix}.norm.bias", left.pop(f"{prefix}.bias.bias", torch.zeros(channels)))
+    state = {"weight": scale.reshape(-1), "bias": bias.reshape(-1), "num_batches_tracked": torch.tensor(0)}
+    for moment in ("running_mean", "running_var"):
+        state[moment] = left.pop(f"{prefix}.norm.{moment}")
+    return _filled(norm, state)
+
+
+def _filled(module: nn.Module, state: Weights) -> nn.Module:
+    module.load_state_dict(state)
+    return module
+
+
+def _features_of(left: Weights, name: str) -> torch.Tensor:
+    key = f"readout.{name}._features"
+    return left[key] if key in left else left[f"readout.{name}.features"]
+
+
+def _readout(left: Weights, name: str) -> GaussianReadout:
+    prefix = f"readout.{name}"
+    features = _features_of(left, name)
+    left.pop(f"{prefix}._features", None)
+    left.pop(f"{prefix}.features", None)
+    n = features.shape[-1]
+    grid = left.pop(f"{prefix}.source_grid", None)
+    if grid is None:
+        positions = left.pop(f"{prefix}._mu", None)
+        if positions is None:
+            positions = left.pop(f"{prefix}.mu")
+    else:
+        positions = grid
+        linear = _linears(left, f"{prefix}.mu_transform")
+        for index, layer in enumerate(linear):
+            positions = layer(positions)
+            positions = torch.tanh(positions) if index == len(linear) - 1 else nn.functional.elu(positions)
+    return GaussianReadout(
+        positions=positions.detach().reshape(n, 2).clamp(-1, 1),
+        features=features.reshape(-1, n).T.contiguous(),
+        bias=left.pop(f"{prefix}.bias", torch.zeros(n)),
+    )
+
+
+def _shifter(left: Weights, name: str) -> MLPShifter | NoShift:
+    if f"shifter.{name}.weight" in left:  # the static affine shifter is one linear layer and a tanh
+        return MLPShifter([_linear(left, f"shifter.{name}")])
+    layers = _linears(left, f"shifter.{name}.mlp")
+    return MLPShifter(layers) if layers else NoShift()
+
+
+def _linears(left: Weights, prefix: str) -> list[nn.Linear]:
+    numbers = sorted(int(m[1]) for key in left if (m := re.fullmatch(re.escape(prefix) + r"\.(\d+)\.weight", key)))
+    return [_linear(left, f"{prefix}.{number}") for number in numbers]
+
+
+def _linear(left: Weights, prefix: str) -> nn.Linear:
+    weight = left.pop(f"{prefix}.weight")
+    bias = left.pop(f"{prefix}.bias", None)
+    layer = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None)
+    layer.load_state_dict({"weight": weight} if bias is None else {"weight": weight, "bias": bias})
+    return layer

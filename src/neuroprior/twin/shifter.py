@@ -1,0 +1,27 @@
+"""The shifter: where the eye looks moves every receptive field by the same amount."""
+
+import torch
+from torch import nn
+
+from neuroprior.types import Float
+
+
+class MLPShifter(nn.Module):
+    """shift = tanh(W_k ... tanh(W_1 pupil + b_1) ... + b_k), in the readout's units (image half-widths)."""
+
+    def __init__(self, layers: list[nn.Linear]) -> None:
+        super().__init__()
+        self.mlp = nn.Sequential(*[module for layer in layers for module in (layer, nn.Tanh())])
+
+    def forward(self, pupil_center: Float[torch.Tensor, "image 2"]) -> Float[torch.Tensor, "image 2"]:
+        """Map standardised pupil positions to shifts."""
+        shift: torch.Tensor = self.mlp(pupil_center)
+        return shift
+
+
+class NoShift(nn.Module):
+    """The shifter of a twin that has none: zero, so that the forward pass has no branch."""
+
+    def forward(self, pupil_center: Float[torch.Tensor, "image 2"]) -> Float[torch.Tensor, "image 2"]:
+        """Return zeros."""
+        return torch.zeros_like(pupil_center)

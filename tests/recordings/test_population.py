@@ -1,0 +1,153 @@
+"""From a scan to its population and target: aligned by image identity, weighted by Eq. 1."""
+
+import inspect
+
+import numpy as np
+import pytest
+
+from neuroprior.recordings import packaged_photographs, population_from_scan, simulate_scan, target_from_scan
+from neuroprior.reliability import scan_reliability, snr_weights
+from neuroprior.similarity import centered_cosine, target_from_population
+from neuroprior.types import InputError, Scan, Stimuli
+
+
+@pytest.fixture(scope="module")
+def mouse():
+    shown = packaged_photographs(n_train=60, n_oracle=15)
+    # oracle images not at the end: nothing may hang on position
+    order = np.random.default_rng(0).permutation(75)
+    return simulate_scan(Stimuli(shown.ids[order], shown.pixels[order]), shown.ids[60:], n_neurons=120, seed=3)
+
+
+def rebuilt(scan: Scan, trials: np.ndarray, **changes) -> Scan:
+    fields = {
+        "responses": scan.responses[trials],
+        "trial_image": scan.trial_image[trials],
+        "tier": scan.tier[trials],
+        "stimuli": scan.stimuli,
+    }
+    return Scan(name=scan.name, **(fields | changes))
+
+
+@pytest.mark.parametrize("tier", ["train", "oracle"])
+def test_the_mean_is_over_each_images_trials_in_the_stimulis_order(mouse, tier):
+    scan = mouse.scan
+    population = population_from_scan(scan, tier)
+    expected_ids = [i for i in scan.stimuli.ids.tolist() if ("oracle" in i) == (tier == "oracle")]
+    assert population.image_ids.tolist() == expected_ids
+    slow = [scan.responses[scan.trial_ids == name].astype(np.float64).mean(axis=0) for name in expected_ids]
+    np.testing.assert_allclose(population.mean, slow, rtol=1e-6)
+    oracle = scan.tier == "oracle"
+    np.testing.assert_allclose(
+        population.weights, snr_weights(scan.responses[oracle], scan.trial_ids[oracle]), rtol=1e-6
+    )
+    assert population.source == "recorded"
+
+
+def test_the_order_of_trials_does_not_matter_and_whose_they_are_does(mouse):
+    scan = mouse.scan
+    first = population_from_scan(scan)
+    shuffled = population_from_scan(rebuilt(scan, np.random.default_rng(0).permutation(len(scan.tier))))
+    np.testing.assert_array_equal(shuffled.image_ids, first.image_ids)
+    np.testing.assert_array_equal(shuffled.mean, first.mean)
+    np.testing.assert_allclose(shuffled.weights, first.weights, rtol=1e-5)
+    everyone = np.arange(len(scan.tier))
+    handed_on = scan.trial_image.copy()
+    train = np.flatnonzero(scan.tier == "train")
+    handed_on[train] = np.roll(handed_on[train], 1)
+    moved = population_from_scan(rebuilt(scan, everyone, trial_image=handed_on))
+    assert not np.allclose(moved.mean, first.mean)
+    np.testing.assert_array_equal(moved.weights, first.weights)
+
+
+def test_the_order_of_stimuli_permutes_the_target(mouse):
+    scan = mouse.scan
+    order = np.random.default_rng(1).permutation(len(scan.stimuli))
+    place = np.argsort(order)
+    stimuli = Stimuli(scan.stimuli.ids[order], scan.stimuli.pixels[order])
+    other = target_from_scan(
+        rebuilt(scan, np.arange(len(scan.tier)), stimuli=stimuli, trial_image=place[scan.trial_image])
+    )
+    target = target_from_scan(scan)
+    row = {name: i for i, name in enumerate(other.image_ids.tolist())}
+    rows = [row[name] for name in target.image_ids.tolist()]
+    np.testing.assert_allclose(other.matrix[np.ix_(rows, rows)], target.matrix, atol=1e-5)
+    assert other.stimuli_digest != target.stimuli_digest
+
+
+def test_the_target_is_eq_2_of_the_weighted_population(mouse):
+    scan = mouse.scan
+    target = target_from_scan(scan, "train", "unbiased")
+    population = population_from_scan(scan, "train", "unbiased")
+    np.testing.assert_allclose(target.matrix, centered_cosine(population.mean * population.weights), atol=1e-6)
+    np.testing.assert_array_equal(target.image_ids, population.image_ids)
+    assert target.stimuli_digest == scan.stimuli.select(population.image_ids).digest
+    assert target.source == "recorded"
+    # the weights are what makes it so
+    assert np.abs(target.matrix - centered_cosine(population.mean)).max() > 0.1
+
+
+def test_the_target_says_what_it_rests_on(mouse):
+    details = dict(target_from_scan(mouse.scan, correction="unbiased", units="standardised").details)
+    assert details == {
+        "scan": "simulated",
+        "tier": "train",
+        "trials": 60,
+        "neurons": 120,
+        "silent_neurons": 0,
+        "units": "standardised",
+        "weights": "SNR (Eq. 1), correction unbiased",
+        "weight_images": 15,
+        "weight_images_left_out": 0,
+    }
+
+
+def test_standardised_units_undo_gains_and_raw_units_keep_them(mouse):
+    scan = mouse.scan
+    gains = (2.0 ** np.random.default_rng(0).integers(-5, 6, scan.responses.shape[1])).astype(np.float32)
+    louder = rebuilt(scan, np.arange(len(scan.tier)), responses=scan.responses * gains)
+    same = [population_from_scan(s, units="standardised").mean for s in (scan, louder)]
+    np.testing.assert_allclose(same[0], same[1], rtol=1e-5)
+    np.testing.assert_allclose(population_from_scan(louder).mean, population_from_scan(scan).mean * gains, rtol=1e-5)
+    standardised = scan.responses.std(axis=0, dtype=np.float64)
+    np.testing.assert_allclose(same[0], population_from_scan(scan).mean / standardised, rtol=1e-5)
+
+
+def test_a_silent_neuron_stays_silent_in_either_unit(mouse):
+    responses = mouse.scan.responses.copy()
+    responses[:, 5] = 0
+    scan = rebuilt(mouse.scan, np.arange(len(responses)), responses=responses)
+    for units in ("raw", "standardised"):
+        population = population_from_scan(scan, units=units)
+        assert population.weights[5] == 0
+        np.testing.assert_array_equal(population.mean[:, 5], 0)
+    assert target_from_scan(scan).details["silent_neurons"] == 1
+
+
+def test_averaging_repeats_brings_the_target_nearer_to_the_truth(mouse):
+    shown = mouse.scan.stimuli
+    truth = target_from_population(mouse.truth_for("oracle"), shown).matrix
+    pairs = np.triu_indices(len(truth), 1)
+    scan = mouse.scan
+    once = np.array(
+        [np.flatnonzero(scan.trial_image == i)[0] for i in np.unique(scan.trial_image[scan.tier == "oracle"])]
+    )
+    weights = scan_reliability(scan).weights.snr.astype(np.float32)
+    single = centered_cosine(scan.responses[once] * weights)
+    averaged = target_from_scan(scan, "oracle").matrix
+    agreement = [float(np.corrcoef(s[pairs], truth[pairs])[0, 1]) for s in (single, averaged)]
+    assert 0 < agreement[0] < agreement[1] < 1
+
+
+def test_what_a_scan_does_not_hold_is_said(mouse):
+    scan = mouse.scan
+    with pytest.raises(
+        InputError, match="scan simulated: no trial of tier 'validation'; its trials are of tier oracle, train"
+    ):
+        population_from_scan(scan, "validation")
+    with pytest.raises(InputError, match="scan simulated, oracle trials: reliability: 0 of 0 images"):
+        target_from_scan(rebuilt(scan, np.flatnonzero(scan.tier == "train")))
+    with pytest.raises(InputError, match="tier 'test' is not one of train, validation, oracle"):
+        inspect.unwrap(population_from_scan)(scan, "test")
+    with pytest.raises(InputError, match="units 'z' is not one of raw, standardised"):
+        inspect.unwrap(population_from_scan)(scan, units="z")
