@@ -6,9 +6,8 @@ import traceback
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any
 
-import click
 import typer
 
 from neuroprior import __version__
@@ -41,25 +40,30 @@ def main(arguments: Sequence[str] | None = None) -> None:
         status = app(given, standalone_mode=False)
     except InputError as error:
         _fail(str(error), debug)
-    except click.ClickException as error:
-        _fail(f"{error.format_message()} (see `neuroprior --help`)", debug)
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         print("neuroprior: stopped; the same command goes on from here", file=sys.stderr)
         raise SystemExit(130) from None
+    except typer.TyperException as error:  # a command or option that does not exist, a missing argument
+        _fail(f"{error.format_message()} (see `neuroprior --help`)", debug)
     except OSError as error:
         _fail(f"{error.filename or ''}: {error.strerror or error}".removeprefix(": "), debug)
     else:
         raise SystemExit(status or 0)
 
 
-@app.callback()
-def _common(
-    version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False,
-) -> None:
-    """Measure how alike a brain finds images, teach any network to agree, and prove what that did."""
-    if version:
+def _say_version(asked: bool) -> None:
+    if asked:
         print(f"neuroprior {__version__}")
         raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    """Measure how alike a brain finds images, teach any network to agree, and prove what that did."""
 
 
 @app.command()
@@ -196,7 +200,7 @@ class _Progress(AbstractContextManager["_Progress"]):
             print(f"{label}: {what}", file=sys.stderr, flush=True)
             self._said[label] = what
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "_Progress":
         (self._bars or nullcontext()).__enter__()
         return self
 

@@ -117,7 +117,8 @@ def train(
             optimizer.step()
             task_sum += task_loss.detach()
             similarity_sum += similarity_loss.detach()
-            if step % 50 == 49 or step == steps - 1:  # now and then: asking a GPU after every step would hold it up
+            # Asking a GPU after every step would hold it up; a processor has nothing to wait for.
+            if device.type == "cpu" or step % 50 == 49 or step == steps - 1:
                 _stop_if_not_finite(task_sum + similarity_sum, epoch, step, rate)
         validation_loss, accuracy = evaluate(network, held_out)
         alpha = regularizer.alpha if regularizer is not None else 0.0

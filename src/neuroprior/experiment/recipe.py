@@ -4,7 +4,7 @@ import difflib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -30,7 +30,7 @@ class StimuliSection(Section):
     n_train: int | None = Field(default=None, ge=2, description="use only the first so many training stimuli")
 
     @model_validator(mode="after")
-    def _path_where_needed(self) -> Self:
+    def _path_where_needed(self) -> "StimuliSection":
         if (self.source == "npz") != (self.path is not None):
             raise ValueError("source npz needs a path, source photographs takes none")
         return self
@@ -63,7 +63,7 @@ class TaskSection(Section):
     n_test: int | None = Field(default=None, ge=1)
 
     @model_validator(mode="after")
-    def _files_where_needed(self) -> Self:
+    def _files_where_needed(self) -> "TaskSection":
         if (self.source == "parquet") != (self.train is not None and self.test is not None):
             raise ValueError("source parquet needs train and test, source digits takes neither")
         return self
@@ -123,7 +123,7 @@ class Recipe(Section):
     scale: Literal["full", "tiny"] = "full"
 
     @model_validator(mode="after")
-    def _known_and_possible(self) -> Self:
+    def _known_and_possible(self) -> "Recipe":
         for name in self.conditions:
             if name not in CONDITIONS:
                 near = difflib.get_close_matches(name, CONDITIONS, n=1)

@@ -50,6 +50,11 @@ class RunResults:
 
     folder: Path
     name: str
+    description: str
+    task: str
+    """What is classified, in words that end a sentence: "handwritten digits"."""
+    n_classes: int | None
+    """None until a network has been measured."""
     recipe_yaml: str
     provenance: Mapping[str, Any]
     conditions: tuple[ConditionCard, ...]

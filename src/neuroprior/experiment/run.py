@@ -81,6 +81,9 @@ def load_run(out: Path) -> RunResults:
     return RunResults(
         folder=out,
         name=recipe.name,
+        description=recipe.description,
+        task="handwritten digits" if recipe.task.test is None else f"the images of {recipe.task.test}",
+        n_classes=_n_classes(measured),
         recipe_yaml=recipe.to_yaml(),
         provenance=origin,
         conditions=tuple(_card(recipe, name) for name in recipe.conditions),
@@ -109,6 +112,13 @@ def _card(recipe: Recipe, name: str) -> ConditionCard:
     return ConditionCard(
         name, condition.label, condition.description, target + (", images permuted" if condition.shuffled else "")
     )
+
+
+def _n_classes(measured: Sequence[Path]) -> int | None:
+    if not measured:
+        return None
+    with np.load(measured[0] / "examples.npz", allow_pickle=False) as kept:
+        return len(kept["classes"])
 
 
 def _examples(measured: Sequence[Path]) -> NoiseExamples:

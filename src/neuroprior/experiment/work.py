@@ -197,7 +197,7 @@ def measure_network(work: MeasureWork, inputs: Mapping[str, Path], out: Path, sa
     write_json(out / "metrics.json", rows)
     shown = images.rows(np.unique(images.labels, return_index=True)[1][:_EXAMPLES])  # one of each of the first classes
     names = np.array([images.classes[label] for label in shown.labels])
-    np.savez_compressed(out / "examples.npz", images=shown.pixels, labels=names)
+    np.savez_compressed(out / "examples.npz", images=shown.pixels, labels=names, classes=np.array(images.classes))
 
 
 def similarity_rows(work: MeasureWork, network: ResNet, inputs: Mapping[str, Path]) -> list[dict[str, Any]]:
@@ -292,9 +292,9 @@ def training_rows(
         ):
             value = asdict(log)[metric]
             if np.isfinite(value):  # a condition without a regulariser has no similarity loss
-                rows.append(row(work, metric, value, n, x=log.epoch))
+                rows.append(row(work, metric, value, n, x=float(log.epoch)))
         for name, gamma in zip(taps, log.gamma, strict=True):
-            rows.append(row(work, "gamma", gamma, n_train, x=log.epoch, tap=name))
+            rows.append(row(work, "gamma", gamma, n_train, x=float(log.epoch), tap=name))
     return rows
 
 
@@ -307,7 +307,7 @@ def row(
         "seed": work.seed,
         "metric": metric,
         "tap": tap,
-        "x": None if x is None else float(x),
+        "x": x,
         "value": value,
         "n": n,
     }

@@ -33,7 +33,9 @@ def centered_cosine(
     centred = r - r.mean(dim=0, dtype=torch.float64).to(r.dtype)
     length = torch.linalg.vector_norm(centred, dim=1, keepdim=True)
     if not bool(torch.isfinite(length).all()):
-        row = int((~torch.isfinite(length)).nonzero()[0, 0])
+        # One bad response spoils the mean and so every length: the culprit is where the responses themselves are bad.
+        bad = (~torch.isfinite(r)).any(dim=1)
+        row = int((bad if bool(bad.any()) else ~torch.isfinite(length[:, 0])).nonzero()[0, 0])
         raise InputError(f"similarity: response to {named(row)} is not finite; drop the image or mend its responses")
     # What remains of a response that equals the mean is rounding, not a direction.
     rounding = 4 * torch.finfo(r.dtype).eps * torch.linalg.vector_norm(r, dim=1, keepdim=True)

@@ -94,10 +94,10 @@ def _read_state_dict(file: Path) -> Weights:
         raise InputError(f"{file}: no such file; download the checkpoint or mend the path")
     try:
         loaded = torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
+    except pickle.UnpicklingError:
         raise InputError(
-            f"{file}: holds more than tensors, and nothing else is ever unpickled ({_first_line(error)}); "
-            "save its state_dict() alone"
+            f"{file}: damaged, or holds more than tensors, and nothing else is ever unpickled; "
+            "download it again, or save its state_dict() alone"
         ) from None
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         raise InputError(f"{file}: damaged or not a torch file ({_first_line(error)}); download it again") from None

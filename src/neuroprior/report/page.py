@@ -1,0 +1,144 @@
+"""One HTML page from a finished run: everything inline, no script, the same bytes for the same run."""
+
+import csv
+import io
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from importlib.resources import files
+from pathlib import Path
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from neuroprior.experiment.results import RunResults
+from neuroprior.report import plates
+from neuroprior.report.plates import Plate
+from neuroprior.report.svg import house_style, inline_svg, png_bytes, svg_text
+from neuroprior.report.tables import headline_table, noise_csv, noise_table, summary_csv, tap_table
+from neuroprior.report.verdict import verdict
+
+_Maker = Callable[[RunResults], Plate]
+_BEFORE_TABLE: tuple[_Maker, ...] = (plates.noise_plate,)
+_AFTER_TABLE: tuple[_Maker, ...] = (
+    plates.examples_plate,
+    plates.matrix_plate,
+    plates.histogram_plate,
+    plates.truth_plate,
+    plates.pairs_plate,
+    plates.training_plate,
+    plates.gamma_plate,
+    plates.taps_plate,
+)
+_MAIN: tuple[_Maker, ...] = (
+    plates.noise_plate,
+    plates.matrix_plate,
+    plates.histogram_plate,
+    plates.truth_plate,
+    plates.training_plate,
+    plates.gamma_plate,
+    plates.taps_plate,
+)
+
+
+def write_report(results: RunResults) -> Path:
+    """Write `report/index.html` into the run's folder, with `summary.csv` and `noise.csv` beside it; return the page.
+
+    The page stands alone (styles and figures inside, no script, nothing loaded), appears whole or not at all, and is
+    byte for byte the same when written again. Figures without data are left out with one line that says so.
+    """
+    folder = results.folder / "report"
+    page = render_page(results)  # everything is made before the first byte is written
+    tables = {"summary.csv": _csv_text(summary_csv(results)), "noise.csv": _csv_text(noise_csv(results))}
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in tables.items():
+        _write_whole(folder / name, text.encode())
+    return _write_whole(folder / "index.html", page.encode())
+
+
+def write_figures(results: RunResults, folder: Path) -> list[Path]:
+    """Write the main figures (noise, similarity, training, gamma) as SVG and small PNG; return what was written."""
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for maker in _MAIN:
+        with house_style():
+            plate = maker(results)
+        for panel in plate.panels:
+            written.append(_write_whole(folder / f"{panel.name}.svg", svg_text(panel.figure).encode()))
+            written.append(_write_whole(folder / f"{panel.name}.png", png_bytes(panel.figure)))
+    return written
+
+
+def render_page(results: RunResults) -> str:
+    """Return the page as text."""
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    template = environment.from_string(files("neuroprior.report").joinpath("page.html.jinja").read_text("utf-8"))
+    page: str = template.render(
+        name=results.name,
+        lede=_lede(results),
+        missing=results.missing,
+        conditions=results.conditions,
+        headline=headline_table(results),
+        verdict=verdict(results),
+        noise_plates=[_drawn(results, maker) for maker in _BEFORE_TABLE],
+        noise_table=noise_table(results),
+        plates=[_drawn(results, maker) for maker in _AFTER_TABLE],
+        tap_table=tap_table(results),
+        provenance=results.provenance,
+        recipe=results.recipe_yaml,
+    )
+    return page
+
+
+def _drawn(results: RunResults, maker: _Maker) -> tuple[Plate, list[Markup]]:
+    with house_style():
+        plate = maker(results)
+    # Safe to mark as such: matplotlib escapes every label in its SVG, and inline_svg the alt text.
+    return plate, [Markup(inline_svg(panel.figure, panel.name, panel.alt)) for panel in plate.panels]
+
+
+def _lede(results: RunResults) -> str:
+    """Say in plain words what was run."""
+    count = len(results.conditions)
+    words = f"{count} condition{'' if count == 1 else 's'}"
+    labels = ", ".join(card.label for card in results.conditions)
+    seeds = sorted(set(results.metrics["seed"].to_pylist()))
+    said = [f"{results.description.strip().rstrip('.')}."] if results.description.strip() else []
+    said += [f"Networks were trained to classify {results.task} under {words} ({labels})."]
+    if len(seeds) == 1:
+        said.append(f"Each was trained once (seed {seeds[0]}), so nothing here has a spread over seeds.")
+    elif seeds:
+        said.append(f"There are results for {len(seeds)} seeds ({', '.join(map(str, seeds))}).")
+    else:
+        said.append("No result is finished yet.")
+    levels = sorted(results.noise_levels)
+    if levels:
+        said.append(
+            f"Every network is tested on the same images with Gaussian noise at {len(levels)} levels, "
+            f"σ = {levels[0]:g} to {levels[-1]:g}."
+        )
+    if results.targets:
+        said.append(
+            "A target is a matrix that says how alike images should look to the network; which one a condition was "
+            "given, and how its neurons were weighted, stands in the table."
+        )
+    return " ".join(said)
+
+
+def _csv_text(rows: Sequence[Sequence[str]]) -> str:
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\n").writerows(rows)
+    return buffer.getvalue()
+
+
+def _write_whole(path: Path, content: bytes) -> Path:
+    """Write under a temporary name, then rename: what stands under `path` is complete."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+    return path

@@ -1,0 +1,214 @@
+"""Runs: the whole graph on a few images, finished steps kept, failures told, nothing half-written."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from neuroprior.experiment import load_run, packaged_recipe, run_recipe
+from neuroprior.experiment.plan import plan
+from neuroprior.experiment.run import store_of
+from neuroprior.experiment.store import Step
+from neuroprior.types import InputError
+
+SMALL = [
+    "scale=tiny",
+    "task.n_train=150",
+    "task.n_test=60",
+    "network.width=2",
+    "compute={device: cpu, precision: float32, threads: 1, workers: 1}",
+]
+
+
+def small(*more: str):
+    return packaged_recipe("demo", [*SMALL, *more])
+
+
+def go(out: Path, *more: str, said: list | None = None) -> list:
+    return run_recipe(
+        small(*more), out, command=["test"], watch=lambda *a: said.append(a) if said is not None else None
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("run") / "demo"
+    assert go(out) == []
+    return out
+
+
+def test_a_run_is_a_folder(finished):
+    assert {p.name for p in finished.iterdir()} == {
+        "recipe.yaml",
+        "provenance.json",
+        "plan.json",
+        "steps",
+        "metrics.parquet",
+    }
+    labels = [entry["label"] for entry in json.loads((finished / "plan.json").read_text())]
+    conditions = ["none", "neural_model", "neural_data", "shuffle", "blur"]
+    assert labels == ["target", *(f"{kind}-{c}-seed0" for c in conditions for kind in ("train", "measure"))]
+    assert len(list((finished / "steps").iterdir())) == len(labels)
+
+
+def test_metrics_hold_every_number_and_no_time(finished):
+    table = pq.read_table(finished / "metrics.parquet")
+    rows = table.to_pylist()
+    assert table.column_names == ["condition", "seed", "metric", "tap", "x", "value", "n"]
+    noise = [r for r in rows if r["metric"] == "noise_accuracy"]
+    assert len(noise) == 5 * 2
+    assert {r["n"] for r in noise} == {60}
+    assert all(0 <= r["value"] <= 1 for r in noise)
+    correlations = [r for r in rows if r["metric"] == "similarity_correlation"]
+    assert len(correlations) == 5 * (1 + 5)
+    assert {r["n"] for r in correlations} == {100 * 99 // 2}
+    gamma = [r for r in rows if r["metric"] == "gamma"]
+    assert {r["condition"] for r in gamma} == {"neural_model", "neural_data", "shuffle"}
+    assert sum(r["value"] for r in gamma if r["condition"] == "shuffle") == pytest.approx(1)
+    assert {r["condition"] for r in rows if r["metric"] == "similarity_loss"} == {r["condition"] for r in gamma}
+
+
+def test_provenance(finished):
+    origin = json.loads((finished / "provenance.json").read_text())
+    assert origin["command"] == "test"
+    assert origin["seeds"] == [0]
+    assert origin["compute"] == {"device": "cpu", "precision": "float32", "threads": 1, "workers": 1}
+    assert {"commit", "versions", "device", "python", "data"} <= set(origin)
+
+
+def test_the_same_command_again_does_nothing_and_changes_nothing(finished):
+    before = (finished / "metrics.parquet").read_bytes()
+    said: list = []
+    assert go(finished, said=said) == []
+    assert {what for _, what, _ in said} == {"already there"}
+    assert (finished / "metrics.parquet").read_bytes() == before
+
+
+def test_lost_steps_are_done_again_to_the_byte(finished, tmp_path):
+    out = tmp_path / "run"
+    shutil.copytree(finished, out)
+    for folder in (out / "steps").glob("*neural_model*"):
+        shutil.rmtree(folder)
+    (out / "metrics.parquet").unlink()
+    said: list = []
+    assert go(out, said=said) == []
+    assert (out / "metrics.parquet").read_bytes() == (finished / "metrics.parquet").read_bytes()
+    assert {label for label, what, _ in said if what == "done"} == {
+        "train-neural_model-seed0",
+        "measure-neural_model-seed0",
+    }
+
+
+def test_worker_processes_give_the_same_bytes(finished, tmp_path):
+    more = ["conditions=[none, shuffle]"]
+    assert go(tmp_path / "one", *more) == []
+    assert go(tmp_path / "two", *more, "compute.workers=2") == []
+    one, two = (pq.read_table(tmp_path / name / "metrics.parquet").to_pylist() for name in ("one", "two"))
+    assert one == two
+    whole = pq.read_table(finished / "metrics.parquet").to_pylist()
+    assert one == [r for r in whole if r["condition"] in ("none", "shuffle")]
+
+
+def test_steps_are_shared_between_recipes_in_one_store(finished, tmp_path, monkeypatch):
+    monkeypatch.setenv("NEUROPRIOR_STORE", str(finished / "steps"))
+    said: list = []
+    assert go(tmp_path / "other", "name=other", "conditions=[blur]", said=said) == []
+    assert {what for _, what, _ in said} == {"already there"}
+
+
+def test_what_goes_into_a_key():
+    def keys(*more: str) -> dict[str, str]:
+        return {step.label: step.key for step in plan(small(*more), {})}
+
+    base = keys()
+    assert keys("name=other", "description=x", "conditions=[none]").items() <= base.items()
+    noise = keys("noise.seed=3")
+    changed = {label for label in base if noise[label] != base[label]}
+    assert changed == {label for label in base if label.startswith("measure")}
+    mouse = keys("target.seed=9")
+    assert "train-none-seed0" not in {label for label in base if mouse[label] != base[label]}
+    assert mouse["train-shuffle-seed0"] != base["train-shuffle-seed0"]
+    assert keys("training.epochs=2")["target"] == base["target"]
+
+
+def test_a_step_that_fails_is_told_and_the_rest_goes_on(tmp_path):
+    said: list = []
+    failures = go(tmp_path / "run", "training.learning_rate=1e30", "conditions=[none]", said=said)
+    assert [f.step.label for f in failures] == ["train-none-seed0"]
+    assert "no longer finite" in failures[0].reason
+    steps = sorted(p.name.rsplit("-", 1)[0] for p in (tmp_path / "run" / "steps").iterdir())
+    assert steps == ["target"]  # the failed step left nothing, its measurement was not tried
+    assert load_run(tmp_path / "run").missing == ("train-none-seed0", "measure-none-seed0")
+
+
+def test_one_folder_holds_one_recipe(finished):
+    with pytest.raises(InputError, match="another recipe \\(training differs\\)"):
+        go(finished, "training.epochs=2")
+    with pytest.raises(InputError, match=r"compute\.threads=1, not 2"):
+        go(finished, "compute.threads=2")
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path):
+    (tmp_path / "thesis.tex").write_text("x")
+    with pytest.raises(InputError, match="holds other files"):
+        go(tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_missing_data_file_stops_before_anything_is_written(tmp_path):
+    with pytest.raises(InputError, match=r"none\.npz: no such file"):
+        go(tmp_path / "run", "stimuli={source: npz, path: none.npz}")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_step_interrupted_leaves_no_folder(tmp_path):
+    store = store_of(tmp_path)
+    step: Step = plan(small(), {})[0]
+
+    def interrupted() -> None:
+        with store.writing(step) as folder:
+            (folder / "half").write_text("x")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert not store.has(step)
+    assert list(store.root.iterdir()) == []
+
+
+def test_load_run_gives_a_report_all_it_needs(finished):
+    results = load_run(finished)
+    assert [c.name for c in results.conditions] == ["none", "neural_model", "neural_data", "shuffle", "blur"]
+    assert set(results.targets) == {"neural_model", "neural_data", "shuffle"}
+    assert results.truth is not None
+    assert np.array_equal(results.truth.matrix, results.targets["neural_model"].matrix)
+    assert results.missing == ()
+    assert results.examples.images.shape == (3, 32, 32)
+    assert results.examples.labels == ("0", "1", "2")
+    for target in results.targets.values():
+        assert results.stimuli.select(target.image_ids).digest == target.stimuli_digest
+
+
+def test_load_run_of_nothing(tmp_path):
+    with pytest.raises(InputError, match=r"no run in it \(recipe\.yaml is missing\)"):
+        load_run(tmp_path)
+
+
+def test_the_real_recipe_at_tiny_scale(data, tmp_path, monkeypatch):
+    """CIFAR-10, the real twin, natural photographs: `recipes/quick.yaml --set scale=tiny`, with fewer images still."""
+    from neuroprior.experiment import load_recipe
+
+    for name in ("stimuli/tiny_imagenet_36x64.npz", "twins/sensorium2022_26872-17-20_sota.pth"):
+        monkeypatch.setenv("NEUROPRIOR_DATA", str(data(name).parents[1]))
+    compute = "compute={device: cpu, precision: float32, threads: 1, workers: 1}"
+    changes = ["scale=tiny", "stimuli.n_train=60", "task.n_train=150", "conditions=[none, neural_model]", compute]
+    recipe = load_recipe(Path(__file__).parents[2] / "recipes" / "quick.yaml", changes)
+    assert run_recipe(recipe, tmp_path / "run", command=["test"], watch=lambda *_: None) == []
+    results = load_run(tmp_path / "run")
+    target = results.targets["neural_model"]
+    assert (len(target), target.source, target.details["neurons"]) == (60, "twin", 7776)
+    assert "ready-made twin" in target.details["weights"]
+    assert results.truth is None

@@ -1,0 +1,89 @@
+"""Where the paper's layers are, in our networks and in others'."""
+
+import pytest
+import torch
+from torch import nn
+
+from neuroprior.classifier import GaussianBlur, ResNet
+from neuroprior.regularizer import Taps, evenly_spaced_stages
+from neuroprior.types import InputError
+
+IMAGES = torch.rand(2, 1, 36, 64, generator=torch.Generator().manual_seed(0))
+STAGES = ["stem", "stage1", "stage2", "stage3", "stage4"]
+
+
+@pytest.mark.parametrize("architecture", ["resnet18", "resnet34"])
+@pytest.mark.parametrize("front", [None, GaussianBlur(1.0)])
+def test_layers_1_5_9_13_17_are_the_stem_and_the_stages(architecture, front):
+    network = ResNet(architecture, width=2, front=front)
+    names = evenly_spaced_stages(network, IMAGES, 5)
+    if architecture == "resnet18":
+        assert names == STAGES
+    else:  # depth 33: evenly spaced convolutions are not the stages; PROTOCOL takes those by name
+        assert names[0] == "stem"
+        assert names[-1] == "stage4"
+        assert len(set(names)) == 5
+
+
+def test_a_tap_sees_the_rectified_end_of_its_stage():
+    network = ResNet(width=2).eval()
+    stem, stage1 = Taps(network, ["stem", "stage1"]).features(network, IMAGES)
+    x = network.stem(network.scaling(IMAGES))
+    assert torch.equal(stem, x)
+    assert torch.equal(stage1, network.stage1(x))
+    assert (stem >= 0).all()
+    assert (stage1 >= 0).all()
+
+
+def test_nothing_beyond_the_deepest_tap_is_computed():
+    network = ResNet(width=2)
+    network.stage4.register_forward_hook(lambda *_: pytest.fail("stage4 was run"))
+    Taps(network, ["stem", "stage1"]).features(network, IMAGES)
+
+
+def test_plain_network_with_a_head_for_another_image_size():
+    model = nn.Sequential(
+        nn.Conv2d(1, 2, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(2, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(7, 10)
+    )
+    names = evenly_spaced_stages(model, IMAGES, 2)
+    assert names == ["1", "4"]  # each convolution's ReLU, not the pooling after it
+    assert [f.shape[1] for f in Taps(model, names).features(model, IMAGES)] == [2, 4]
+
+
+def test_unknown_taps_list_those_that_exist():
+    network = ResNet(width=2)
+    with pytest.raises(InputError, match=r"'stage_1': no such module; did you mean 'stage1'\? there are: .*stem"):
+        Taps(network, ["stage_1"])
+    with pytest.raises(InputError, match="at least one"):
+        Taps(network, [])
+    with pytest.raises(InputError, match="each layer once"):
+        Taps(network, ["stem", "stem"])
+    with pytest.raises(InputError, match="30 layers asked of a network with 17"):
+        evenly_spaced_stages(network, IMAGES, 30)
+
+
+class Odd(nn.Module):
+    """One module that takes and gives a pair, one that is never called."""
+
+    def __init__(self):
+        super().__init__()
+        self.pair, self.unused = nn.Identity(), nn.Identity()
+
+    def forward(self, x):
+        self.pair((x, x))
+        return x
+
+
+def test_a_tap_that_is_no_feature_map_is_refused():
+    model = Odd()
+    with pytest.raises(InputError, match="'pair': its output is no tensor"):
+        Taps(model, ["pair"]).features(model, IMAGES)
+    with pytest.raises(InputError, match="'unused': not used"):
+        Taps(model, ["unused"]).features(model, IMAGES)
+
+
+def test_hooks_do_not_stay():
+    network = ResNet(width=2)
+    Taps(network, STAGES).features(network, IMAGES)
+    evenly_spaced_stages(network, IMAGES, 5)
+    assert all(not module._forward_hooks for module in network.modules())

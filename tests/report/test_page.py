@@ -1,0 +1,185 @@
+"""The page stands alone, says its n, escapes what it is given, and is the same bytes for the same run."""
+
+import re
+from collections import Counter
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from neuroprior.experiment.results import ConditionCard
+from neuroprior.report import write_figures, write_report
+from neuroprior.report.page import render_page
+
+from .conftest import CARDS, MakeRun
+
+
+class _Page(HTMLParser):
+    """Every element's attributes, and the text of the page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+RUNS = {
+    "three seeds": dict(seeds=(0, 1, 2)),
+    "one seed": dict(seeds=(0,)),
+    "no truth": dict(seeds=(0, 1), with_truth=False),
+    "unfinished": dict(seeds=(0, 1), unfinished=("shuffle", "blur")),
+    "nothing finished": dict(seeds=(0,), unfinished=tuple(CARDS)),
+    "no examples, no target": dict(seeds=(0,), conditions=("none", "blur"), examples=0),
+}
+
+
+_RENDERED: dict[str, _Page] = {}  # the page is a pure function of the run, and several tests read each
+
+
+@pytest.fixture(params=RUNS, ids=[name.replace(" ", "-") for name in RUNS])
+def page(request: pytest.FixtureRequest, make_run: MakeRun) -> _Page:
+    if request.param not in _RENDERED:
+        _RENDERED[request.param] = _Page(render_page(make_run(**RUNS[request.param])))
+    return _RENDERED[request.param]
+
+
+def test_ids_are_unique_and_every_reference_has_its_id(page: _Page) -> None:
+    ids = Counter(attributes["id"] for _, attributes in page.elements if "id" in attributes)
+    assert [name for name, count in ids.items() if count > 1] == []
+    for _, attributes in page.elements:
+        for key, value in attributes.items():
+            for name in re.findall(r"url\(#([^)]+)\)", value or ""):
+                assert name in ids
+            if key in ("href", "xlink:href") and (value or "").startswith("#"):
+                assert (value or "")[1:] in ids
+            if key == "aria-describedby":
+                assert value in ids
+
+
+def test_nothing_is_loaded_and_nothing_runs(page: _Page) -> None:
+    for tag, attributes in page.elements:
+        assert tag not in ("script", "link", "iframe", "object", "embed", "base")
+        for key, value in attributes.items():
+            assert not key.startswith("on")
+            if key in ("src", "href", "xlink:href", "action", "srcset", "poster", "data"):
+                assert value is not None
+                assert value.startswith(("data:image/png;base64,", "#")) or value in ("summary.csv", "noise.csv")
+            if key == "style":
+                assert not re.search(r"url\((?!#)", value or "")
+
+
+def test_every_figure_has_a_caption_and_a_drawing_with_words(page: _Page) -> None:
+    drawings = page.all("svg")
+    assert all(one["role"] == "img" and len(one["aria-label"] or "") > 20 for one in drawings)
+    assert len(page.all("figure")) == len(page.all("figcaption")) <= len(drawings)
+
+
+def test_every_caption_says_n_or_that_none_is_needed_and_the_target(make_run: MakeRun) -> None:
+    for caption in re.findall(r"<figcaption>(.*?)</figcaption>", render_page(make_run()), flags=re.DOTALL):
+        assert re.search(r"n = \d|4 test images", caption)
+        assert "arget" in caption
+        assert "weights" in caption
+
+
+def test_the_page_is_small(make_run: MakeRun) -> None:
+    assert len(render_page(make_run()).encode()) < 2_000_000
+
+
+@pytest.mark.parametrize("missing", [False, True])
+def test_one_seed_never_shows_a_spread(make_run: MakeRun, missing: bool) -> None:
+    text = render_page(make_run(seeds=(3,), unfinished=("shuffle",) if missing else ()))
+    assert "±" not in text
+    assert "SEM" not in _Page(text).text
+    assert "n = 1 seed, no spread" in text
+    assert "±" in render_page(make_run(seeds=(3, 4)))
+
+
+def test_two_writes_are_the_same_bytes_and_leave_no_other_file(make_run: MakeRun) -> None:
+    results = make_run()
+    page = write_report(results)
+    assert page == results.folder / "report" / "index.html"
+    first = {path.name: path.read_bytes() for path in page.parent.iterdir()}
+    assert write_report(results) == page
+    assert {path.name: path.read_bytes() for path in page.parent.iterdir()} == first
+    assert set(first) == {"index.html", "summary.csv", "noise.csv"}
+
+
+def test_a_report_that_fails_leaves_the_old_one_whole(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = write_report(make_run())
+    before = page.read_bytes()
+
+    def fail(*_: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr("os.replace", fail)
+    with pytest.raises(OSError, match="disk full"):
+        write_report(make_run(seeds=(0,)))
+    assert page.read_bytes() == before
+    assert {path.name for path in page.parent.iterdir()} == {"index.html", "summary.csv", "noise.csv"}
+
+
+def test_what_a_person_wrote_is_text_not_markup(make_run: MakeRun) -> None:
+    evil = "<script>alert('$x$')</script>"
+    cards = [ConditionCard(name, f"{evil}{name}", evil, evil) for name in CARDS]
+    text = render_page(make_run(cards=cards, name=evil))
+    assert "<script" not in text
+    assert "&lt;script&gt;" in text
+    page = _Page(text)
+    assert evil in page.text
+    assert "see http://example.org/<recipe>" in page.text  # the recipe, as it was written
+
+
+def test_the_numbers_of_the_table_stand_on_the_page(make_run: MakeRun) -> None:
+    text = render_page(make_run())
+    assert re.search(r"Neural \(model\).{0,200}<td>59\.3 ± 0\.9</td>", text, flags=re.DOTALL)
+    assert re.search(r"Neural \(model\).{0,300}<td>30\.8 ± 0\.9</td>", text, flags=re.DOTALL)
+
+
+def test_an_unfinished_run_says_so_at_the_top_and_a_finished_one_does_not(make_run: MakeRun) -> None:
+    text = render_page(make_run(unfinished=("shuffle",)))
+    assert text.index("unfinished:") < text.index("<table")
+    assert "train shuffle" in text
+    assert "unfinished:" not in render_page(make_run())
+
+
+def test_a_figure_without_data_is_one_line(make_run: MakeRun) -> None:
+    text = render_page(make_run(with_truth=False))
+    assert "Left out: The noise-free similarity is not known here" in text
+    assert text.count("Left out:") == 1
+    nothing = render_page(make_run(unfinished=tuple(CARDS), with_truth=False, examples=0))
+    assert "<svg" not in nothing
+    assert nothing.count("Left out:") == 9
+
+
+def test_provenance_and_recipe_stand_at_the_foot(make_run: MakeRun) -> None:
+    results = make_run()
+    foot = render_page(results).split("<footer>")[1]
+    for value in ("neuroprior run recipes/synthetic.yaml", "0123456789abcdef", "2.13.0", results.stimuli.digest):
+        assert value in foot
+    assert "alpha: 20" in foot
+
+
+def test_the_folders_path_is_not_on_the_page(make_run: MakeRun) -> None:
+    results = make_run()
+    assert str(results.folder) not in render_page(results)
+
+
+def test_figures_are_written_as_svg_and_png_reproducibly(make_run: MakeRun, tmp_path: Path) -> None:
+    results = make_run(seeds=(0, 1))
+    written = write_figures(results, tmp_path / "a")
+    again = write_figures(results, tmp_path / "b")
+    assert {path.suffix for path in written} == {".svg", ".png"}
+    names = {path.stem for path in written}
+    assert {"noise", "similarity-matrix-0", "training-task-loss", "gamma-0", "similarity-taps"} <= names
+    assert [path.read_bytes() for path in written] == [path.read_bytes() for path in again]
+    assert all(path.stat().st_size < 200_000 for path in written)

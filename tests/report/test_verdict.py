@@ -1,0 +1,52 @@
+"""The verdict says what the intervals allow, whichever way it falls."""
+
+import math
+
+import pytest
+
+from neuroprior.report.tables import over_seeds
+from neuroprior.report.verdict import difference, verdict
+
+from .conftest import MakeRun
+
+
+def test_interval_is_welchs() -> None:
+    # against the published form: equal n and equal variance give nu = 2 (n - 1) = 4, t = 2.776445
+    a, b = over_seeds([1.0, 2.0, 3.0]), over_seeds([2.0, 3.0, 4.0])
+    gap = difference(a, b)
+    half = 2.7764451 * math.sqrt(1 / 3 + 1 / 3)
+    assert gap.mean == -1.0
+    assert (gap.low, gap.high) == pytest.approx((-1 - half, -1 + half), rel=1e-6)
+
+
+def test_interval_is_antisymmetric_and_absent_for_one_seed() -> None:
+    a, b = over_seeds([0.1, 0.4, 0.2]), over_seeds([0.3, 0.35])
+    there, back = difference(a, b), difference(b, a)
+    assert there.low is not None
+    assert back.high is not None
+    assert there.low == pytest.approx(-back.high)
+    assert difference(over_seeds([0.9]), a).low is None
+
+
+def test_higher_and_no_clear_difference_follow_from_the_numbers(make_run: MakeRun) -> None:
+    said = " ".join(verdict(make_run()))
+    assert "30.8 ± 0.9 % and None 16.7 ± 0.9 %: higher (+14.2 points" in said
+    assert "Shuffle 13.8 ± 0.9 %: higher" in said
+    assert "Blur σ 1 px 32.7 ± 0.9 %: no clear difference" in said
+    assert "On clean images, Neural (model) reaches 59.3 ± 0.9 % and None 64.7 ± 0.9 %: lower" in said
+
+
+def test_one_seed_is_no_verdict(make_run: MakeRun) -> None:
+    said = verdict(make_run(seeds=(4,)))
+    assert said[0].startswith("No verdict where n = 1 seed")
+    assert not any(word in sentence for sentence in said for word in ("higher", "lower", "clear", "±", "Welch"))
+    assert "500 test images alone leave a standard error of up to 2.2 points" in said[-1]  # 50 / sqrt(500) = 2.24
+
+
+def test_what_was_not_run_is_said(make_run: MakeRun) -> None:
+    said = " ".join(verdict(make_run(conditions=("none", "neural_model", "shuffle"), unfinished=("shuffle",))))
+    assert "This run has no blur control" in said
+    assert "Shuffle has no measurement" in said
+    assert "higher (+14.2 points" in said
+    assert "cannot speak" in verdict(make_run(conditions=("none", "blur")))[0]
+    assert "nothing to compare" in verdict(make_run(unfinished=("neural_model",)))[0]

@@ -1,0 +1,117 @@
+"""Noise curves: on a model whose accuracy is known, and the promise of one draw for every network and level."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from neuroprior.robustness import draw_noise, noise_accuracy
+from neuroprior.types import InputError
+
+
+class MeanAbove(nn.Module):
+    """Says 1 where the mean pixel exceeds a half: under noise its accuracy is Phi(margin sqrt(d) / sigma)."""
+
+    def forward(self, x):
+        mean = x.mean(dim=(1, 2, 3))
+        return torch.stack([0.5 - mean, mean - 0.5], dim=1)
+
+
+def images(n: int = 2000, side: int = 8, margin: float = 0.02) -> tuple[torch.Tensor, torch.Tensor]:
+    labels = torch.arange(n) % 2
+    level = 0.5 + margin * (2 * labels - 1)
+    random = torch.Generator().manual_seed(0)
+    texture = torch.rand(n, 1, side, side, generator=random) * 0.2
+    texture -= texture.mean(dim=(1, 2, 3), keepdim=True)
+    return level.view(-1, 1, 1, 1) + texture, labels
+
+
+def test_accuracy_of_a_known_model_is_the_closed_form():
+    x, y = images()
+    sigmas = [0.0, 0.05, 0.1, 0.2, 0.4]
+    curve = noise_accuracy(MeanAbove(), x, y, sigmas)
+    assert curve.n == 2000
+    assert curve.accuracy[0] == 1
+    for sigma, accuracy in zip(sigmas[1:], curve.accuracy[1:], strict=True):
+        expected = 0.5 * (1 + math.erf(0.02 * 8 / sigma / math.sqrt(2)))
+        assert accuracy == pytest.approx(expected, abs=4 * math.sqrt(expected * (1 - expected) / 2000))
+
+
+def test_the_image_decides_its_noise_not_its_place():
+    x, _ = images(20)
+    noise = draw_noise(x, seed=0)
+    order = torch.randperm(20, generator=torch.Generator().manual_seed(1))
+    assert torch.equal(draw_noise(x[order], seed=0), noise[order])
+    assert torch.equal(draw_noise(x[3:5], seed=0), noise[3:5])
+    assert not torch.equal(draw_noise(x, seed=1), noise)
+    assert abs(float(noise.mean())) < 0.1
+    assert float(noise.std()) == pytest.approx(1, abs=0.1)
+
+
+def test_every_level_and_network_meets_the_same_draw():
+    x, y = images(50)
+    seen: list[torch.Tensor] = []
+
+    class Recorder(nn.Module):
+        def forward(self, noisy):
+            seen.append(noisy)
+            return torch.zeros(len(noisy), 2)
+
+    noise_accuracy(Recorder(), x, y, [0.1, 0.2])
+    noise_accuracy(Recorder(), x, y, [0.1], batch_size=7)
+    assert torch.allclose((seen[0] - x) * 2, seen[1] - x, atol=1e-6)
+    assert torch.equal(torch.cat(seen[2:]), seen[0])
+
+
+def test_clipping():
+    x, y = images(50)
+    ranges = {}
+
+    class Recorder(nn.Module):
+        def __init__(self, name):
+            super().__init__()
+            self.name = name
+
+        def forward(self, noisy):
+            ranges[self.name] = noisy
+            return torch.zeros(len(noisy), 2)
+
+    for clip in ("none", "unit", "image_range"):
+        noise_accuracy(Recorder(clip), x, y, [0.5], clip=clip)
+    assert ranges["none"].min() < 0
+    assert ranges["unit"].min() == 0
+    assert ranges["unit"].max() == 1
+    own = (x.amin(dim=(1, 2, 3)), x.amax(dim=(1, 2, 3)))
+    assert torch.equal(ranges["image_range"].amin(dim=(1, 2, 3)), own[0])
+    assert torch.equal(ranges["image_range"].amax(dim=(1, 2, 3)), own[1])
+
+
+def test_the_model_is_left_in_its_mode_and_measured_in_evaluation():
+    x, y = images(64)
+    model = nn.Sequential(nn.Dropout(0.99), MeanAbove()).train()
+    assert noise_accuracy(model, x, y, [0.0]).accuracy[0] == 1
+    assert model.training
+    assert np.array_equal(
+        noise_accuracy(model.eval(), x, y, [0.1]).accuracy, noise_accuracy(model, x, y, [0.1]).accuracy
+    )
+    assert not model.training
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"images": 255 * images(4)[0]}, "scale pixels to"),
+        ({"labels": torch.zeros(3, dtype=torch.long)}, "with 3 labels"),
+        ({"sigmas": [-0.1]}, "none below 0"),
+        ({"sigmas": []}, "at least one"),
+        ({"images": torch.full((4, 1, 8, 8), torch.nan)}, "nan"),
+    ],
+)
+@pytest.mark.usefixtures("shapes_unchecked")
+def test_what_it_refuses(change, says):
+    x, y = images(4)
+    arguments = {"images": x, "labels": y, "sigmas": [0.1]} | change
+    with pytest.raises(InputError, match=says):
+        noise_accuracy(MeanAbove(), **arguments)

@@ -1,0 +1,98 @@
+"""The command line as a person meets it: exit codes, one line on stderr, nothing left behind."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from neuroprior import cli
+from neuroprior.types import SimilarityTarget
+
+
+def call(capsys, *arguments: str) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as ended:
+        cli.main([*arguments])
+    out, err = capsys.readouterr()
+    return int(ended.value.code or 0), out, err
+
+
+@pytest.fixture
+def stimuli_file(tmp_path, stimuli):
+    path = tmp_path / "stimuli.npz"
+    np.savez(path, images=stimuli.pixels, names=stimuli.ids, tier=np.array(["train"] * 30 + ["oracle"] * 10))
+    return path
+
+
+@pytest.mark.parametrize(
+    "command", [[], ["demo"], ["run"], ["report"], ["target"], ["target", "build"], ["target", "show"]]
+)
+def test_every_command_explains_itself_with_an_example(capsys, command):
+    status, out, _ = call(capsys, *command, "--help")
+    assert status == 0
+    assert "Usage" in out
+    if command and command != ["target"]:
+        assert "Example: neuroprior" in out
+
+
+def test_version(capsys):
+    assert call(capsys, "--version")[:2] == (0, "neuroprior 0.0.1\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["run", "none.yaml"], "none.yaml: no such recipe"),
+        (["report", "nowhere"], "nowhere: no run in it"),
+        (["target", "show", "none.safetensors"], "none.safetensors: no such file"),
+        (["target", "build", "--twin", "none.pth", "--stimuli", "STIMULI", "--out", "t"], "none.pth: no such file"),
+        (["target", "build", "--twin", "x", "--stimuli", "none.npz", "--out", "t"], "none.npz"),
+        (["demo", "--set", "training.epoch=1"], "did you mean 'epochs'?"),
+        (["demo", "--set", "regularizer.alpha=-1"], "regularizer.alpha"),
+        (["frobnicate"], "No such command 'frobnicate'"),
+        (["run"], "Missing argument 'recipe'"),
+    ],
+)
+def test_faults_are_one_line_and_exit_2(capsys, tmp_path, monkeypatch, stimuli_file, arguments, says):
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    status, _, err = call(capsys, *[str(stimuli_file) if a == "STIMULI" else a for a in arguments])
+    assert status == 2
+    assert says in err
+    assert err.count("\n") == 1
+    assert err.startswith("neuroprior: ")
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_debug_shows_the_traceback(capsys):
+    status, _, err = call(capsys, "run", "none.yaml", "--debug")
+    assert status == 2
+    assert "Traceback" in err
+
+
+def test_a_failing_step_is_exit_1_with_its_reason(capsys, tmp_path):
+    settings = ["scale=tiny", "conditions=[shuffle]", "regularizer.taps=[stage7]", "task.n_train=150"]
+    settings.append("compute={device: cpu, precision: float32, threads: 1, workers: 1}")
+    status, out, err = call(capsys, "demo", "--out", str(tmp_path / "r"), *[x for s in settings for x in ("--set", s)])
+    assert status == 1
+    assert "train-shuffle-seed0 failed: tap 'stage7': no such module" in err
+    assert "Report:" in out
+
+
+def test_target_build_and_show(capsys, tmp_path, data):
+    twin = data("twins/sensorium2022_26872-17-20_sota.pth")
+    photographs = data("stimuli/tiny_imagenet_36x64.npz")
+    out = tmp_path / "oracle.safetensors"
+    arguments = ["--twin", str(twin), "--stimuli", str(photographs), "--out", str(out)]
+    status, said, _ = call(capsys, "target", "build", *arguments, "--tier", "oracle")
+    assert status == 0
+    assert "100 images, source twin" in said
+    assert "weights: 1 for every neuron" in said
+    assert len(SimilarityTarget.load(out)) == 100
+    assert "100 images" in call(capsys, "target", "show", str(out))[1]
+
+
+def test_the_command_line_starts_without_torch():
+    code = "import sys; import neuroprior.cli; print('torch' in sys.modules, 'matplotlib' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False False"
