@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import DATA
 from torch import nn
 
+from conftest import DATA
 from neuroprior import cli
 
 ROOT = Path(__file__).parents[1]
