@@ -2,6 +2,9 @@
 
 import json
 import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -212,3 +215,38 @@ def test_the_real_recipe_at_tiny_scale(data, tmp_path, monkeypatch):
     assert (len(target), target.source, target.details["neurons"]) == (60, "twin", 7776)
     assert "ready-made twin" in target.details["weights"]
     assert results.truth is None
+
+
+def test_a_killed_run_leaves_no_process_and_resumes(finished, tmp_path):
+    """SIGKILL in the middle: the workers end too, the next start clears what was half-written, same bytes."""
+    out = tmp_path / "run"
+    command = [sys.executable, "-m", "neuroprior", "demo", "--out", str(out)]
+    for setting in (*SMALL, "compute.workers=2"):
+        command += ["--set", setting]
+    run = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    assert run.stderr is not None
+    for line in run.stderr:
+        if line.startswith("train-") and "starting" in line:
+            break
+    run.kill()
+    run.wait()
+    run.stderr.close()
+    deadline = time.monotonic() + 20
+    while (left := _processes_of_group(run.pid)) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert not left
+    assert go(out, "compute.workers=2") == []
+    assert not list((out / "steps").glob(".unfinished*"))
+    assert pq.read_table(out / "metrics.parquet") == pq.read_table(finished / "metrics.parquet")
+
+
+def _processes_of_group(group: int) -> list[int]:
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = entry.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[2]) == group and fields[0] != "Z":
+            found.append(int(entry.parent.name))
+    return found

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import queue
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -51,9 +52,13 @@ def run_steps(steps: Sequence[Step], store: Store, *, workers: int, threads: int
         if store.has(step):
             watch(step.label, "already there", 1.0)
     waiting = [step for step in steps if not store.has(step)]
-    if workers == 1:
-        return _run_here(waiting, store, inputs, threads, watch)
-    return _run_in_processes(waiting, store, inputs, workers, threads, watch)
+    store.sweep()
+    try:
+        if workers == 1:
+            return _run_here(waiting, store, inputs, threads, watch)
+        return _run_in_processes(waiting, store, inputs, workers, threads, watch)
+    finally:
+        store.sweep()
 
 
 def _run_here(
@@ -84,9 +89,11 @@ def _run_in_processes(
     # Threads of a waiting process must sleep, not spin: the other workers need the cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     told: Any = context.Queue()
+    # The workers watch this pipe: it closes when this process stops or dies, and no worker outlives it.
+    watched, alive = context.Pipe(duplex=False)
     left = sorted(waiting, key=lambda step: -step.cost)
     running: dict[Future[None], Step] = {}
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_hear, initargs=(told,)) as pool:
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=(told, watched)) as pool:
         try:
             while left or running:
                 ready = [s for s in left if all(f.is_dir() for f in inputs(s).values())]
@@ -106,7 +113,11 @@ def _run_in_processes(
                         failures.append(Failure(step, _reason(error)))
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
+            alive.close()
             raise
+        finally:
+            watched.close()
+    alive.close()
     return failures
 
 
@@ -136,9 +147,16 @@ def run_step(step: Step, store: Store, inputs: Mapping[str, Path], threads: int,
 _told: Any = None  # the queue of this worker process
 
 
-def _hear(told: Any) -> None:
+def _begin(told: Any, watched: Any) -> None:
+    """Begin a worker process: keep the queue, and end at once when the process that started it is gone."""
     global _told
     _told = told
+
+    def end_with_parent() -> None:
+        watched.poll(None)
+        os._exit(1)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
 
 
 def _run_remote(step: Step, store: Store, inputs: Mapping[str, Path], threads: int) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import platform
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -14,6 +15,9 @@ from typing import Any
 from pydantic import BaseModel
 
 from neuroprior import __version__
+
+# Other machines may share the store: only this one's process numbers mean anything here.
+_UNFINISHED = f".unfinished-{platform.node()}-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +63,7 @@ class Store:
     def writing(self, step: Step) -> Iterator[Path]:
         """Give a fresh folder to write into; it becomes the step's own when the block ends well, and goes otherwise."""
         self.root.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=self.root))
+        temporary = Path(tempfile.mkdtemp(prefix=f"{_UNFINISHED}{os.getpid()}-", dir=self.root))
         try:
             yield temporary
             manifest = {"kind": step.kind, "label": step.label, "key": step.key, "inputs": list(step.inputs)}
@@ -72,6 +76,22 @@ class Store:
                     raise
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+    def sweep(self) -> None:
+        """Remove what processes of this machine left unfinished when they were killed."""
+        for folder in self.root.glob(f"{_UNFINISHED}*"):
+            if not _is_alive(int(folder.name.removeprefix(_UNFINISHED).partition("-")[0])):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def folder_name(label: str, key: str) -> str:
