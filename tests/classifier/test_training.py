@@ -37,6 +37,16 @@ def test_the_papers_schedule_at_its_own_length_and_compressed():
     assert [learning_rate(settings, p) for p in (0.0, 0.49, 0.5, 0.999)] == pytest.approx([0.1, 0.00081, 0.1, 0.00081])
 
 
+def test_the_linear_schedule_rises_and_falls_to_nothing():
+    settings = TrainingSettings(schedule="linear")
+    rates = [learning_rate(settings, p / 1000) for p in range(1000)]
+    assert rates[0] == 0
+    assert max(rates) == pytest.approx(0.1)
+    assert rates.index(max(rates)) == 150
+    assert rates[-1] < 2e-4
+    assert rates == sorted(rates[:151]) + sorted(rates[151:], reverse=True)
+
+
 def test_it_learns(bars):
     trained = network()
     history = train(trained, bars, SETTINGS, seed=0)
