@@ -97,22 +97,23 @@ def run(
 @app.command()
 def report(
     run_dir: Annotated[Path, typer.Argument(help="Folder of a run.")],
-    figures: Annotated[
-        Path | None, typer.Option(help="Also write the main figures (SVG, PNG) into this folder.")
+    publish: Annotated[
+        Path | None,
+        typer.Option(help="Also write figures, tables, recipe and provenance here, small enough to commit."),
     ] = None,
 ) -> None:
     """Write the report of a run again, as far as the run is finished.
 
-    Example: neuroprior report runs/quick --figures docs/results/quick
+    Example: neuroprior report runs/quick --publish docs/results/quick
     """
     from neuroprior.experiment import load_run
-    from neuroprior.report import write_figures, write_report
+    from neuroprior.report import publish as publish_results
+    from neuroprior.report import write_report
 
     results = load_run(run_dir)
     print(f"Report: {write_report(results)}")
-    if figures is not None:
-        for path in write_figures(results, figures):
-            print(path)
+    if publish is not None:
+        print(f"Published {len(publish_results(results, publish))} files in {publish}")
 
 
 @target_app.command("build")

@@ -153,6 +153,21 @@ def test_autocast_does_not_touch_the_similarity(network, target, stimuli):
     assert float(loss.detach()) == pytest.approx(exact, rel=0.05)  # only the features were rounded
 
 
+def test_batch_norm_sees_the_stimuli_or_not(network, target, stimuli):
+    def statistics(net):
+        return torch.cat([m.running_mean for m in net.modules() if isinstance(m, nn.BatchNorm2d)])
+
+    losses = {}
+    for batch_norm, seen in (("shared", True), ("task", False)):
+        net = copy.deepcopy(network).train()
+        before = statistics(net).clone()
+        losses[batch_norm] = float(regularizer(net, target, stimuli, batch_norm=batch_norm)().detach())
+        assert torch.equal(statistics(net), before) != seen
+        net(torch.rand(4, 1, 32, 32))
+        assert not torch.equal(statistics(net), before)  # the task's own images always count
+    assert losses["shared"] == losses["task"]
+
+
 def test_preprocess_fits_stimuli_to_the_network(target, stimuli):
     rgb = ResNet(width=2, channels=3)
     with pytest.raises(RuntimeError, match="channels"):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from neuroprior.experiment.results import ConditionCard
-from neuroprior.report import write_figures, write_report
+from neuroprior.report import publish, write_figures, write_report
 from neuroprior.report.page import render_page
 
 from .conftest import CARDS, MakeRun
@@ -183,3 +183,14 @@ def test_figures_are_written_as_svg_and_png_reproducibly(make_run: MakeRun, tmp_
     assert {"noise", "similarity-matrix-0", "training-task-loss", "gamma-0", "similarity-taps"} <= names
     assert [path.read_bytes() for path in written] == [path.read_bytes() for path in again]
     assert all(path.stat().st_size < 200_000 for path in written)
+
+
+def test_publishing_copies_what_a_number_needs_to_be_checked(make_run: MakeRun, tmp_path: Path) -> None:
+    results = make_run()
+    results.folder.mkdir(parents=True)
+    for name in ("metrics.parquet", "recipe.yaml", "provenance.json"):
+        (results.folder / name).write_bytes(name.encode())
+    written = {path.name: path for path in publish(results, tmp_path / "docs")}
+    assert {"noise.svg", "noise.png", "noise.csv", "summary.csv"} <= set(written)
+    assert written["metrics.parquet"].read_bytes() == b"metrics.parquet"
+    assert set(written) == {path.name for path in (tmp_path / "docs").iterdir()}

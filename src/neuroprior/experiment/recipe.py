@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from neuroprior.classifier import Architecture, Precision, TrainingSettings
 from neuroprior.experiment.conditions import CONDITIONS
 from neuroprior.regularizer.loss import Mean, Pairs, Scale
+from neuroprior.regularizer.taps import BatchNorm
 from neuroprior.robustness import Clip
 from neuroprior.types import InputError
 
@@ -83,6 +84,7 @@ class RegularizerSection(Section):
     scale: Scale = "printed"
     mean: Mean = "lineage"
     pairs: Pairs = "disjoint"
+    batch_norm: BatchNorm = "shared"
     stimuli_per_step: int = Field(default=64, ge=2)
     taps: int | tuple[str, ...] = 5
 

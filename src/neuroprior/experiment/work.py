@@ -143,6 +143,7 @@ def train_network(work: TrainWork, inputs: Mapping[str, Path], out: Path, say: S
             scale=options.scale,
             mean=options.mean,
             pairs=options.pairs,
+            batch_norm=options.batch_norm,
             stimuli_per_step=options.stimuli_per_step,
             seed=work.seed,
         )

@@ -2,13 +2,14 @@
 
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any, get_args
 
 import torch
 from torch import nn
 
 from neuroprior.regularizer.loss import Mean, Pairs, Scale, combine_layers, layer_similarity, similarity_loss
-from neuroprior.regularizer.taps import Taps, evaluating, evenly_spaced_stages
+from neuroprior.regularizer.taps import BatchNorm, Taps, evaluating, evenly_spaced_stages, running_statistics_kept
 from neuroprior.types import Float, InputError, SimilarityTarget, Stimuli
 
 _KEPT = 0.9  # of the running mean at each step (code lineage)
@@ -32,6 +33,8 @@ class SimilarityRegularizer(nn.Module):
     - `mean`: f̄ of Eq. 9. `lineage`: per channel, running (0.9 old + 0.1 new, from 0, no gradient); `batch`: per
       feature, of the step's stimuli; `dataset`: per feature, of all stimuli, in evaluation mode without gradient,
       computed anew each time the stimuli have been gone through once.
+    - `batch_norm`: `shared` lets the stimuli into the running statistics of batch norm, as in the lineage; `task` keeps
+      them out, for stimuli that look unlike the task's images (evaluation would else normalise with a mixture of both).
     - `pairs`, `stimuli_per_step`: `disjoint` pairs, or `all` pairs of the step's stimuli (drawn without replacement).
     - `seed`: of the draws.
 
@@ -54,6 +57,7 @@ class SimilarityRegularizer(nn.Module):
         scale: Scale = "printed",
         mean: Mean = "lineage",
         pairs: Pairs = "disjoint",
+        batch_norm: BatchNorm = "shared",
         stimuli_per_step: int = 64,
         preprocess: Callable[[torch.Tensor], torch.Tensor] | None = None,
         seed: int = 0,
@@ -67,7 +71,12 @@ class SimilarityRegularizer(nn.Module):
             )
         if not alpha >= 0:
             raise InputError(f"regularizer: alpha is {alpha}; it must be 0 or more")
-        for name, value, options in (("scale", scale, Scale), ("mean", mean, Mean), ("pairs", pairs, Pairs)):
+        for name, value, options in (
+            ("scale", scale, Scale),
+            ("mean", mean, Mean),
+            ("pairs", pairs, Pairs),
+            ("batch_norm", batch_norm, BatchNorm),
+        ):
             if value not in get_args(options):
                 raise InputError(f"regularizer: {name}={value!r} is not one of {', '.join(get_args(options))}")
         if not 2 <= stimuli_per_step <= len(shown):
@@ -78,6 +87,7 @@ class SimilarityRegularizer(nn.Module):
         self.scale: Scale = scale
         self.mean: Mean = mean
         self.pairs: Pairs = pairs
+        self.batch_norm: BatchNorm = batch_norm
         self.stimuli_per_step = stimuli_per_step
         self.preprocess = preprocess
         self._model = (model,)  # in a tuple: nn.Module must not see it as a child, or its weights were ours
@@ -104,7 +114,9 @@ class SimilarityRegularizer(nn.Module):
         )
         if self.mean == "dataset" and self._steps % max(1, len(self._pixels) // self.stimuli_per_step) == 0:
             self._means = self._dataset_means()
-        features = self.taps.features(self._model[0], self._images(drawn))
+        unseen = running_statistics_kept(self._model[0]) if self.batch_norm == "task" else nullcontext()
+        with unseen:
+            features = self.taps.features(self._model[0], self._images(drawn))
         if self.mean == "lineage":
             self._update_running_means(features)
         means = [f.float().mean(0) for f in features] if self.mean == "batch" else self._means

@@ -4,12 +4,14 @@ import difflib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
 
 from neuroprior.types import InputError
+
+BatchNorm = Literal["shared", "task"]
 
 
 class _DeepestTapReached(Exception):
@@ -117,6 +119,19 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         for module, training in modes:
             module.training = training
+
+
+@contextmanager
+def running_statistics_kept(model: nn.Module) -> Iterator[None]:
+    """For a while, let batch norm in training mode use a batch's statistics without remembering them."""
+    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
+    for norm in norms:
+        norm.track_running_stats = False
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.track_running_stats = True
 
 
 def _listed(modules: dict[str, nn.Module], most: int = 40) -> str:

@@ -1,5 +1,5 @@
 """Finished run to figures, tables and one HTML page."""
 
-from neuroprior.report.page import write_figures, write_report
+from neuroprior.report.page import publish, write_figures, write_report
 
-__all__ = ["write_figures", "write_report"]
+__all__ = ["publish", "write_figures", "write_report"]

@@ -49,7 +49,7 @@ def write_report(results: RunResults) -> Path:
     """
     folder = results.folder / "report"
     page = render_page(results)  # everything is made before the first byte is written
-    tables = {"summary.csv": _csv_text(summary_csv(results)), "noise.csv": _csv_text(noise_csv(results))}
+    tables = _tables(results)
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in tables.items():
         _write_whole(folder / name, text.encode())
@@ -66,6 +66,16 @@ def write_figures(results: RunResults, folder: Path) -> list[Path]:
         for panel in plate.panels:
             written.append(_write_whole(folder / f"{panel.name}.svg", svg_text(panel.figure).encode()))
             written.append(_write_whole(folder / f"{panel.name}.png", png_bytes(panel.figure)))
+    return written
+
+
+def publish(results: RunResults, folder: Path) -> list[Path]:
+    """Write what is small enough to commit: figures, CSV tables, metrics, recipe, provenance; return the paths."""
+    written = write_figures(results, folder)
+    for name, text in _tables(results).items():
+        written.append(_write_whole(folder / name, text.encode()))
+    for name in ("metrics.parquet", "recipe.yaml", "provenance.json"):
+        written.append(_write_whole(folder / name, (results.folder / name).read_bytes()))
     return written
 
 
@@ -123,6 +133,10 @@ def _lede(results: RunResults) -> str:
             "given, and how its neurons were weighted, stands in the table."
         )
     return " ".join(said)
+
+
+def _tables(results: RunResults) -> dict[str, str]:
+    return {"summary.csv": _csv_text(summary_csv(results)), "noise.csv": _csv_text(noise_csv(results))}
 
 
 def _csv_text(rows: Sequence[Sequence[str]]) -> str:
