@@ -1,13 +1,17 @@
 """The command line as a person meets it: exit codes, one line on stderr, nothing left behind."""
 
+import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from neuroprior import cli
 from neuroprior.types import SimilarityTarget
+
+QUICK = Path(__file__).parents[1] / "recipes" / "quick.yaml"
 
 
 def call(capsys, *arguments: str) -> tuple[int, str, str]:
@@ -71,12 +75,50 @@ def test_debug_shows_the_traceback(capsys):
 
 
 def test_a_failing_step_is_exit_1_with_its_reason(capsys, tmp_path):
-    settings = ["scale=tiny", "conditions=[shuffle]", "regularizer.taps=[stage7]", "task.n_train=150"]
+    settings = ["scale=tiny", "conditions=[none]", "training.learning_rate=1e30", "task.n_train=150"]
     settings.append("compute={device: cpu, precision: float32, threads: 1, workers: 1}")
     status, out, err = call(capsys, "demo", "--out", str(tmp_path / "r"), *[x for s in settings for x in ("--set", s)])
     assert status == 1
-    assert "train-shuffle-seed0 failed: tap 'stage7': no such module" in err
+    assert "train-none-seed0 failed: the loss is no longer finite" in err
     assert "Report:" in out
+
+
+def test_bad_input_to_a_run_is_told_before_anything_is_written(capsys, tmp_path, monkeypatch, data):
+    """Every fault of a file or setting that a run could meet later is met first: one line, exit 2, no folder."""
+    import pyarrow.parquet as pq
+
+    folder = tmp_path / "data"
+    for name in (
+        "stimuli/tiny_imagenet_36x64.npz",
+        "twins/sensorium2022_26872-17-20_sota.pth",
+        "cifar10/train-00000-of-00001.parquet",
+        "cifar10/test-00000-of-00001.parquet",
+    ):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).symlink_to(data(name))
+    monkeypatch.setenv("NEUROPRIOR_DATA", str(folder))
+    (folder / "cut.pth").write_bytes(data("twins/sensorium2022_26872-17-20_sota.pth").read_bytes()[:100_000])
+    small = pq.read_table(folder / "cifar10/test-00000-of-00001.parquet").slice(0, 30)
+    pq.write_table(small.drop_columns("label"), folder / "unlabelled.parquet")
+    with np.load(folder / "stimuli/tiny_imagenet_36x64.npz") as whole:
+        np.savez(folder / "square.npz", images=whole["images"][-200:, :, :36], names=whole["names"][-200:],
+                 tier=whole["tier"][-200:])  # fmt: skip
+    for change, says in (
+        ("stimuli.path=none.npz", "none.npz: no such file"),
+        ("target.path=cut.pth", "cut.pth: damaged"),
+        ("task.test=unlabelled.parquet", "unlabelled.parquet: no column 'label' or 'fine_label'; it has img"),
+        ("task.train=cut.pth", "cut.pth: not a parquet file"),
+        ("stimuli.path=square.npz", "takes images of 36x64, the stimuli are 36x36"),
+        ("regularizer.taps=[stage7]", "tap 'stage7': no such module; did you mean 'stage4'? there are: front"),
+        ("regularizer.taps=40", "40 layers asked"),
+        ("regularizer.stimuli_per_step=300", "there are 200 training stimuli"),
+        ("regularizer.alpha=-1", "regularizer.alpha"),
+    ):
+        arguments = ["--set", "scale=tiny", "--set", change, "--out", str(tmp_path / "out")]
+        status, _, err = call(capsys, "run", str(QUICK), *arguments)
+        assert (status, err.count("\n")) == (2, 1), err
+        assert says in err
+        assert not (tmp_path / "out").exists()
 
 
 def test_target_build_and_show(capsys, tmp_path, data):
@@ -86,10 +128,12 @@ def test_target_build_and_show(capsys, tmp_path, data):
     arguments = ["--twin", str(twin), "--stimuli", str(photographs), "--out", str(out)]
     status, said, _ = call(capsys, "target", "build", *arguments, "--tier", "oracle")
     assert status == 0
-    assert "100 images, source twin" in said
+    assert "images: 100\nsource: twin" in said
     assert "weights: 1 for every neuron" in said
     assert len(SimilarityTarget.load(out)) == 100
-    assert "100 images" in call(capsys, "target", "show", str(out))[1]
+    shown = json.loads(call(capsys, "target", "show", str(out), "--json")[1])
+    assert (shown["images"], shown["neurons"]) == (100, 7776)
+    assert shown["standard deviation off the diagonal"] == pytest.approx(0.18, abs=0.03)
 
 
 def test_the_command_line_starts_without_torch():

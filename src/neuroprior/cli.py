@@ -1,5 +1,6 @@
 """The command line: parses, calls, prints. Everything it does is a function of the package."""
 
+import json
 import sys
 import time
 import traceback
@@ -29,6 +30,7 @@ app.add_typer(target_app, name="target")
 
 Out = Annotated[Path, typer.Option(help="Folder of the run; what is finished in it is not done again.")]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override, e.g. scale=tiny.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of lines.")]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -51,10 +53,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise SystemExit(status or 0)
 
 
-def _say_version(asked: bool) -> None:
+def _say_version(asked: bool) -> bool:
     if asked:
         print(f"neuroprior {__version__}")
         raise typer.Exit
+    return asked
 
 
 @app.callback()
@@ -122,6 +125,7 @@ def target_build(
     stimuli: Annotated[Path, typer.Option(help="An .npz with images, names and tier.")],
     out: Annotated[Path, typer.Option(help="File to write, e.g. target.safetensors.")],
     tier: Annotated[str, typer.Option(help="Which stimuli: train, oracle, or all.")] = "train",
+    json_: Json = False,
 ) -> None:
     """Make a similarity target (Eq. 2) from a digital twin and stimuli.
 
@@ -133,32 +137,47 @@ def target_build(
     if tier not in ("train", "oracle", "all"):
         raise InputError(f"--tier {tier}: choose train, oracle or all")
     shown = load_stimuli(stimuli) if tier == "all" else load_stimuli(stimuli, tier=tier)  # type: ignore[arg-type]
-    made = target_from_twin(load_twin(twin), shown)
+    with _Progress() as progress:
+        made = target_from_twin(
+            load_twin(twin), shown, progress=lambda done, of: progress.update("twin", "predicting", done / of)
+        )
     made.save(out)
-    _describe(made)
-    print(f"Wrote {out}")
+    _describe(made, json_)
+    print(f"Wrote {out}", file=sys.stderr)
 
 
 @target_app.command("show")
-def target_show(path: Annotated[Path, typer.Argument(help="A target file.")]) -> None:
+def target_show(
+    path: Annotated[Path, typer.Argument(help="A target file.")],
+    json_: Json = False,
+) -> None:
     """Say what a target is.
 
-    Example: neuroprior target show target.safetensors
+    Example: neuroprior target show target.safetensors --json
     """
-    _describe(SimilarityTarget.load(path))
+    _describe(SimilarityTarget.load(path), json_)
 
 
-def _describe(target: SimilarityTarget) -> None:
+def _describe(target: SimilarityTarget, as_json: bool) -> None:
     import numpy as np
 
     pairs = target.matrix[np.triu_indices(len(target), k=1)]
-    print(f"{len(target):,} images, source {target.source}, {target.n_scans} scan(s)")
-    print(
-        f"off the diagonal: mean {pairs.mean():.4f}, standard deviation {pairs.std():.4f}, "
-        f"from {pairs.min():.3f} to {pairs.max():.3f}"
-    )
-    for key, value in target.details.items():
-        print(f"{key}: {value}")
+    said: dict[str, str | float | int] = {
+        "images": len(target),
+        "source": target.source,
+        "scans": target.n_scans,
+        "stimuli digest": target.stimuli_digest,
+        "mean off the diagonal": float(pairs.mean()),
+        "standard deviation off the diagonal": float(pairs.std()),
+        "smallest": float(pairs.min()),
+        "largest off the diagonal": float(pairs.max()),
+        **target.details,
+    }
+    if as_json:
+        print(json.dumps(said))
+    else:
+        for key, value in said.items():
+            print(f"{key}: {value:.4f}" if isinstance(value, float) else f"{key}: {value}")
 
 
 def _run(recipe: "Recipe", out: Path) -> None:

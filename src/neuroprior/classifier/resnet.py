@@ -41,6 +41,9 @@ class ResNet(nn.Module):
     channels, average pooling over what is left of space, `head`.
     """
 
+    stages = ("stem", "stage1", "stage2", "stage3", "stage4")
+    """The layers that the paper compares: 1, 5, 9, 13, 17 of ResNet18, and the same places of ResNet34."""
+
     def __init__(
         self,
         architecture: Architecture = "resnet18",

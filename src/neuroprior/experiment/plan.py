@@ -7,20 +7,16 @@ from neuroprior.experiment.conditions import CONDITIONS
 from neuroprior.experiment.recipe import Recipe, data_path
 from neuroprior.experiment.store import Step, digest_file
 from neuroprior.experiment.work import Machine, MeasureWork, TargetWork, TrainWork
-from neuroprior.types import InputError
 
 TARGET = "target"
 
 
 def plan(recipe: Recipe, digests: dict[Path, str]) -> list[Step]:
-    """Return the steps in an order in which each comes after its inputs. `digests` gains those of all files read.
-
-    Raises `InputError` when a file that the recipe names is missing.
-    """
+    """Return the steps in an order in which each comes after its inputs. `digests` gains those of all files read."""
     machine = Machine.model_validate(recipe.compute.model_dump(exclude={"workers"}))
 
     def files(paths: Iterable[str | None]) -> tuple[tuple[str, str], ...]:
-        return tuple((path, _digest(path, digests)) for path in paths if path is not None)
+        return tuple((path, digest_file(data_path(path), digests)) for path in paths if path is not None)
 
     target = Step(
         kind=TARGET,
@@ -69,10 +65,3 @@ def plan(recipe: Recipe, digests: dict[Path, str]) -> list[Step]:
             )
             steps += [trained, measured]
     return steps
-
-
-def _digest(path: str, digests: dict[Path, str]) -> str:
-    file = data_path(path)
-    if not file.is_file():
-        raise InputError(f"{file}: no such file; put it there, or name the data folder in NEUROPRIOR_DATA")
-    return digest_file(file, digests)

@@ -19,7 +19,7 @@ from neuroprior.experiment.provenance import provenance
 from neuroprior.experiment.recipe import Recipe, parse_recipe
 from neuroprior.experiment.results import METRICS_SCHEMA, ConditionCard, NoiseExamples, RunResults
 from neuroprior.experiment.store import Step, Store, folder_name, write_json
-from neuroprior.experiment.work import condition_target
+from neuroprior.experiment.work import check_inputs, condition_target
 from neuroprior.recordings import load_stimuli
 from neuroprior.types import InputError, SimilarityTarget
 
@@ -30,6 +30,7 @@ def run_recipe(recipe: Recipe, out: Path, *, command: Sequence[str], watch: Watc
     Raises `InputError` when `out` holds something else, or a file the recipe names is missing; nothing is then changed.
     """
     _refuse_other_content(out)
+    check_inputs(recipe.stimuli, recipe.target, recipe.task, recipe.network, recipe.regularizer)
     recipe = _resolved(recipe, out)
     digests: dict[Path, str] = {}
     steps = plan(recipe, digests)

@@ -35,11 +35,11 @@ from neuroprior.experiment.recipe import (
 )
 from neuroprior.experiment.store import write_json
 from neuroprior.recordings import load_stimuli, packaged_photographs, simulate_scan, target_from_scan
-from neuroprior.regularizer import SimilarityRegularizer
+from neuroprior.regularizer import SimilarityRegularizer, Taps, evenly_spaced_stages
 from neuroprior.robustness import noise_accuracy
 from neuroprior.similarity import shuffle_target, target_from_population
-from neuroprior.twin import load_twin, predict_population, target_details
-from neuroprior.types import NetworkCard, SimilarityTarget, Stimuli, Tier
+from neuroprior.twin import check_size, load_twin, predict_population, target_details
+from neuroprior.types import InputError, NetworkCard, SimilarityTarget, Stimuli, Tier
 
 TIERS: tuple[Tier, Tier] = ("train", "oracle")
 
@@ -98,7 +98,9 @@ def make_targets(work: TargetWork, inputs: Mapping[str, Path], out: Path, say: S
     if isinstance(work.target, TwinTarget):
         say("the twin looks at the stimuli", 0.0)
         twin = load_twin(data_path(work.target.path), scan=work.target.scan)
-        population = predict_population(twin, stimuli)
+        population = predict_population(
+            twin, stimuli, progress=lambda done, of: say("the twin looks at the stimuli", 0.9 * done / of)
+        )
         details: Mapping[str, Any] = target_details(twin, stimuli)
     else:
         say("simulating a mouse", 0.0)
@@ -232,6 +234,40 @@ def similarity_rows(work: MeasureWork, network: ResNet, inputs: Mapping[str, Pat
             for name, layer in zip(names, layers, strict=True)
         ),
     ]
+
+
+def check_inputs(
+    stimuli: StimuliSection,
+    target: TwinTarget | SimulatedMouseTarget,
+    task: TaskSection,
+    network: NetworkSection,
+    regularizer: RegularizerSection,
+) -> None:
+    """Raise `InputError` for what would only fail hours later: open every file, and try what must fit together."""
+    for path in (stimuli.path, getattr(target, "path", None), task.train, task.test):
+        if path is not None and not data_path(path).is_file():
+            raise InputError(
+                f"{data_path(path)}: no such file; put it there, or name the data folder in NEUROPRIOR_DATA"
+            )
+    shown, tier = stimuli_of(stimuli)
+    n_train = int(np.count_nonzero(tier == "train"))
+    if regularizer.stimuli_per_step > n_train:
+        raise InputError(
+            f"regularizer.stimuli_per_step is {regularizer.stimuli_per_step}, but there are {n_train} training stimuli"
+        )
+    if isinstance(target, TwinTarget):
+        check_size(load_twin(data_path(target.path), scan=target.scan), shown)
+    train, test = (task_images(task.model_copy(update={"n_train": 20, "n_test": 20}), p) for p in ("train", "test"))
+    if (train.pixels.shape[1:], len(train.classes)) != (test.pixels.shape[1:], len(test.classes)):
+        raise InputError(
+            f"task: training images are {train.pixels.shape[1:]} of {len(train.classes)} classes, test images "
+            f"{test.pixels.shape[1:]} of {len(test.classes)}; name two files of one data set"
+        )
+    model = ResNet(network.architecture, width=network.width)
+    if isinstance(regularizer.taps, int):
+        evenly_spaced_stages(model, torch.zeros(1, 1, *shown.pixels.shape[1:]), regularizer.taps)
+    else:
+        Taps(model, regularizer.taps)
 
 
 def stimuli_of(section: StimuliSection) -> tuple[Stimuli, np.ndarray]:

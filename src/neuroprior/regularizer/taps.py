@@ -65,10 +65,14 @@ class Taps:
 def evenly_spaced_stages(model: nn.Module, images: torch.Tensor, k: int) -> list[str]:
     """Name K layers at depths evenly spaced from the first to the last convolution, each after its nonlinearity.
 
-    Depth counts convolutions with a kernel above 1x1 (layers 1, 5, 9, 13, 17 of a ResNet18 for K = 5: shortcuts do
-    not count). A layer's name is that of the outermost module that ends there with the convolution's map size, so
+    A network that names its own `stages` (a tuple of at least K module names, in order) is asked for K of those. Else,
+    depth counts convolutions with a kernel above 1x1, so that shortcuts do not (layers 1, 5, 9, 13, 17 of a ResNet18
+    for K = 5). A layer's name is that of the outermost module that ends there with the convolution's map size, so
     batch norm, residual sum and nonlinearity are inside. Raises `InputError` where the model has fewer such layers.
     """
+    stages = getattr(model, "stages", None)
+    if isinstance(stages, tuple) and len(stages) >= k >= 1 and all(isinstance(name, str) for name in stages):
+        return [stages[i] for i in _evenly_spaced(len(stages), k)]
     ends: list[tuple[int, str]] = []  # depth at which each module ended, in order of ending
     sizes: dict[int, torch.Size] = {}
     depth = 0
@@ -101,8 +105,13 @@ def evenly_spaced_stages(model: nn.Module, images: torch.Tensor, k: int) -> list
             hook.remove()
     if k < 1 or depth < k:
         raise InputError(f"taps: {k} layers asked of a network with {depth} convolutions; name them: taps=[...]")
-    wanted = [round(1 + i * (depth - 1) / (k - 1)) for i in range(k)] if k > 1 else [depth]
+    wanted = [1 + i for i in _evenly_spaced(depth, k)]
     return [[name for at, name in ends if at == d and calls[name] == 1][-1] for d in wanted]
+
+
+def _evenly_spaced(n: int, k: int) -> list[int]:
+    """Return k of the indices 0..n-1, first and last among them; for k = 1 the last."""
+    return [round(i * (n - 1) / (k - 1)) for i in range(k)] if k > 1 else [n - 1]
 
 
 def _counts(module: nn.Module) -> bool:

@@ -1,5 +1,7 @@
 """Twin -> Population -> SimilarityTarget: what the twin's neurons would say to images, at neutral behaviour."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 
@@ -10,18 +12,16 @@ from neuroprior.types import InputError, Population, SimilarityTarget, Stimuli
 _CHUNK = 64  # images a pass: maps of 64 images stay within the last-level cache's reach; memory stays flat
 
 
-def predict_population(twin: Twin, stimuli: Stimuli) -> Population:
+def predict_population(
+    twin: Twin, stimuli: Stimuli, *, progress: Callable[[int, int], None] | None = None
+) -> Population:
     """Predict the mean response of every neuron to every image, float32, at mean behaviour and mean pupil position.
 
     Pixels (0..255) are z-scored with one mean and one standard deviation (ddof 0): the twin's own, or those of
-    `stimuli`. Same stimuli, threads and versions: same numbers. Raises `InputError` for images of another size.
+    `stimuli`. Same stimuli, threads and versions: same numbers. `progress` is told images done and images in all.
+    Raises `InputError` for images of another size.
     """
-    height, width = stimuli.pixels.shape[1:]
-    if (height, width) != tuple(twin.input_size):
-        raise InputError(
-            f"twin {twin.name}: takes images of {twin.input_size[0]}x{twin.input_size[1]}, the stimuli are "
-            f"{height}x{width}; resize the stimuli, or name the size it was trained on: load_twin(..., input_size=)"
-        )
+    check_size(twin, stimuli)
     mean, std = pixel_scale(twin, stimuli)
     behavior = torch.tensor([twin.neutral_behavior], dtype=torch.float32)
     responses = np.empty((len(stimuli), twin.n_neurons), dtype=np.float32)
@@ -32,8 +32,20 @@ def predict_population(twin: Twin, stimuli: Stimuli) -> Population:
             n = len(images)
             rates = twin.model(images, behavior.expand(n, -1), torch.zeros(n, 2))
             responses[start : start + n] = rates.numpy()
+            if progress is not None:
+                progress(start + n, len(stimuli))
     weights = np.ones(twin.n_neurons, dtype=np.float32) if twin.weights is None else twin.weights
     return Population(image_ids=stimuli.ids, mean=responses, weights=weights, source="twin")
+
+
+def check_size(twin: Twin, stimuli: Stimuli) -> None:
+    """Raise `InputError` when the stimuli are not of the size that the twin takes."""
+    height, width = stimuli.pixels.shape[1:]
+    if (height, width) != tuple(twin.input_size):
+        raise InputError(
+            f"twin {twin.name}: takes images of {twin.input_size[0]}x{twin.input_size[1]}, the stimuli are "
+            f"{height}x{width}; resize the stimuli, or name the size it was trained on: load_twin(..., input_size=)"
+        )
 
 
 def pixel_scale(twin: Twin, stimuli: Stimuli) -> tuple[float, float]:
@@ -45,9 +57,12 @@ def pixel_scale(twin: Twin, stimuli: Stimuli) -> tuple[float, float]:
     return mean, std
 
 
-def target_from_twin(twin: Twin, stimuli: Stimuli) -> SimilarityTarget:
+def target_from_twin(
+    twin: Twin, stimuli: Stimuli, *, progress: Callable[[int, int], None] | None = None
+) -> SimilarityTarget:
     """S_model (Eq. 6): Eq. 2 of the twin's predictions, each neuron weighted by w_a v_a where the twin knows them."""
-    return target_from_population(predict_population(twin, stimuli), stimuli, details=target_details(twin, stimuli))
+    population = predict_population(twin, stimuli, progress=progress)
+    return target_from_population(population, stimuli, details=target_details(twin, stimuli))
 
 
 def target_details(twin: Twin, stimuli: Stimuli) -> dict[str, str | float | int]:
