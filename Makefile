@@ -1,6 +1,8 @@
 # Two commands are all a newcomer needs: `make demo` and `make test`. Both make .venv first.
 PYTHON ?= python3
 VENV   ?= .venv
+# Where pip would take a CUDA build of torch: make demo PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu"
+PIP_ARGS ?=
 BIN    := $(VENV)/bin
 
 .PHONY: help install demo test test-all lint types unit format clean
@@ -10,7 +12,7 @@ help: ## list the targets
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt -e '.[dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile $(PIP_ARGS) -c constraints.txt -e '.[dev]'
 	@touch $@
 
 install: $(VENV)/.installed ## make .venv with everything the project needs

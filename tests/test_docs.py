@@ -33,6 +33,7 @@ def test_python_listings_run(listing, monkeypatch, data):
     monkeypatch.chdir(DATA)
     torch.manual_seed(0)
     for full, quick in QUICKER.items():
+        assert full in listing or "load_stimuli" not in listing, "a listing that the test would run at full size"
         listing = listing.replace(full, quick)
     model = nn.Sequential(
         nn.Conv2d(1, 4, 5), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.ReLU(),

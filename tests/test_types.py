@@ -81,6 +81,26 @@ def test_target_refuses_nan_and_names_the_images(target):
         dataclasses.replace(target, matrix=matrix)
     with pytest.raises(InputError, match=r"\[-1, 1\]"):
         dataclasses.replace(target, matrix=2 * target.matrix)
+    skew = target.matrix.copy()
+    skew[1, 2] += 0.01
+    with pytest.raises(InputError, match="not symmetric"):
+        dataclasses.replace(target, matrix=skew)
+
+
+def test_any_image_id_survives_the_disk(tmp_path, target):
+    names = target.image_ids.astype("<U40")
+    names[:3] = ["two\nlines", "", "Ω/ü"]
+    dataclasses.replace(target, image_ids=names).save(tmp_path / "t")
+    assert SimilarityTarget.load(tmp_path / "t").image_ids.tolist() == names.tolist()
+
+
+def test_a_header_without_its_fields_is_refused(tmp_path):
+    from safetensors.numpy import save_file
+
+    arrays = {"matrix": np.eye(2, dtype=np.float32), "image_ids": np.frombuffer(b'["a", "b"]', np.uint8)}
+    save_file(arrays, tmp_path / "t", metadata={"format": "neuroprior.SimilarityTarget/1"})
+    with pytest.raises(InputError, match="stimuli_digest"):
+        SimilarityTarget.load(tmp_path / "t")
 
 
 @pytest.mark.parametrize("content", [b"", b"garbage", b"\x08\x00\x00\x00\x00\x00\x00\x00{}      "])
@@ -132,6 +152,8 @@ def test_scan_refuses_what_does_not_fit(stimuli):
     for changes, says in (
         ({"responses": np.zeros((2, 2), np.float32)}, "responses has 2 rows for 3 trials"),
         ({"trial_image": np.array([0, 1, 40])}, "row 40 of 40"),
+        ({"trial_image": np.array([0, -1, 1])}, "row -1 of 40"),
+        ({"neuron_xyz": np.zeros((3, 3), np.float32)}, "neuron_xyz has 3 rows for 2 neurons"),
         ({"tier": np.array(["train", "oracle", "test"])}, "'test'"),
         ({"responses": np.full((3, 2), np.nan, np.float32)}, "not finite"),
         ({"behavior_names": ("speed",)}, "1 behavior_names for 0 channels"),

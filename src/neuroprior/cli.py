@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -30,7 +30,9 @@ app.add_typer(target_app, name="target")
 
 Out = Annotated[Path, typer.Option(help="Folder of the run; what is finished in it is not done again.")]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override, e.g. scale=tiny.")]
+Engine = Annotated[Literal["local"], typer.Option(help="Where steps run: local, in processes on this machine.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of lines.")]
+_INTERRUPTED = 130  # the exit status of a program that Ctrl-C ended
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -43,14 +45,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except InputError as error:
         _fail(str(error), debug)
     except (KeyboardInterrupt, typer.Abort):
-        print("neuroprior: stopped; the same command goes on from here", file=sys.stderr)
-        raise SystemExit(130) from None
+        _say_stopped()
+        raise SystemExit(_INTERRUPTED) from None
     except typer.TyperException as error:  # a command or option that does not exist, a missing argument
         _fail(f"{error.format_message()} (see `neuroprior --help`)", debug)
     except OSError as error:
         _fail(f"{error.filename or ''}: {error.strerror or error}".removeprefix(": "), debug)
     else:
+        if status == _INTERRUPTED:
+            _say_stopped()
         raise SystemExit(status or 0)
+
+
+def _say_stopped() -> None:
+    print("neuroprior: stopped; the same command goes on from here", file=sys.stderr)
 
 
 def _say_version(asked: bool) -> bool:
@@ -64,6 +72,9 @@ def _say_version(asked: bool) -> bool:
 def _common(
     version: Annotated[
         bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of an error, anywhere on the line.")
     ] = False,
 ) -> None:
     """Measure how alike a brain finds images, teach any network to agree, and prove what that did."""
@@ -85,6 +96,7 @@ def run(
     recipe: Annotated[Path, typer.Argument(help="The recipe, a YAML file.")],
     set_: Set = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the run (default: runs/NAME); resumed if there.")] = None,
+    engine: Engine = "local",
 ) -> None:
     """Run a recipe, or finish what is there.
 

@@ -52,6 +52,8 @@ Tier = Literal["train", "validation", "oracle"]
 ResponseSource = Literal["recorded", "twin", "network"]
 TargetSource = Literal["recorded", "twin", "network", "user"]
 
+_ROWS = 1024  # of a matrix that are compared at a time, so that a memory-mapped one is never held whole
+
 
 class InputError(ValueError):
     """What a person gave cannot be used. The message is one line: what is wrong, where, and how to mend it."""
@@ -148,9 +150,12 @@ class Scan:
             value = getattr(self, field_name)
             if value is not None and len(value) != n:
                 raise InputError(f"scan {self.name}: {field_name} has {len(value)} rows for {n} trials")
-        if n and not (self.trial_image.min() >= 0 and self.trial_image.max() < len(self.stimuli)):
+        outside = self.trial_image[(self.trial_image < 0) | (self.trial_image >= len(self.stimuli))]
+        if len(outside):
+            raise InputError(f"scan {self.name}: trial_image names row {outside[0]} of {len(self.stimuli)} images")
+        if self.neuron_xyz is not None and len(self.neuron_xyz) != self.responses.shape[1]:
             raise InputError(
-                f"scan {self.name}: trial_image names row {self.trial_image.max()} of {len(self.stimuli)} images"
+                f"scan {self.name}: neuron_xyz has {len(self.neuron_xyz)} rows for {self.responses.shape[1]} neurons"
             )
         unknown = set(np.unique(self.tier).tolist()) - set(get_args(Tier))
         if unknown:
@@ -246,6 +251,12 @@ class SimilarityTarget:
             )
         if low < -1 or high > 1:
             raise InputError(f"target: similarities span [{low:.3g}, {high:.3g}]; they must lie in [-1, 1]")
+        if self.matrix.dtype != np.float32:
+            raise InputError(f"target: matrix is {self.matrix.dtype}; convert it to float32")
+        for start in range(0, n, _ROWS):
+            rows = slice(start, start + _ROWS)
+            if not np.allclose(self.matrix[rows], self.matrix[:, rows].T, rtol=0, atol=1e-5):
+                raise InputError("target: matrix is not symmetric; average it with its transpose if that is meant")
         _freeze(self, "matrix", "image_ids")
 
     def __len__(self) -> int:
@@ -255,7 +266,7 @@ class SimilarityTarget:
         """Write one safetensors file: the matrix, the ids and a JSON header. The file appears whole or not at all."""
         from safetensors.numpy import save_file
 
-        names = "\n".join(self.image_ids.tolist())
+        names = json.dumps(self.image_ids.tolist())
         header = {
             "format": "neuroprior.SimilarityTarget/1",
             "stimuli_digest": self.stimuli_digest,
@@ -295,22 +306,26 @@ class SimilarityTarget:
                         f"{path}: format {header['format']} is newer than this version; upgrade neuroprior"
                     )
                 matrix: np.ndarray = file.get_tensor("matrix").numpy()
-                names = file.get_tensor("image_ids").numpy().tobytes().decode()
-        except SafetensorError as error:
+                fields: dict[str, Any] = {
+                    "image_ids": np.array(json.loads(file.get_tensor("image_ids").numpy().tobytes()), dtype=np.str_),
+                    "stimuli_digest": header["stimuli_digest"],
+                    "source": header["source"],
+                    "n_scans": int(header["n_scans"]),
+                    "details": json.loads(header["details"]),
+                }
+        except InputError:
+            raise
+        except (SafetensorError, KeyError, ValueError) as error:
             raise InputError(f"{path}: cannot be read as a similarity target ({error}); make it again") from None
-        return cls(
-            matrix=matrix,
-            image_ids=np.array(names.split("\n") if names else [], dtype=np.str_),
-            stimuli_digest=header["stimuli_digest"],
-            source=header["source"],
-            n_scans=int(header["n_scans"]),
-            details=json.loads(header["details"]),
-        )
+        return cls(matrix=matrix, **fields)
 
 
 @dataclass(frozen=True, slots=True)
 class NetworkCard:
-    """What a trained network was; saved as `card.json` beside its weights."""
+    """What a trained network was; saved as `card.json` beside its weights.
+
+    `recipe_digest`: SHA-256 of the part of the recipe that made this network (recipes may share networks).
+    """
 
     condition: str
     seed: int

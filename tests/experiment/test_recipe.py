@@ -65,6 +65,7 @@ def test_overrides_are_yaml_and_win_over_tiny():
         (GOOD, ["training.epoch=2"], "unknown key 'training.epoch'; did you mean 'epochs'?"),
         (GOOD, ["regularizer.alfa=2"], "unknown key 'regularizer.alfa'; did you mean 'alpha'?"),
         (GOOD, ["target.n_neuron=2"], "unknown key 'target.n_neuron'; did you mean 'n_neurons'?"),
+        (GOOD, ["target={kind: twin, path: x, n_neurons: 2}"], "unknown key 'target.n_neurons'; did you mean 'neutral"),
         (GOOD, ["compute.xyzzy=2"], "unknown key 'compute.xyzzy'; there are: device, precision, threads, workers"),
         (GOOD, ["regularizer.alpha=-1"], "regularizer.alpha: Input should be greater than or equal to 0"),
         (GOOD, ["conditions=[none, neural_modle]"], "'neural_modle' is unknown; did you mean 'neural_model'?"),

@@ -1,7 +1,11 @@
 """Runs: the whole graph on a few images, finished steps kept, failures told, nothing half-written."""
 
+import dataclasses
 import json
+import multiprocessing
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -10,11 +14,16 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 
+from neuroprior import SimilarityRegularizer, SimilarityTarget
+from neuroprior.classifier import ResNet
 from neuroprior.experiment import load_run, packaged_recipe, run_recipe
 from neuroprior.experiment.plan import plan
 from neuroprior.experiment.run import store_of
 from neuroprior.experiment.store import Step
+from neuroprior.experiment.work import new_network, similarity_rows, task_images
+from neuroprior.similarity import shuffle_target
 from neuroprior.types import InputError
 
 SMALL = [
@@ -51,7 +60,7 @@ def test_a_run_is_a_folder(finished):
         "steps",
         "metrics.parquet",
     }
-    labels = [entry["label"] for entry in json.loads((finished / "plan.json").read_text())]
+    labels = [entry["label"] for entry in json.loads((finished / "plan.json").read_text())["steps"]]
     conditions = ["none", "neural_model", "neural_data", "shuffle", "blur"]
     assert labels == ["target", *(f"{kind}-{c}-seed0" for c in conditions for kind in ("train", "measure"))]
     assert len(list((finished / "steps").iterdir())) == len(labels)
@@ -135,6 +144,97 @@ def test_what_goes_into_a_key():
     assert "train-none-seed0" not in {label for label in base if mouse[label] != base[label]}
     assert mouse["train-shuffle-seed0"] != base["train-shuffle-seed0"]
     assert keys("training.epochs=2")["target"] == base["target"]
+    alpha = keys("regularizer.alpha=3")
+    assert {label for label in base if alpha[label] != base[label]} == {
+        f"{kind}-{condition}-seed0"
+        for kind in ("train", "measure")
+        for condition in ("neural_model", "neural_data", "shuffle")
+    }
+    blur = keys("blur_sigma=2")
+    assert {label for label in base if blur[label] != base[label]} == {"train-blur-seed0", "measure-blur-seed0"}
+
+
+def test_the_code_goes_into_a_key(monkeypatch):
+    base = plan(small(), {})[0].key
+    monkeypatch.setattr("neuroprior.experiment.store.code_version", lambda: {"source": "edited"})
+    assert plan(small(), {})[0].key != base
+
+
+def test_a_run_whose_code_or_data_changed_is_not_mixed_with_the_old_one(finished, monkeypatch):
+    monkeypatch.setattr("neuroprior.experiment.store.code_version", lambda: {"source": "edited"})
+    before = (finished / "metrics.parquet").read_bytes()
+    with pytest.raises(InputError, match="changed since that run was made"):
+        go(finished)
+    assert (finished / "metrics.parquet").read_bytes() == before
+
+
+@pytest.mark.parametrize("kept", [["recipe.yaml"], ["recipe.yaml", "provenance.json"]])
+def test_a_run_killed_while_it_was_created_goes_on(finished, tmp_path, kept):
+    out = tmp_path / "run"
+    out.mkdir()
+    (out / ".plan.json.123").write_text("half")
+    for name in kept:
+        shutil.copy(finished / name, out)
+    shutil.copytree(finished / "steps", out / "steps")
+    assert go(out) == []
+    assert (out / "metrics.parquet").read_bytes() == (finished / "metrics.parquet").read_bytes()
+
+
+def test_all_conditions_of_a_seed_begin_alike():
+    """The comparison is paired: equal first weights, whatever the condition adds (order and crops: see `train`)."""
+    steps = {step.label: step for step in plan(small("conditions=[none, shuffle, blur]", "seeds=[0, 1]"), {})}
+    images = task_images(small().task, "train")
+
+    def first_weights(label: str) -> dict:
+        return new_network(steps[label].work, images).state_dict()
+
+    none = first_weights("train-none-seed0")
+    for other in ("train-shuffle-seed0", "train-blur-seed0", "measure-none-seed0"):
+        assert all(torch.equal(none[name], value) for name, value in first_weights(other).items())
+    assert not torch.equal(none["head.weight"], first_weights("train-none-seed1")["head.weight"])
+
+
+def test_heldout_correlation_is_one_for_the_networks_own_similarity(finished, tmp_path):
+    """A target made of a network's own tap: r = 1 there; permuted, about 0; and the card's gamma mixes the taps."""
+    step = next(s for s in plan(small(), {}) if s.label == "measure-none-seed0")
+    network = new_network(step.work, task_images(small().task, "test")).eval()
+    heldout = SimilarityTarget.load(next((finished / "steps").glob("target-*")) / "heldout.safetensors")
+    stimuli = load_run(finished).stimuli.select(heldout.image_ids)
+    probe = SimilarityRegularizer(network, heldout, stimuli, ["stage2"], alpha=0.0, stimuli_per_step=2)
+    own = probe.similarity(torch.from_numpy(stimuli.pixels.copy())[:, None].float() / 255).clamp(-1, 1).numpy()
+    own_target = dataclasses.replace(heldout, matrix=own, source="network")
+    folders = {"target": tmp_path / "target", "network": tmp_path / "network"}
+    for folder in folders.values():
+        folder.mkdir()
+    np.savez(folders["target"] / "stimuli.npz", images=stimuli.pixels, names=stimuli.ids)
+    gamma = {f"gamma.{name}": float(name == "stage2") for name in ResNet.stages}
+    (folders["network"] / "card.json").write_text(json.dumps({"scores": gamma}))
+
+    def correlations(target: SimilarityTarget) -> dict:
+        target.save(folders["target"] / "heldout.safetensors")
+        return {row["tap"]: row["value"] for row in similarity_rows(step.work, network, folders)}
+
+    found = correlations(own_target)
+    assert found["stage2"] == pytest.approx(1)
+    assert found[None] == pytest.approx(1)  # all of gamma lies on that tap
+    assert found["stem"] < 0.999
+    assert abs(correlations(shuffle_target(own_target, seed=0))["stage2"]) < 0.2
+
+
+def test_a_worker_that_dies_is_told_and_the_run_ends(tmp_path):
+    recipe = small("conditions=[none, blur]", "compute.workers=2", "training.epochs=200")
+    killed: list[int] = []
+
+    def watch(label: str, what: str, part: float) -> None:
+        if label.startswith("train") and "epoch" in what and not killed:
+            killed.append(multiprocessing.active_children()[0].pid or 0)
+            os.kill(killed[0], signal.SIGKILL)
+
+    failures = run_recipe(recipe, tmp_path / "run", command=["test"], watch=watch)
+    assert failures
+    assert all("its process died" in failure.reason for failure in failures)
+    assert not list((tmp_path / "run" / "steps").glob(".unfinished*"))
+    assert (tmp_path / "run" / "metrics.parquet").exists()
 
 
 def test_a_step_that_fails_is_told_and_the_rest_goes_on(tmp_path):
@@ -217,8 +317,9 @@ def test_the_real_recipe_at_tiny_scale(data, tmp_path, monkeypatch):
     assert results.truth is None
 
 
-def test_a_killed_run_leaves_no_process_and_resumes(finished, tmp_path):
-    """SIGKILL in the middle: the workers end too, the next start clears what was half-written, same bytes."""
+@pytest.mark.parametrize("how", ["kill", "interrupt"])
+def test_a_stopped_run_leaves_no_process_and_resumes(finished, tmp_path, how):
+    """SIGKILL or Ctrl-C in the middle: the workers end too, what was half-written goes, and the bytes are the same."""
     out = tmp_path / "run"
     command = [sys.executable, "-m", "neuroprior", "demo", "--out", str(out)]
     for setting in (*SMALL, "compute.workers=2"):
@@ -228,9 +329,18 @@ def test_a_killed_run_leaves_no_process_and_resumes(finished, tmp_path):
     for line in run.stderr:
         if line.startswith("train-") and "starting" in line:
             break
-    run.kill()
-    run.wait()
+    if how == "kill":
+        run.kill()
+    else:
+        os.killpg(run.pid, signal.SIGINT)
+    said = run.stderr.read()
     run.stderr.close()
+    run.wait()
+    if how == "interrupt":
+        assert run.returncode == 130
+        assert said.splitlines()[-1] == "neuroprior: stopped; the same command goes on from here"
+        assert "Traceback" not in said
+        assert not list((out / "steps").glob(".unfinished*"))
     deadline = time.monotonic() + 20
     while (left := _processes_of_group(run.pid)) and time.monotonic() < deadline:
         time.sleep(0.2)

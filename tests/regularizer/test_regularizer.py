@@ -125,8 +125,8 @@ def test_alpha_scales_and_zero_computes_nothing(network, target, stimuli):
     network.eval()
     one, five = (float(regularizer(network, target, stimuli, alpha=a)().detach()) for a in (1.0, 5.0))
     assert five == pytest.approx(5 * one)
-    network.stem.register_forward_hook(lambda *_: pytest.fail("the network was run"))
     silent = SimilarityRegularizer(network, target, stimuli, taps=["stem"], alpha=0.0, stimuli_per_step=2)
+    network.stem.register_forward_hook(lambda *_: pytest.fail("the network was run"))
     assert float(silent()) == 0
 
 
@@ -170,7 +170,7 @@ def test_batch_norm_sees_the_stimuli_or_not(network, target, stimuli):
 
 def test_preprocess_fits_stimuli_to_the_network(target, stimuli):
     rgb = ResNet(width=2, channels=3)
-    with pytest.raises(RuntimeError, match="channels"):
+    with pytest.raises(InputError, match=r"cannot take stimuli of \(1, 36, 64\).*channels.*preprocess="):
         regularizer(rgb, target, stimuli)
     reg = regularizer(rgb, target, stimuli, preprocess=lambda x: x.expand(-1, 3, -1, -1))
     assert torch.isfinite(reg())
@@ -240,6 +240,28 @@ def test_other_stimuli_than_the_targets_are_refused(network, target, stimuli):
         regularizer(network, target, Stimuli(stimuli.ids, pixels))
     with pytest.raises(InputError, match="20 of 40 images are not among these 20"):
         regularizer(network, target, stimuli.select(stimuli.ids[:20]))
+
+
+def test_double_precision_models_and_frozen_ones(target, stimuli):
+    model = nn.Sequential(nn.Conv2d(1, 4, 5), nn.BatchNorm2d(4), nn.ReLU()).double()
+    model[1].eval()  # frozen on purpose
+    reg = regularizer(model, target, stimuli, taps=["2"], mean="dataset")
+    reg().backward()
+    assert model[0].weight.grad.dtype == torch.float64
+    assert not model[1].training
+
+
+def test_a_layer_used_twice_is_not_chosen_silently(target, stimuli):
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(1, 1, 3, padding=1)
+
+        def forward(self, x):
+            return self.conv(self.conv(x)).flatten(1)
+
+    with pytest.raises(InputError, match="used several times a pass; name them"):
+        regularizer(Twice(), target, stimuli, taps=1)
 
 
 def test_any_module_will_do(target, stimuli):

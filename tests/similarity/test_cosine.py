@@ -117,6 +117,8 @@ def test_average_over_scans(target):
     assert np.allclose(mean.matrix, (target.matrix + other.matrix) / 2)
     assert mean.n_scans == 2
     assert np.array_equal(average_targets([target]).matrix, target.matrix)
+    assert mean.details["neurons"] == 30
+    assert "shuffled_with_seed" not in mean.details  # true of one of them only
     with pytest.raises(InputError, match="target 1 is of other stimuli"):
         average_targets([target, dataclasses.replace(target, stimuli_digest="x")])
     with pytest.raises(InputError, match="no target"):

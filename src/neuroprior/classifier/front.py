@@ -34,6 +34,11 @@ class GaussianBlur(nn.Module):
     def forward(self, images: Float[torch.Tensor, "image channel h w"]) -> Float[torch.Tensor, "image channel h w"]:
         """Blur rows, then columns."""
         channels = images.shape[1]
+        if min(images.shape[2:]) <= self.radius:
+            raise InputError(
+                f"blur: images of {images.shape[2]}x{images.shape[3]} are too small for a kernel reaching "
+                f"{self.radius} pixels; lower blur_sigma"
+            )
         across = self.kernel.view(1, 1, 1, -1).expand(channels, 1, 1, -1)
         down = self.kernel.view(1, 1, -1, 1).expand(channels, 1, -1, 1)
         r = self.radius

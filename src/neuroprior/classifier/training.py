@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from neuroprior.classifier.datasets import LabelledImages
+from neuroprior.modes import evaluating
 from neuroprior.regularizer import SimilarityRegularizer
 from neuroprior.types import Float, InputError, UInt8
 
@@ -46,7 +47,10 @@ class TrainingSettings:
 
 @dataclass(frozen=True, slots=True)
 class EpochLog:
-    """What one epoch was like. Losses are means over its images; `gamma` is the layer mix at its end."""
+    """What one epoch was like: losses are means over `n_images`, `n_pairs` and `n_validation`; `gamma` is at its end.
+
+    Without a regulariser `n_pairs` is 0, `similarity_loss` nan (it is before its factor alpha) and `gamma` empty.
+    """
 
     epoch: int
     task_loss: float
@@ -54,6 +58,9 @@ class EpochLog:
     validation_loss: float
     validation_accuracy: float
     gamma: tuple[float, ...]
+    n_images: int
+    n_pairs: int
+    n_validation: int
 
 
 def learning_rate(settings: TrainingSettings, progress: float) -> float:
@@ -135,6 +142,9 @@ def train(
                 validation_loss=validation_loss,
                 validation_accuracy=accuracy,
                 gamma=tuple(regularizer.gamma.tolist()) if regularizer is not None else (),
+                n_images=steps * settings.batch_size,
+                n_pairs=steps * regularizer.pairs_per_step if regularizer is not None else 0,
+                n_validation=n_validation,
             )
         )
         if validation_loss < best[0]:
@@ -142,6 +152,10 @@ def train(
         if on_epoch is not None:
             on_epoch(history[-1])
 
+    if math.isinf(best[0]):
+        raise FloatingPointError(
+            "no epoch had a finite validation loss; lower training.learning_rate or regularizer.alpha"
+        )
     network.load_state_dict(best[1])
     if regularizer is not None:
         regularizer.load_state_dict(best[2])
@@ -154,6 +168,11 @@ class Augmentation:
     def __init__(
         self, pixels: UInt8[torch.Tensor, "image channel h w"], kind: Literal["crop_flip", "crop", "none"]
     ) -> None:
+        if kind != "none" and min(pixels.shape[2:]) <= _PAD:
+            raise InputError(
+                f"training.augmentation {kind}: images of {pixels.shape[2]}x{pixels.shape[3]} cannot be padded by "
+                f"{_PAD} reflected pixels; use augmentation none"
+            )
         self.kind = kind
         self.height, self.width = pixels.shape[2:]
         self.pad = 0 if kind == "none" else _PAD
@@ -175,19 +194,18 @@ class Augmentation:
         return cropped.permute(0, 3, 1, 2).float() / 255
 
 
-@torch.no_grad()
 def evaluate(network: nn.Module, images: LabelledImages, batch_size: int = 500) -> tuple[float, float]:
-    """Return the mean cross-entropy and the accuracy in evaluation mode."""
+    """Return the mean cross-entropy and the accuracy in evaluation mode; the network keeps the mode it was in."""
     device = next(network.parameters()).device
-    network.eval()
     loss = 0.0
     right = 0
-    for start in range(0, len(images), batch_size):
-        part = images.rows(slice(start, start + batch_size))
-        logits = network(torch.from_numpy(part.pixels).to(device).float() / 255)
-        labels = torch.from_numpy(part.labels).to(device)
-        loss += float(F.cross_entropy(logits, labels, reduction="sum"))
-        right += int((logits.argmax(1) == labels).sum())
+    with torch.no_grad(), evaluating(network):
+        for start in range(0, len(images), batch_size):
+            part = images.rows(slice(start, start + batch_size))
+            logits = network(torch.from_numpy(part.pixels).to(device).float() / 255)
+            labels = torch.from_numpy(part.labels).to(device)
+            loss += float(F.cross_entropy(logits, labels, reduction="sum"))
+            right += int((logits.argmax(1) == labels).sum())
     return loss / len(images), right / len(images)
 
 

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import queue
+import signal
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -111,9 +112,11 @@ def _run_in_processes(
                         watch(step.label, "done", 1.0)
                     else:
                         failures.append(Failure(step, _reason(error)))
+        except BrokenProcessPool as error:  # a worker died, and the pool takes no more work
+            failures += [Failure(step, _reason(error)) for step in running.values()]
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            alive.close()
+            alive.close()  # the workers end at once
+            pool.shutdown(wait=True, cancel_futures=True)
             raise
         finally:
             watched.close()
@@ -127,8 +130,9 @@ def run_step(step: Step, store: Store, inputs: Mapping[str, Path], threads: int,
 
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
-    # Activations that underflow are a hundred times slower to multiply than zeros on many processors.
-    torch.set_flush_denormal(True)
+    # The same bytes again: cuDNN would otherwise choose among kernels by timing them.
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.benchmark = False
     try:
         with store.writing(step) as out:
             match step.work:
@@ -148,7 +152,7 @@ _told: Any = None  # the queue of this worker process
 
 
 def _begin(told: Any, watched: Any) -> None:
-    """Begin a worker process: keep the queue, and end at once when the process that started it is gone."""
+    """Begin a worker process: keep the queue, and end at once when the process that started it stops or is gone."""
     global _told
     _told = told
 
@@ -156,6 +160,7 @@ def _begin(told: Any, watched: Any) -> None:
         watched.poll(None)
         os._exit(1)
 
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the first one alone decides
     threading.Thread(target=end_with_parent, daemon=True).start()
 
 

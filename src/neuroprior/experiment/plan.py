@@ -1,7 +1,6 @@
 """Recipe -> the graph of steps. Planning reads files' digests but computes nothing."""
 
 from collections.abc import Iterable
-from pathlib import Path
 
 from neuroprior.experiment.conditions import CONDITIONS
 from neuroprior.experiment.recipe import Recipe, data_path
@@ -11,12 +10,20 @@ from neuroprior.experiment.work import Machine, MeasureWork, TargetWork, TrainWo
 TARGET = "target"
 
 
-def plan(recipe: Recipe, digests: dict[Path, str]) -> list[Step]:
-    """Return the steps in an order in which each comes after its inputs. `digests` gains those of all files read."""
+def plan(recipe: Recipe, digests: dict[str, str]) -> list[Step]:
+    """Return the steps in an order in which each comes after its inputs.
+
+    `digests`, by the path that the recipe gives, gains those of all files that are read. A step's settings are those
+    that it uses, and no others: what does not go into a result does not make it be computed again.
+    """
     machine = Machine.model_validate(recipe.compute.model_dump(exclude={"workers"}))
 
     def files(paths: Iterable[str | None]) -> tuple[tuple[str, str], ...]:
-        return tuple((path, digest_file(data_path(path), digests)) for path in paths if path is not None)
+        given = [path for path in paths if path is not None]
+        for path in given:
+            if path not in digests:
+                digests[path] = digest_file(data_path(path))
+        return tuple((path, digests[path]) for path in given)
 
     target = Step(
         kind=TARGET,
@@ -29,6 +36,7 @@ def plan(recipe: Recipe, digests: dict[Path, str]) -> list[Step]:
     for seed in recipe.seeds:
         for condition in recipe.conditions:
             regularized = CONDITIONS[condition].target != "none"
+            blur_sigma = recipe.blur_sigma if CONDITIONS[condition].blurred else None
             name = f"{condition}-seed{seed}"
             trained = Step(
                 kind="train",
@@ -39,8 +47,8 @@ def plan(recipe: Recipe, digests: dict[Path, str]) -> list[Step]:
                     task=recipe.task.model_copy(update={"n_test": None}),
                     network=recipe.network,
                     training=recipe.training,
-                    regularizer=recipe.regularizer,
-                    blur_sigma=recipe.blur_sigma,
+                    regularizer=recipe.regularizer if regularized else None,
+                    blur_sigma=blur_sigma,
                     machine=machine,
                 ),
                 inputs=(target.key,) if regularized else (),
@@ -55,8 +63,9 @@ def plan(recipe: Recipe, digests: dict[Path, str]) -> list[Step]:
                     seed=seed,
                     task=recipe.task.model_copy(update={"n_train": None}),
                     network=recipe.network,
-                    regularizer=recipe.regularizer,
-                    blur_sigma=recipe.blur_sigma,
+                    taps=recipe.regularizer.taps,
+                    mean=recipe.regularizer.mean,
+                    blur_sigma=blur_sigma,
                     noise=recipe.noise,
                     machine=machine,
                 ),

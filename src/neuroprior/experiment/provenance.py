@@ -1,6 +1,5 @@
 """Where a run's numbers come from: versions, commit, machine, digests, seeds, command."""
 
-import importlib.metadata
 import platform
 import subprocess
 import sys
@@ -11,26 +10,23 @@ from typing import Any
 
 import torch
 
-from neuroprior import __version__
 from neuroprior.experiment.recipe import Recipe
+from neuroprior.experiment.store import code_version
 
-_LIBRARIES = ("torch", "numpy", "pyarrow", "safetensors", "pydantic", "scikit-image", "mlxtend")
 
-
-def provenance(recipe: Recipe, command: Sequence[str], digests: Mapping[Path, str]) -> dict[str, Any]:
+def provenance(recipe: Recipe, command: Sequence[str], digests: Mapping[str, str]) -> dict[str, Any]:
     """Return all that is needed to know what ran; JSON throughout."""
     return {
         "command": " ".join(command),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "neuroprior": __version__,
         "commit": source_commit(),
-        "versions": {name: importlib.metadata.version(name) for name in _LIBRARIES},
+        "versions": code_version(),
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
         "device": device_name(recipe.compute.device),
         "compute": recipe.compute.model_dump(mode="json"),
         "seeds": list(recipe.seeds),
-        "data": {path.name: digest for path, digest in sorted(digests.items())},
+        "data": dict(sorted(digests.items())),
     }
 
 

@@ -43,6 +43,7 @@ class TwinTarget(Section):
     kind: Literal["twin"]
     path: str
     scan: str | None = None
+    neutral_behavior: tuple[float, ...] | None = None
 
 
 class SimulatedMouseTarget(Section):
@@ -144,6 +145,9 @@ class Recipe(Section):
         return text
 
 
+_KINDS: dict[str, type[Section]] = {"twin": TwinTarget, "simulated_mouse": SimulatedMouseTarget}
+
+
 def load_recipe(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe and apply `key=value` overrides (`training.epochs=2`, `scale=tiny`; values are YAML).
 
@@ -219,10 +223,11 @@ def _merged(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any
 def _one_line(error: ValidationError) -> str:
     """Say the first fault, and for an unknown key the nearest one that there is."""
     fault = error.errors()[0]
-    path = [str(part) for part in fault["loc"] if part not in ("twin", "simulated_mouse")]
+    location = [str(part) for part in fault["loc"]]
+    path = [part for part in location if part not in _KINDS]
     key = ".".join(path)
     if fault["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-        known = _keys_at(path[:-1])
+        known = _keys_at(location[:-1])
         near = difflib.get_close_matches(path[-1], known, n=1, cutoff=0.4)
         hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(known)}"
         return f"unknown key {key!r}; {hint}"
@@ -236,6 +241,9 @@ def _keys_at(path: Sequence[str]) -> list[str]:
     """Return the keys that a recipe may have at `path`."""
     kinds: list[Any] = [Recipe]
     for part in path:
+        if part in _KINDS:  # pydantic says which of the alternatives it tried
+            kinds = [_KINDS[part]]
+            continue
         kinds = [k for kind in kinds for k in _sections(getattr(kind, "__annotations__", {}).get(part))]
     return sorted({key for kind in kinds for key in getattr(kind, "__annotations__", {}) if not key.startswith("_")})
 

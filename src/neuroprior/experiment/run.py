@@ -2,9 +2,10 @@
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -30,16 +31,23 @@ def run_recipe(recipe: Recipe, out: Path, *, command: Sequence[str], watch: Watc
     Raises `InputError` when `out` holds something else, or a file the recipe names is missing; nothing is then changed.
     """
     _refuse_other_content(out)
-    check_inputs(recipe.stimuli, recipe.target, recipe.task, recipe.network, recipe.regularizer)
+    check_inputs(recipe)
     recipe = _resolved(recipe, out)
-    digests: dict[Path, str] = {}
+    digests: dict[str, str] = {}
     steps = plan(recipe, digests)
+    store = store_of(out)
+    planned = {
+        "store": os.environ.get("NEUROPRIOR_STORE"),
+        "steps": [{"label": step.label, "kind": step.kind, "key": step.key} for step in steps],
+    }
+    _refuse_changed_inputs(out, planned)
+    # In this order, each whole: a run killed in between finds its recipe and writes the rest again.
     out.mkdir(parents=True, exist_ok=True)
     if not (out / "recipe.yaml").exists():
-        write_json(out / "provenance.json", provenance(recipe, command, digests))
-        write_json(out / "plan.json", [{"label": step.label, "kind": step.kind, "key": step.key} for step in steps])
         _write_text(out / "recipe.yaml", recipe.to_yaml())
-    store = store_of(out)
+    if not (out / "plan.json").exists():
+        write_json(out / "provenance.json", provenance(recipe, command, digests))
+        write_json(out / "plan.json", planned)
     workers, threads = recipe.compute.workers, recipe.compute.threads
     assert isinstance(workers, int) and isinstance(threads, int)  # noqa: PT018 - resolved above
     failures = run_steps(steps, store, workers=workers, threads=threads, watch=watch)
@@ -54,8 +62,11 @@ def packaged_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def store_of(out: Path) -> Store:
-    """The store that NEUROPRIOR_STORE names, else the run's own."""
-    return Store(Path(os.environ.get("NEUROPRIOR_STORE") or out / "steps"))
+    """The store that NEUROPRIOR_STORE names, else the one the run was made with, else the run's own."""
+    named = os.environ.get("NEUROPRIOR_STORE")
+    if not named and (out / "plan.json").exists():
+        named = json.loads((out / "plan.json").read_text())["store"]
+    return Store(Path(named or out / "steps"))
 
 
 def load_run(out: Path) -> RunResults:
@@ -72,7 +83,7 @@ def load_run(out: Path) -> RunResults:
     except (pa.ArrowInvalid, json.JSONDecodeError) as error:
         raise InputError(f"{out}: damaged ({str(error).splitlines()[0][:120]}); run the same command again") from None
     store = store_of(out)
-    folders = {entry["label"]: store.root / folder_name(entry["label"], entry["key"]) for entry in planned}
+    folders = {entry["label"]: store.root / folder_name(entry["label"], entry["key"]) for entry in planned["steps"]}
     missing = tuple(label for label, folder in folders.items() if not folder.is_dir())
     made = folders[TARGET]
     if not made.is_dir():
@@ -145,8 +156,18 @@ def gather_metrics(steps: Sequence[Step], store: Store, out: Path) -> None:
 def _refuse_other_content(out: Path) -> None:
     if out.is_file():
         raise InputError(f"{out}: is a file; --out must be a folder")
-    if out.is_dir() and any(out.iterdir()) and not (out / "recipe.yaml").exists():
+    visible = [entry for entry in out.iterdir() if not entry.name.startswith(".")] if out.is_dir() else []
+    if visible and not (out / "recipe.yaml").exists():
         raise InputError(f"{out}: holds other files; choose an empty or new folder for --out")
+
+
+def _refuse_changed_inputs(out: Path, planned: Mapping[str, Any]) -> None:
+    """A run whose data or code changed since would mix two runs: its finished steps are of the old ones."""
+    kept = out / "plan.json"
+    if kept.exists() and json.loads(kept.read_text())["steps"] != planned["steps"]:
+        raise InputError(
+            f"{out}: its data files, this package or a library changed since that run was made; choose another --out"
+        )
 
 
 def _resolved(recipe: Recipe, out: Path) -> Recipe:

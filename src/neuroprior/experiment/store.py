@@ -1,6 +1,7 @@
 """The store: one folder a finished step, named by the hash of all that went into it. What exists is complete."""
 
 import hashlib
+import importlib.metadata
 import json
 import os
 import platform
@@ -9,20 +10,26 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
-from neuroprior import __version__
+import neuroprior
 
+_LIBRARIES = ("torch", "numpy", "pillow", "pyarrow", "scikit-image", "mlxtend", "safetensors")
+_NOT_IN_KEYS = ("report", "cli.py", "__main__.py")
 # Other machines may share the store: only this one's process numbers mean anything here.
 _UNFINISHED = f".unfinished-{platform.node()}-"
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One piece of work. `inputs` are keys of the steps it reads; `files` are digests of the files it reads."""
+    """One piece of work. `inputs` are keys of the steps it reads; `files` are digests of the files it reads.
+
+    Paths in `work` are as the recipe gives them, so moving the data folder changes no key.
+    """
 
     kind: str
     label: str
@@ -34,13 +41,13 @@ class Step:
 
     @property
     def key(self) -> str:
-        """SHA-256 over kind, settings, inputs, file contents and the package's version."""
+        """SHA-256 over kind, settings, inputs, file contents, this package's code and the libraries that compute."""
         whole: dict[str, Any] = {
             "kind": self.kind,
             "work": self.work.model_dump(mode="json"),
             "inputs": self.inputs,
             "files": self.files,
-            "neuroprior": __version__,
+            "code": code_version(),
         }
         return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
 
@@ -66,7 +73,13 @@ class Store:
         temporary = Path(tempfile.mkdtemp(prefix=f"{_UNFINISHED}{os.getpid()}-", dir=self.root))
         try:
             yield temporary
-            manifest = {"kind": step.kind, "label": step.label, "key": step.key, "inputs": list(step.inputs)}
+            manifest = {
+                "kind": step.kind,
+                "label": step.label,
+                "key": step.key,
+                "inputs": list(step.inputs),
+                "code": code_version(),
+            }
             (temporary / "step.json").write_text(json.dumps(manifest, indent=2) + "\n")
             temporary.chmod(0o755)
             try:
@@ -94,17 +107,28 @@ def _is_alive(process: int) -> bool:
     return True
 
 
+@cache
+def code_version() -> dict[str, str]:
+    """Digest of the package's own source, less what only prints and draws, and versions of the libraries it uses."""
+    package = Path(neuroprior.__file__).parent
+    source = hashlib.sha256()
+    for file in sorted(package.rglob("*.py")):
+        part = file.relative_to(package)
+        if part.parts[0] not in _NOT_IN_KEYS:
+            source.update(f"{part.as_posix()}\n".encode() + file.read_bytes())
+    versions = {name: importlib.metadata.version(name) for name in _LIBRARIES}
+    return {"neuroprior": neuroprior.__version__, "source": source.hexdigest(), **versions}
+
+
 def folder_name(label: str, key: str) -> str:
     """Name a step's folder: readable first, then enough of the key to be unique."""
     return f"{label}-{key[:16]}"
 
 
-def digest_file(path: Path, known: dict[Path, str]) -> str:
-    """SHA-256 of a file's content, each file read once a process."""
-    if path not in known:
-        with path.open("rb") as file:
-            known[path] = hashlib.file_digest(file, "sha256").hexdigest()
-    return known[path]
+def digest_file(path: Path) -> str:
+    """SHA-256 of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_json(path: Path, value: Mapping[str, Any] | list[Any]) -> None:

@@ -16,15 +16,17 @@ from neuroprior.classifier import (
     Precision,
     ResNet,
     TrainingSettings,
+    check_parquet_images,
     load_packaged_digits,
     load_parquet_images,
     train,
 )
-from neuroprior.classifier.training import EpochLog
+from neuroprior.classifier.training import Augmentation, EpochLog
 from neuroprior.experiment.conditions import CONDITIONS
 from neuroprior.experiment.recipe import (
     NetworkSection,
     NoiseSection,
+    Recipe,
     RegularizerSection,
     Section,
     SimulatedMouseTarget,
@@ -36,9 +38,10 @@ from neuroprior.experiment.recipe import (
 from neuroprior.experiment.store import write_json
 from neuroprior.recordings import load_stimuli, packaged_photographs, simulate_scan, target_from_scan
 from neuroprior.regularizer import SimilarityRegularizer, Taps, evenly_spaced_stages
+from neuroprior.regularizer.loss import Mean
 from neuroprior.robustness import noise_accuracy
 from neuroprior.similarity import shuffle_target, target_from_population
-from neuroprior.twin import check_size, load_twin, predict_population, target_details
+from neuroprior.twin import Twin, check_size, load_twin, predict_population, target_details
 from neuroprior.types import InputError, NetworkCard, SimilarityTarget, Stimuli, Tier
 
 TIERS: tuple[Tier, Tier] = ("train", "oracle")
@@ -73,8 +76,8 @@ class TrainWork(Section):
     task: TaskSection
     network: NetworkSection
     training: TrainingSettings
-    regularizer: RegularizerSection
-    blur_sigma: float
+    regularizer: RegularizerSection | None
+    blur_sigma: float | None
     machine: Machine
 
 
@@ -85,8 +88,9 @@ class MeasureWork(Section):
     seed: int
     task: TaskSection
     network: NetworkSection
-    regularizer: RegularizerSection
-    blur_sigma: float
+    taps: int | tuple[str, ...]
+    mean: Mean
+    blur_sigma: float | None
     noise: NoiseSection
     machine: Machine
 
@@ -97,7 +101,7 @@ def make_targets(work: TargetWork, inputs: Mapping[str, Path], out: Path, say: S
     shown = {name: stimuli.select(stimuli.ids[tier == name]) for name in TIERS}
     if isinstance(work.target, TwinTarget):
         say("the twin looks at the stimuli", 0.0)
-        twin = load_twin(data_path(work.target.path), scan=work.target.scan)
+        twin = twin_of(work.target)
         population = predict_population(
             twin, stimuli, progress=lambda done, of: say("the twin looks at the stimuli", 0.9 * done / of)
         )
@@ -132,10 +136,9 @@ def train_network(work: TrainWork, inputs: Mapping[str, Path], out: Path, say: S
     images = task_images(work.task, "train")
     network = new_network(work, images)
     regularizer = None
-    condition = CONDITIONS[work.condition]
-    if condition.target != "none":
+    options = work.regularizer
+    if options is not None:
         target = condition_target(inputs["target"], work.condition, work.seed)
-        options = work.regularizer
         regularizer = SimilarityRegularizer(
             network,
             target,
@@ -171,8 +174,7 @@ def train_network(work: TrainWork, inputs: Mapping[str, Path], out: Path, say: S
         work.condition, work.seed, work_digest(work), {**scores, **{f"gamma.{k}": v for k, v in mix.items()}}
     )
     (out / "card.json").write_text(card.to_json() + "\n")
-    n_validation = max(1, round(work.training.validation_fraction * len(images)))
-    write_json(out / "metrics.json", training_rows(work, history, taps, len(images) - n_validation, n_validation))
+    write_json(out / "metrics.json", training_rows(work, history, taps))
 
 
 def measure_network(work: MeasureWork, inputs: Mapping[str, Path], out: Path, say: Say) -> None:
@@ -210,10 +212,8 @@ def similarity_rows(work: MeasureWork, network: ResNet, inputs: Mapping[str, Pat
     """
     heldout = SimilarityTarget.load(inputs["target"] / "heldout.safetensors")
     stimuli = load_stimuli(inputs["target"] / "stimuli.npz").select(heldout.image_ids)
-    taps = work.regularizer.taps if isinstance(work.regularizer.taps, int) else list(work.regularizer.taps)
-    probe = SimilarityRegularizer(
-        network, heldout, stimuli, taps, alpha=0.0, mean=work.regularizer.mean, stimuli_per_step=2
-    )
+    taps = work.taps if isinstance(work.taps, int) else list(work.taps)
+    probe = SimilarityRegularizer(network, heldout, stimuli, taps, alpha=0.0, mean=work.mean, stimuli_per_step=2)
     scores = json.loads((inputs["network"] / "card.json").read_text())["scores"]
     names = probe.taps.names
     gamma = np.array([scores.get(f"gamma.{name}", 1 / len(names)) for name in names])
@@ -236,14 +236,9 @@ def similarity_rows(work: MeasureWork, network: ResNet, inputs: Mapping[str, Pat
     ]
 
 
-def check_inputs(
-    stimuli: StimuliSection,
-    target: TwinTarget | SimulatedMouseTarget,
-    task: TaskSection,
-    network: NetworkSection,
-    regularizer: RegularizerSection,
-) -> None:
+def check_inputs(recipe: Recipe) -> None:
     """Raise `InputError` for what would only fail hours later: open every file, and try what must fit together."""
+    stimuli, target, task, regularizer = recipe.stimuli, recipe.target, recipe.task, recipe.regularizer
     for path in (stimuli.path, getattr(target, "path", None), task.train, task.test):
         if path is not None and not data_path(path).is_file():
             raise InputError(
@@ -256,18 +251,31 @@ def check_inputs(
             f"regularizer.stimuli_per_step is {regularizer.stimuli_per_step}, but there are {n_train} training stimuli"
         )
     if isinstance(target, TwinTarget):
-        check_size(load_twin(data_path(target.path), scan=target.scan), shown)
+        check_size(twin_of(target), shown)
+    for path, n in ((task.train, task.n_train), (task.test, task.n_test)):
+        if path is not None:
+            check_parquet_images(data_path(path), n=n)
     train, test = (task_images(task.model_copy(update={"n_train": 20, "n_test": 20}), p) for p in ("train", "test"))
     if (train.pixels.shape[1:], len(train.classes)) != (test.pixels.shape[1:], len(test.classes)):
         raise InputError(
             f"task: training images are {train.pixels.shape[1:]} of {len(train.classes)} classes, test images "
             f"{test.pixels.shape[1:]} of {len(test.classes)}; name two files of one data set"
         )
-    model = ResNet(network.architecture, width=network.width)
+    Augmentation(torch.from_numpy(train.pixels), recipe.training.augmentation)
+    one_of_each = torch.from_numpy(train.pixels[:1]).float(), torch.zeros(1, 1, *shown.pixels.shape[1:])
+    if any(CONDITIONS[name].blurred for name in recipe.conditions):
+        for image in one_of_each:
+            GaussianBlur(recipe.blur_sigma)(image)
+    model = ResNet(recipe.network.architecture, width=recipe.network.width)
     if isinstance(regularizer.taps, int):
-        evenly_spaced_stages(model, torch.zeros(1, 1, *shown.pixels.shape[1:]), regularizer.taps)
+        evenly_spaced_stages(model, one_of_each[1], regularizer.taps)
     else:
         Taps(model, regularizer.taps)
+
+
+def twin_of(target: TwinTarget) -> Twin:
+    """Return the twin that a recipe names."""
+    return load_twin(data_path(target.path), scan=target.scan, neutral_behavior=target.neutral_behavior)
 
 
 def stimuli_of(section: StimuliSection) -> tuple[Stimuli, np.ndarray]:
@@ -298,7 +306,7 @@ def task_images(task: TaskSection, part: str) -> LabelledImages:
 def new_network(work: TrainWork | MeasureWork, images: LabelledImages) -> ResNet:
     """Return the condition's network as the seed draws it: all conditions of a seed begin with the same weights."""
     torch.manual_seed(work.seed)
-    front = GaussianBlur(work.blur_sigma) if CONDITIONS[work.condition].blurred else None
+    front = None if work.blur_sigma is None else GaussianBlur(work.blur_sigma)
     network = ResNet(
         work.network.architecture,
         width=work.network.width,
@@ -315,23 +323,21 @@ def condition_target(folder: Path, condition: str, seed: int) -> SimilarityTarge
     return shuffle_target(target, seed) if CONDITIONS[condition].shuffled else target
 
 
-def training_rows(
-    work: TrainWork, history: list[EpochLog], taps: tuple[str, ...], n_train: int, n_validation: int
-) -> list[dict[str, Any]]:
+def training_rows(work: TrainWork, history: list[EpochLog], taps: tuple[str, ...]) -> list[dict[str, Any]]:
     """Return one row a number and epoch."""
     rows = []
     for log in history:
         for metric, n in (
-            ("task_loss", n_train),
-            ("similarity_loss", n_train),
-            ("validation_loss", n_validation),
-            ("validation_accuracy", n_validation),
+            ("task_loss", log.n_images),
+            ("similarity_loss", log.n_pairs),
+            ("validation_loss", log.n_validation),
+            ("validation_accuracy", log.n_validation),
         ):
             value = asdict(log)[metric]
             if np.isfinite(value):  # a condition without a regulariser has no similarity loss
                 rows.append(row(work, metric, value, n, x=float(log.epoch)))
         for name, gamma in zip(taps, log.gamma, strict=True):
-            rows.append(row(work, "gamma", gamma, n_train, x=float(log.epoch), tap=name))
+            rows.append(row(work, "gamma", gamma, log.n_pairs, x=float(log.epoch), tap=name))
     return rows
 
 

@@ -8,8 +8,9 @@ from typing import Any, get_args
 import torch
 from torch import nn
 
+from neuroprior.modes import evaluating, running_statistics_kept
 from neuroprior.regularizer.loss import Mean, Pairs, Scale, combine_layers, layer_similarity, similarity_loss
-from neuroprior.regularizer.taps import BatchNorm, Taps, evaluating, evenly_spaced_stages, running_statistics_kept
+from neuroprior.regularizer.taps import BatchNorm, Taps, evenly_spaced_stages
 from neuroprior.types import Float, InputError, SimilarityTarget, Stimuli
 
 _KEPT = 0.9  # of the running mean at each step (code lineage)
@@ -45,6 +46,8 @@ class SimilarityRegularizer(nn.Module):
 
     theta: nn.Parameter
     alpha: float
+    _pixels: torch.Tensor
+    _target: torch.Tensor
 
     def __init__(
         self,
@@ -91,12 +94,12 @@ class SimilarityRegularizer(nn.Module):
         self.stimuli_per_step = stimuli_per_step
         self.preprocess = preprocess
         self._model = (model,)  # in a tuple: nn.Module must not see it as a child, or its weights were ours
-        device = _device_of(model)
-        # torch reads but never writes these; a copy keeps the frozen values frozen
-        self._pixels = torch.from_numpy(shown.pixels.copy()).to(device)
-        self._target = torch.from_numpy(target.matrix.copy()).to(device)
-        names = evenly_spaced_stages(model, self._images(slice(0, 1)), taps) if isinstance(taps, int) else list(taps)
-        self.taps = Taps(model, names)
+        device = _like(model).device
+        # Buffers move with `reg.to(device)`; not saved, since they are the user's own; copies, since those are frozen.
+        self.register_buffer("_pixels", torch.from_numpy(shown.pixels.copy()).to(device), persistent=False)
+        self.register_buffer("_target", torch.from_numpy(target.matrix.copy()).to(device), persistent=False)
+        self.taps = self._tried_taps(taps)
+        names = self.taps.names
         self.theta = nn.Parameter(torch.zeros(len(names), device=device))
         self._sampler = torch.Generator().manual_seed(seed)
         self._means: list[torch.Tensor] = []
@@ -119,12 +122,18 @@ class SimilarityRegularizer(nn.Module):
             features = self.taps.features(self._model[0], self._images(drawn))
         if self.mean == "lineage":
             self._update_running_means(features)
-        means = [f.float().mean(0) for f in features] if self.mean == "batch" else self._means
+        means = [f.float().mean(0) for f in features] if self.mean == "batch" else self._means_like(features)
         layers = [layer_similarity(f, m) for f, m in zip(features, means, strict=True)]
         combined = combine_layers(layers, torch.softmax(self.theta, dim=0))
         self._steps += 1
         target = self._target[drawn[:, None], drawn[None, :]]
         return self.alpha * similarity_loss(combined, target, self.pairs, self.scale)
+
+    @property
+    def pairs_per_step(self) -> int:
+        """How many pairs i < j one call compares."""
+        n = self.stimuli_per_step
+        return n * (n - 1) // 2 if self.pairs == "all" else n // 2
 
     @property
     def gamma(self) -> Float[torch.Tensor, " layer"]:
@@ -155,18 +164,38 @@ class SimilarityRegularizer(nn.Module):
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Restore what `get_extra_state` gave."""
-        self._means = [mean.to(self.theta.device) for mean in state["means"]]
-        self._sampler.set_state(state["sampler"])
+        self._means = list(state["means"])
+        self._sampler.set_state(state["sampler"].cpu())
         self._steps = state["steps"]
 
     def _images(self, rows: torch.Tensor | slice) -> torch.Tensor:
-        images = self._pixels[rows][:, None].float() / 255
+        images = (self._pixels[rows][:, None].float() / 255).to(_like(self._model[0]).dtype)
         return images if self.preprocess is None else self.preprocess(images)
+
+    def _tried_taps(self, taps: int | Sequence[str]) -> Taps:
+        """Find the taps, and run the network once: what cannot work is told now, not in the first step."""
+        model, images = self._model[0], self._images(slice(0, 2))
+        try:
+            names = evenly_spaced_stages(model, images, taps) if isinstance(taps, int) else list(taps)
+            found = Taps(model, names)
+            with torch.no_grad(), evaluating(model):
+                found.features(model, images)
+        except RuntimeError as error:
+            raise InputError(
+                f"regularizer: the model cannot take stimuli of {tuple(images.shape[1:])} "
+                f"({str(error).splitlines()[0][:120]}); fit them with preprocess="
+            ) from None
+        return found
+
+    def _means_like(self, features: list[torch.Tensor]) -> list[torch.Tensor]:
+        """Keep the means where the features are: model and regulariser may have been moved since."""
+        self._means = [mean.to(f.device) for mean, f in zip(self._means, features, strict=bool(self._means))]
+        return self._means
 
     def _update_running_means(self, features: list[torch.Tensor]) -> None:
         with torch.no_grad():
             now = [_channel_mean(f) for f in features]
-            old = self._means or [torch.zeros_like(m) for m in now]
+            old = self._means_like(features) or [torch.zeros_like(m) for m in now]
             self._means = [_KEPT * before + (1 - _KEPT) * new for before, new in zip(old, now, strict=True)]
 
     def _dataset_means(self) -> list[torch.Tensor]:
@@ -209,7 +238,9 @@ def _channel_mean(features: torch.Tensor) -> torch.Tensor:
     return features.float().mean(dim=others, keepdim=True).squeeze(0)
 
 
-def _device_of(model: nn.Module) -> torch.device:
+def _like(model: nn.Module) -> torch.Tensor:
+    """Return a tensor of the device and floating type that the model works in."""
     for tensor in (*model.parameters(), *model.buffers()):
-        return tensor.device
-    return torch.device("cpu")
+        if tensor.is_floating_point():
+            return tensor
+    return torch.empty(0)

@@ -2,13 +2,13 @@
 
 import difflib
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
 from torch import nn
 
+from neuroprior.modes import evaluating
 from neuroprior.types import InputError
 
 BatchNorm = Literal["shared", "task"]
@@ -105,8 +105,13 @@ def evenly_spaced_stages(model: nn.Module, images: torch.Tensor, k: int) -> list
             hook.remove()
     if k < 1 or depth < k:
         raise InputError(f"taps: {k} layers asked of a network with {depth} convolutions; name them: taps=[...]")
-    wanted = [1 + i for i in _evenly_spaced(depth, k)]
-    return [[name for at, name in ends if at == d and calls[name] == 1][-1] for d in wanted]
+    names = []
+    for at in (1 + i for i in _evenly_spaced(depth, k)):
+        called_once = [name for end, name in ends if end == at and calls[name] == 1]
+        if not called_once:
+            raise InputError(f"taps: what ends at convolution {at} is used several times a pass; name them: taps=[...]")
+        names.append(called_once[-1])
+    return names
 
 
 def _evenly_spaced(n: int, k: int) -> list[int]:
@@ -116,31 +121,6 @@ def _evenly_spaced(n: int, k: int) -> list[int]:
 
 def _counts(module: nn.Module) -> bool:
     return isinstance(module, nn.Conv2d) and max(module.kernel_size) > 1
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Switch to evaluation for a while, then give every module its own mode back."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
-
-
-@contextmanager
-def running_statistics_kept(model: nn.Module) -> Iterator[None]:
-    """For a while, let batch norm in training mode use a batch's statistics without remembering them."""
-    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
-    for norm in norms:
-        norm.track_running_stats = False
-    try:
-        yield
-    finally:
-        for norm in norms:
-            norm.track_running_stats = True
 
 
 def _listed(modules: dict[str, nn.Module], most: int = 40) -> str:

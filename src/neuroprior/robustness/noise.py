@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from neuroprior.modes import evaluating
 from neuroprior.types import Float, Float64, InputError, Int64
 
 Clip = Literal["none", "unit", "image_range"]
@@ -57,22 +58,17 @@ def noise_accuracy(
         raise InputError(f"noise: clip={clip!r} is not one of {', '.join(get_args(Clip))}")
     device = next((p.device for p in model.parameters()), images.device)
     right = np.zeros(len(sigmas), dtype=np.int64)
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.inference_mode():
-            for start in range(0, len(images), batch_size):
-                clean = images[start : start + batch_size].float().cpu()
-                wanted = labels[start : start + batch_size].to(device)
-                noise = draw_noise(clean, seed).to(device)
-                clean = clean.to(device)
-                for level, sigma in enumerate(sigmas):
-                    logits = model(clipped(clean + sigma * noise, clean, clip))
-                    right[level] += int((logits.argmax(1) == wanted).sum())
-                if progress is not None:
-                    progress(min(start + batch_size, len(images)), len(images))
-    finally:
-        model.train(was_training)
+    with torch.inference_mode(), evaluating(model):
+        for start in range(0, len(images), batch_size):
+            clean = images[start : start + batch_size].float().cpu()
+            wanted = labels[start : start + batch_size].to(device)
+            noise = draw_noise(clean, seed).to(device)
+            clean = clean.to(device)
+            for level, sigma in enumerate(sigmas):
+                logits = model(clipped(clean + sigma * noise, clean, clip))
+                right[level] += int((logits.argmax(1) == wanted).sum())
+            if progress is not None:
+                progress(min(start + batch_size, len(images)), len(images))
     return NoiseCurve(tuple(float(s) for s in sigmas), right / len(images), len(images))
 
 
@@ -80,7 +76,7 @@ def draw_noise(images: Float[torch.Tensor, "image channel h w"], seed: int) -> F
     """Standard normal noise for each image, seeded by its pixels and `seed`: the image, not its place, decides."""
     noise = np.empty(tuple(images.shape), dtype=np.float32)
     for row, image in enumerate(images.numpy()):
-        key = hashlib.blake2b(image.tobytes(), digest_size=16, key=seed.to_bytes(8, "little", signed=True)).digest()
+        key = hashlib.blake2b(image.tobytes(), digest_size=16, key=str(seed).encode()).digest()
         noise[row] = np.random.Generator(np.random.SFC64(list(key))).standard_normal(image.shape, dtype=np.float32)
     return torch.from_numpy(noise)
 

@@ -32,7 +32,11 @@ def average_targets(targets: Sequence[SimilarityTarget]) -> SimilarityTarget:
         matrix=matrix,
         source=first.source if len(sources) == 1 else "user",
         n_scans=sum(target.n_scans for target in targets),
-        details={**first.details, "averaged_targets": len(targets)},
+        details={
+            # What differs between scans (their names, neurons, digests) is true of none of them alone.
+            **{k: v for k, v in first.details.items() if all(t.details.get(k) == v for t in targets)},
+            "averaged_targets": len(targets),
+        },
     )
 
 

@@ -42,7 +42,8 @@ class Twin:
     `input_size`: height, width of the images it takes. `pixel_mean`, `pixel_std`: what images are z-scored with, in
     units of 0..255; None: with those of the image set that is passed. `weights`: w_a v_a of each neuron (Eq. 1, 6);
     None where the recording is not at hand, and every neuron then counts alike. `neutral_behavior`: the mean of each
-    behaviour channel, in the model's own units. `digest`: SHA-256 of the file it was read from.
+    behaviour channel, in the model's own units; `neutral_is_assumed` where nobody said what it is. `digest`: SHA-256
+    of the file it was read from.
     """
 
     name: str
@@ -53,4 +54,5 @@ class Twin:
     pixel_std: float | None
     weights: Float32[np.ndarray, " neuron"] | None
     neutral_behavior: tuple[float, ...]
+    neutral_is_assumed: bool
     digest: str

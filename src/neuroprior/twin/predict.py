@@ -68,7 +68,12 @@ def target_from_twin(
 def target_details(twin: Twin, stimuli: Stimuli) -> dict[str, str | float | int]:
     """Say how a target of this twin is made, for every table that uses it."""
     mean, std = pixel_scale(twin, stimuli)
+    behavior: dict[str, str | float | int] = {}
+    if twin.neutral_behavior:
+        said = ", ".join(f"{value:g}" for value in twin.neutral_behavior)
+        behavior["neutral_behavior"] = f"{said} (assumed: not in the checkpoint)" if twin.neutral_is_assumed else said
     return {
+        **behavior,
         "twin": twin.name,
         "twin_digest": twin.digest,
         "weights": "1 for every neuron (ready-made twin: no recording, so no w and v)"

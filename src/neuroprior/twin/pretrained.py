@@ -39,7 +39,8 @@ def load_twin(
     unpadded, others size-keeping; ELU; `tanh` on predicted positions; output `ELU + 1`.
 
     `scan`: which mouse's readout, when the file holds several. `input_size`: height, width the model was trained on.
-    `neutral_behavior`: mean of each behaviour channel in the model's units (zeros where not given).
+    `neutral_behavior`: mean of each behaviour channel in the model's units. A checkpoint does not hold it: where it is
+    not given, zeros are assumed, and every target made with the twin says so.
     Raises `InputError` for a missing or damaged file, parameters this reader does not know (all are listed), or
     several readouts where `scan` is not given.
     """
@@ -85,6 +86,7 @@ def load_twin(
         pixel_std=None,
         weights=None,
         neutral_behavior=behavior,
+        neutral_is_assumed=channels > 0 and neutral_behavior is None,
         digest=hashlib.sha256(file.read_bytes()).hexdigest(),
     )
 
