@@ -9,7 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -38,10 +38,12 @@ class Step:
     files: tuple[tuple[str, str], ...] = ()
     cost: float = 1.0
     """Expected relative duration with all that waits for it: the engine starts the longest first."""
+    key: str = field(init=False)
+    """SHA-256 over kind, settings, inputs, file contents, this package's code and the libraries that compute.
 
-    @property
-    def key(self) -> str:
-        """SHA-256 over kind, settings, inputs, file contents, this package's code and the libraries that compute."""
+    Taken when the step is planned, so that it stays the same in every process, whatever is edited meanwhile."""
+
+    def __post_init__(self) -> None:
         whole: dict[str, Any] = {
             "kind": self.kind,
             "work": self.work.model_dump(mode="json"),
@@ -49,7 +51,8 @@ class Step:
             "files": self.files,
             "code": code_version(),
         }
-        return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
+        key = hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
+        object.__setattr__(self, "key", key)
 
 
 class Store:

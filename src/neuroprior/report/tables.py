@@ -171,7 +171,10 @@ def neural_sentence(results: RunResults) -> str:
             break
     else:
         what = "S_neural, the run's neural target,"
-    return f"{what} is the same for every condition, also where the training target was another one or none."
+    return (
+        f"{what} is the same for every condition, also where the training target was another one or none. S_cnn is "
+        f"measured in evaluation mode and centred on the held-out images; training centres on a running mean."
+    )
 
 
 def shown_levels(results: RunResults) -> tuple[float, ...]:

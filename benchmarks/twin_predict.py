@@ -1,0 +1,80 @@
+"""Prediction of a twin's responses: ours against the plain form that the reference libraries use.
+
+    python benchmarks/twin_predict.py [--json] [--images 192]
+
+Peer: the same weights as an NCHW convolutional core, and `grid_sample` of all maps at every neuron's position. Both
+predict the same images in fp32, in turn; the ratio is of medians. The checkpoint is the real one in the data folder.
+"""
+
+import argparse
+import statistics
+
+import numpy as np
+import torch
+from measured import at_least, at_most, in_turn, ratio, show, spread
+from torch.nn import functional as F
+
+from neuroprior.experiment import data_folder
+from neuroprior.similarity import centered_cosine
+from neuroprior.twin import Twin, load_twin, predict_population
+from neuroprior.types import Stimuli
+
+CHECKPOINT = "twins/sensorium2022_26872-17-20_sota.pth"
+REPEATS = 7
+
+
+def plain_predict(twin: Twin, stimuli: Stimuli) -> np.ndarray:
+    """The plain form: standard memory format, `grid_sample`, one batch of 64 after the other."""
+    pixels = torch.from_numpy(stimuli.pixels.astype(np.float32))
+    images = ((pixels - pixels.mean()) / pixels.std(correction=0))[:, None]
+    readout = twin.model.readout
+    out = []
+    with torch.inference_mode():
+        for batch in images.split(64):
+            maps = twin.model.core(batch)
+            grid = readout.positions[None, :, None, :].expand(len(batch), -1, -1, -1)
+            seen = F.grid_sample(maps, grid, align_corners=True).squeeze(-1)
+            out.append(F.elu((seen * readout.features.T).sum(1) + readout.bias) + 1)
+    return torch.cat(out).numpy()
+
+
+def main() -> None:
+    """Run from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, default=192)
+    parser.add_argument("--json", action="store_true", help="end with one JSON object on a line")
+    arguments = parser.parse_args()
+
+    rng = np.random.default_rng(0)
+    n = arguments.images
+    coarse = rng.integers(0, 256, (n, 9, 16)).astype(np.float32)
+    pixels = np.kron(coarse, np.ones((1, 4, 4), np.float32)).astype(np.uint8)
+    stimuli = Stimuli(np.array([str(k) for k in range(n)]), pixels)
+    checkpoint = data_folder() / CHECKPOINT
+    plain, ours = load_twin(checkpoint), load_twin(checkpoint)
+    plain.model.to(memory_format=torch.contiguous_format)
+    seconds = in_turn(
+        {"plain": lambda: plain_predict(plain, stimuli), "ours": lambda: predict_population(ours, stimuli)}, REPEATS
+    )
+    theirs, mine = plain_predict(plain, stimuli), predict_population(ours, stimuli).mean
+    difference = float(np.abs(centered_cosine(mine) - centered_cosine(theirs)).max())
+    milliseconds = {name: [1e3 * s / n for s in taken] for name, taken in seconds.items()}
+    show(
+        "twin_predict",
+        [
+            at_least("speed against the plain form", ratio(seconds["plain"], seconds["ours"]), 2.0),
+            at_most("largest difference of S", difference, 1e-5),
+        ],
+        {
+            "images": n,
+            "neurons": ours.n_neurons,
+            "ms an image, plain": spread(milliseconds["plain"]),
+            "ms an image, ours": spread(milliseconds["ours"]),
+            "seconds for 5,100 images, ours": f"{5.1 * statistics.median(milliseconds['ours']):.1f}",
+        },
+        arguments.json,
+    )
+
+
+if __name__ == "__main__":
+    main()
