@@ -191,6 +191,6 @@ def test_publishing_copies_what_a_number_needs_to_be_checked(make_run: MakeRun, 
     for name in ("metrics.parquet", "recipe.yaml", "provenance.json"):
         (results.folder / name).write_bytes(name.encode())
     written = {path.name: path for path in publish(results, tmp_path / "docs")}
-    assert {"noise.svg", "noise.png", "noise.csv", "summary.csv"} <= set(written)
+    assert {"noise.svg", "noise.csv", "summary.csv"} <= set(written)
     assert written["metrics.parquet"].read_bytes() == b"metrics.parquet"
     assert set(written) == {path.name for path in (tmp_path / "docs").iterdir()}

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from importlib.resources import files
 from pathlib import Path
+from typing import Literal
 
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
@@ -56,22 +57,25 @@ def write_report(results: RunResults) -> Path:
     return _write_whole(folder / "index.html", page.encode())
 
 
-def write_figures(results: RunResults, folder: Path) -> list[Path]:
-    """Write the main figures (noise, similarity, training, gamma) as SVG and small PNG; return what was written."""
+def write_figures(
+    results: RunResults, folder: Path, formats: Sequence[Literal["svg", "png"]] = ("svg", "png")
+) -> list[Path]:
+    """Write the main figures (noise, similarity, training, gamma) in these formats; return what was written."""
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for maker in _MAIN:
         with house_style():
             plate = maker(results)
         for panel in plate.panels:
-            written.append(_write_whole(folder / f"{panel.name}.svg", svg_text(panel.figure).encode()))
-            written.append(_write_whole(folder / f"{panel.name}.png", png_bytes(panel.figure)))
+            for kind in formats:
+                drawn = svg_text(panel.figure).encode() if kind == "svg" else png_bytes(panel.figure)
+                written.append(_write_whole(folder / f"{panel.name}.{kind}", drawn))
     return written
 
 
 def publish(results: RunResults, folder: Path) -> list[Path]:
     """Write what is small enough to commit: figures, CSV tables, metrics, recipe, provenance; return the paths."""
-    written = write_figures(results, folder)
+    written = write_figures(results, folder, formats=("svg",))
     for name, text in _tables(results).items():
         written.append(_write_whole(folder / name, text.encode()))
     for name in ("metrics.parquet", "recipe.yaml", "provenance.json"):
