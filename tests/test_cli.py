@@ -51,6 +51,8 @@ def test_version(capsys):
         (["target", "show", "none.safetensors"], "none.safetensors: no such file"),
         (["target", "build", "--twin", "none.pth", "--stimuli", "STIMULI", "--out", "t"], "none.pth: no such file"),
         (["target", "build", "--twin", "x", "--stimuli", "none.npz", "--out", "t"], "none.npz"),
+        (["target", "build", "--twin", "x", "--stimuli", "STIMULI", "--out", "."], "--out .: is a folder"),
+        (["report", "stimuli.npz"], "stimuli.npz: is a file; name the folder of a run"),
         (["demo", "--set", "training.epoch=1"], "did you mean 'epochs'?"),
         (["demo", "--set", "regularizer.alpha=-1"], "regularizer.alpha"),
         (["frobnicate"], "No such command 'frobnicate'"),

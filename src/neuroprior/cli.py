@@ -95,7 +95,10 @@ def demo(out: Out = Path("runs/demo"), set_: Set = None) -> None:
 def run(
     recipe: Annotated[Path, typer.Argument(help="The recipe, a YAML file.")],
     set_: Set = None,
-    out: Annotated[Path | None, typer.Option(help="Folder of the run (default: runs/NAME); resumed if there.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the run (runs/NAME, or runs/NAME-tiny); resumed if there."),
+    ] = None,
     engine: Engine = "local",
 ) -> None:
     """Run a recipe, or finish what is there.
@@ -125,6 +128,8 @@ def report(
     from neuroprior.report import publish as publish_results
     from neuroprior.report import write_report
 
+    if publish is not None and publish.is_file():
+        raise InputError(f"--publish {publish}: is a file; name a folder")
     results = load_run(run_dir)
     print(f"Report: {write_report(results)}")
     if publish is not None:
@@ -139,13 +144,15 @@ def target_build(
     tier: Annotated[str, typer.Option(help="Which stimuli: train, oracle, or all.")] = "train",
     json_: Json = False,
 ) -> None:
-    """Make a similarity target (Eq. 2) from a digital twin and stimuli.
+    """Make a similarity target from a digital twin and stimuli (Eq. 2).
 
     Example: neuroprior target build --twin twin.pth --stimuli stimuli.npz --out target.safetensors
     """
     from neuroprior.recordings import load_stimuli
     from neuroprior.twin import load_twin, target_from_twin
 
+    if out.is_dir() or any(parent.is_file() for parent in out.parents):
+        raise InputError(f"--out {out}: is a folder, or lies below a file; name a file that can be written")
     if tier not in ("train", "oracle", "all"):
         raise InputError(f"--tier {tier}: choose train, oracle or all")
     shown = load_stimuli(stimuli) if tier == "all" else load_stimuli(stimuli, tier=tier)  # type: ignore[arg-type]

@@ -295,6 +295,16 @@ def test_load_run_gives_a_report_all_it_needs(finished):
         assert results.stimuli.select(target.image_ids).digest == target.stimuli_digest
 
 
+def test_a_stopped_run_can_be_reported(finished, tmp_path):
+    out = tmp_path / "run"
+    shutil.copytree(finished, out)
+    (out / "metrics.parquet").unlink()
+    shutil.rmtree(next((out / "steps").glob("measure-blur*")))
+    results = load_run(out)
+    assert results.missing == ("measure-blur-seed0",)
+    assert "shuffle" in results.metrics["condition"].to_pylist()
+
+
 def test_load_run_of_nothing(tmp_path):
     with pytest.raises(InputError, match=r"no run in it \(recipe\.yaml is missing\)"):
         load_run(tmp_path)
@@ -321,7 +331,9 @@ def test_the_real_recipe_at_tiny_scale(data, tmp_path, monkeypatch):
 def test_a_stopped_run_leaves_no_process_and_resumes(finished, tmp_path, how):
     """SIGKILL or Ctrl-C in the middle: the workers end too, what was half-written goes, and the bytes are the same."""
     out = tmp_path / "run"
-    command = [sys.executable, "-m", "neuroprior", "demo", "--out", str(out)]
+    # Where tests run in the background, SIGINT comes ignored and stays so: a person's terminal has it.
+    begin = "import signal as s; s.signal(s.SIGINT, s.default_int_handler); import neuroprior.cli as c; c.main()"
+    command = [sys.executable, "-c", begin, "demo", "--out", str(out)]
     for setting in (*SMALL, "compute.workers=2"):
         command += ["--set", setting]
     run = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)

@@ -217,6 +217,8 @@ def test_similarity_of_any_images_is_repeatable_and_leaves_the_network_as_it_was
     [
         ({"alpha": -1.0}, "alpha is -1.0; it must be 0 or more"),
         ({"alpha": float("nan")}, "alpha is nan"),
+        ({"alpha": float("inf")}, "alpha is inf"),
+        ({"taps": "stage9"}, "'stage9': no such module"),
         ({"stimuli_per_step": 1}, "stimuli_per_step is 1; it must be from 2 to 40"),
         ({"stimuli_per_step": 41}, "from 2 to 40"),
         ({"taps": ["stage9"]}, "'stage9': no such module"),
@@ -262,6 +264,32 @@ def test_a_layer_used_twice_is_not_chosen_silently(target, stimuli):
 
     with pytest.raises(InputError, match="used several times a pass; name them"):
         regularizer(Twice(), target, stimuli, taps=1)
+
+
+def test_tokens_have_their_channels_last(target, stimuli):
+    class Tokens(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.patch, self.mix = nn.Conv2d(1, 6, 4, 4), nn.Linear(6, 6)
+
+        def forward(self, x):
+            return self.mix(self.patch(x).flatten(2).transpose(1, 2))
+
+    reg = regularizer(Tokens(), target, stimuli, taps="mix")
+    reg()
+    assert [tuple(mean.shape) for mean in reg._means] == [(1, 6)]  # not one a token
+
+
+def test_a_network_that_finds_all_images_alike_is_told_of(target, stimuli):
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU())
+    nn.init.zeros_(model[0].weight)
+    nn.init.ones_(model[0].bias)
+    reg = regularizer(model, target, stimuli, taps=["1"])
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        for _ in range(40):
+            reg()
+    assert len([w for w in said if "for nearly all pairs" in str(w.message)]) == 1
 
 
 def test_any_module_will_do(target, stimuli):

@@ -36,9 +36,19 @@ def test_higher_and_no_clear_difference_follow_from_the_numbers(make_run: MakeRu
     assert "On clean images, Neural (model) reaches 59.3 ± 0.9 % and None 64.7 ± 0.9 %: lower" in said
 
 
+def test_it_begins_with_what_came_out(make_run: MakeRun) -> None:
+    lead = verdict(make_run())[0]
+    assert lead.startswith("In this run, at the highest noise (σ = 0.2), Neural (model) kept 30.8 ± 0.9 %, more than ")
+    more, _, less = lead.partition("; no more than ")
+    assert "None" in more
+    assert "Shuffle" in more
+    assert "Blur" in less
+
+
 def test_one_seed_is_no_verdict(make_run: MakeRun) -> None:
     said = verdict(make_run(seeds=(4,)))
-    assert said[0].startswith("No verdict where n = 1 seed")
+    assert said[0].endswith("One seed each: this proves nothing yet.")
+    assert said[1].startswith("No verdict where n = 1 seed")
     assert not any(word in sentence for sentence in said for word in ("higher", "lower", "clear", "±", "Welch"))
     assert "500 test images alone leave a standard error of up to 2.2 points" in said[-1]  # 50 / sqrt(500) = 2.24
 

@@ -103,6 +103,16 @@ def test_the_model_is_left_in_its_mode_and_measured_in_evaluation():
     assert (mixed.training, mixed[0].training) == (True, False)  # a frozen batch norm stays frozen
 
 
+def test_numpy_images_and_double_precision_networks():
+    x, y = images(40)
+    model = nn.Sequential(nn.Conv2d(1, 1, 1), MeanAbove())
+    expected = noise_accuracy(model, x, y, [0.1]).accuracy
+    assert np.array_equal(noise_accuracy(model, x.numpy(), y.numpy(), [0.1]).accuracy, expected)
+    assert noise_accuracy(model.double(), x, y, [0.1]).n == 40
+    with pytest.raises(InputError, match=r"cannot take images of \(3, 8, 8\)"):
+        noise_accuracy(model, x.expand(-1, 3, -1, -1), y, [0.1])
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [

@@ -6,9 +6,10 @@ import queue
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -94,9 +95,14 @@ def _run_in_processes(
     watched, alive = context.Pipe(duplex=False)
     left = sorted(waiting, key=lambda step: -step.cost)
     running: dict[Future[None], Step] = {}
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=(told, watched)) as pool:
+    with (
+        _interrupt_noted() as interrupted,
+        ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=(told, watched)) as pool,
+    ):
         try:
             while left or running:
+                if interrupted.is_set():
+                    raise KeyboardInterrupt
                 ready = [s for s in left if all(f.is_dir() for f in inputs(s).values())]
                 for step in ready[: workers - len(running)]:
                     left.remove(step)
@@ -122,6 +128,21 @@ def _run_in_processes(
             watched.close()
     alive.close()
     return failures
+
+
+@contextmanager
+def _interrupt_noted() -> Iterator[threading.Event]:
+    """Note Ctrl-C instead of raising at once: raised inside `concurrent.futures`, it can leave a lock held for ever."""
+    noted = threading.Event()
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.default_int_handler or threading.current_thread() is not threading.main_thread():
+        yield noted  # somebody else handles it, or it is ignored
+        return
+    signal.signal(signal.SIGINT, lambda *_: noted.set())
+    try:
+        yield noted
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def run_step(step: Step, store: Store, inputs: Mapping[str, Path], threads: int, say: Say) -> None:

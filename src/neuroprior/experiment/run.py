@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from neuroprior.experiment.plan import TARGET, plan
 from neuroprior.experiment.provenance import provenance
 from neuroprior.experiment.recipe import Recipe, parse_recipe
 from neuroprior.experiment.results import METRICS_SCHEMA, ConditionCard, NoiseExamples, RunResults
-from neuroprior.experiment.store import Step, Store, folder_name, write_json
+from neuroprior.experiment.store import Store, folder_name, write_json
 from neuroprior.experiment.work import check_inputs, condition_target
 from neuroprior.recordings import load_stimuli
 from neuroprior.types import InputError, SimilarityTarget
@@ -51,7 +51,7 @@ def run_recipe(recipe: Recipe, out: Path, *, command: Sequence[str], watch: Watc
     workers, threads = recipe.compute.workers, recipe.compute.threads
     assert isinstance(workers, int) and isinstance(threads, int)  # noqa: PT018 - resolved above
     failures = run_steps(steps, store, workers=workers, threads=threads, watch=watch)
-    gather_metrics(steps, store, out)
+    gather_metrics([store.folder(step) for step in steps], out)
     return failures
 
 
@@ -71,10 +71,15 @@ def store_of(out: Path) -> Store:
 
 def load_run(out: Path) -> RunResults:
     """Read a run's folder, finished or not, for a report. Raises `InputError` where there is no run to report."""
+    if out.is_file():
+        raise InputError(f"{out}: is a file; name the folder of a run")
     try:
         recipe = parse_recipe((out / "recipe.yaml").read_text(), str(out / "recipe.yaml"))
         origin = json.loads((out / "provenance.json").read_text())
         planned = json.loads((out / "plan.json").read_text())
+        folders = {e["label"]: store_of(out).root / folder_name(e["label"], e["key"]) for e in planned["steps"]}
+        if not (out / "metrics.parquet").exists():  # the run was stopped before its end
+            gather_metrics(folders.values(), out)
         metrics = pq.read_table(out / "metrics.parquet", schema=METRICS_SCHEMA)
     except FileNotFoundError as error:
         raise InputError(
@@ -82,8 +87,6 @@ def load_run(out: Path) -> RunResults:
         ) from None
     except (pa.ArrowInvalid, json.JSONDecodeError) as error:
         raise InputError(f"{out}: damaged ({str(error).splitlines()[0][:120]}); run the same command again") from None
-    store = store_of(out)
-    folders = {entry["label"]: store.root / folder_name(entry["label"], entry["key"]) for entry in planned["steps"]}
     missing = tuple(label for label, folder in folders.items() if not folder.is_dir())
     made = folders[TARGET]
     if not made.is_dir():
@@ -141,11 +144,11 @@ def _examples(measured: Sequence[Path]) -> NoiseExamples:
         return NoiseExamples(images, tuple(kept["labels"].tolist()))
 
 
-def gather_metrics(steps: Sequence[Step], store: Store, out: Path) -> None:
+def gather_metrics(folders: Iterable[Path], out: Path) -> None:
     """Write `metrics.parquet`: the rows of all finished steps, in the order of the plan."""
     rows = []
-    for step in steps:
-        metrics = store.folder(step) / "metrics.json"
+    for folder in folders:
+        metrics = folder / "metrics.json"
         if metrics.is_file():
             rows += json.loads(metrics.read_text())
     temporary = out / f".metrics.{os.getpid()}"

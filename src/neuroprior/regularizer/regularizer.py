@@ -1,5 +1,6 @@
 """`SimilarityRegularizer`: teach any network to find the same pairs of images alike as a brain does."""
 
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -9,11 +10,20 @@ import torch
 from torch import nn
 
 from neuroprior.modes import evaluating, running_statistics_kept
-from neuroprior.regularizer.loss import Mean, Pairs, Scale, combine_layers, layer_similarity, similarity_loss
+from neuroprior.regularizer.loss import (
+    LARGEST_SIMILARITY,
+    Mean,
+    Pairs,
+    Scale,
+    combine_layers,
+    layer_similarity,
+    similarity_loss,
+)
 from neuroprior.regularizer.taps import BatchNorm, Taps, evenly_spaced_stages
 from neuroprior.types import Float, InputError, SimilarityTarget, Stimuli
 
 _KEPT = 0.9  # of the running mean at each step (code lineage)
+_NEARLY_ALL = 0.9  # of the pairs
 _PATIENCE = 20  # steps with a gradient but without a change of theta, after which its absence is pointed out
 _CHUNK = 128  # images a pass, where gradients are not needed
 
@@ -54,7 +64,7 @@ class SimilarityRegularizer(nn.Module):
         model: nn.Module,
         target: SimilarityTarget,
         stimuli: Stimuli,
-        taps: int | Sequence[str] = 5,
+        taps: int | str | Sequence[str] = 5,
         alpha: float = 20.0,
         *,
         scale: Scale = "printed",
@@ -72,8 +82,8 @@ class SimilarityRegularizer(nn.Module):
                 f"regularizer: the stimuli are not those of the target (digest {shown.digest[:12]}, target "
                 f"{target.stimuli_digest[:12]}): same ids, other pixels; pass the images it was made from"
             )
-        if not alpha >= 0:
-            raise InputError(f"regularizer: alpha is {alpha}; it must be 0 or more")
+        if not 0 <= alpha < math.inf:
+            raise InputError(f"regularizer: alpha is {alpha}; it must be 0 or more, and finite")
         for name, value, options in (
             ("scale", scale, Scale),
             ("mean", mean, Mean),
@@ -105,6 +115,7 @@ class SimilarityRegularizer(nn.Module):
         self._means: list[torch.Tensor] = []
         self._steps = 0
         self._theta_unmoved = 0
+        self._saturation_said = False
 
     def forward(self) -> Float[torch.Tensor, ""]:
         """Draw stimuli, compare, return alpha * L_similarity (Eq. 7, 8)."""
@@ -125,6 +136,7 @@ class SimilarityRegularizer(nn.Module):
         means = [f.float().mean(0) for f in features] if self.mean == "batch" else self._means_like(features)
         layers = [layer_similarity(f, m) for f, m in zip(features, means, strict=True)]
         combined = combine_layers(layers, torch.softmax(self.theta, dim=0))
+        self._notice_saturation(combined)
         self._steps += 1
         target = self._target[drawn[:, None], drawn[None, :]]
         return self.alpha * similarity_loss(combined, target, self.pairs, self.scale)
@@ -172,18 +184,20 @@ class SimilarityRegularizer(nn.Module):
         images = (self._pixels[rows][:, None].float() / 255).to(_like(self._model[0]).dtype)
         return images if self.preprocess is None else self.preprocess(images)
 
-    def _tried_taps(self, taps: int | Sequence[str]) -> Taps:
+    def _tried_taps(self, taps: int | str | Sequence[str]) -> Taps:
         """Find the taps, and run the network once: what cannot work is told now, not in the first step."""
         model, images = self._model[0], self._images(slice(0, 2))
         try:
-            names = evenly_spaced_stages(model, images, taps) if isinstance(taps, int) else list(taps)
+            given = [taps] if isinstance(taps, str) else taps
+            names = evenly_spaced_stages(model, images, given) if isinstance(given, int) else list(given)
             found = Taps(model, names)
             with torch.no_grad(), evaluating(model):
                 found.features(model, images)
         except RuntimeError as error:
             raise InputError(
                 f"regularizer: the model cannot take stimuli of {tuple(images.shape[1:])} "
-                f"({str(error).splitlines()[0][:120]}); fit them with preprocess="
+                f"({str(error).splitlines()[0][:120]}); fit them with preprocess=, "
+                "e.g. lambda x: x.expand(-1, 3, -1, -1) for a colour network"
             ) from None
         return found
 
@@ -228,13 +242,32 @@ class SimilarityRegularizer(nn.Module):
                 "theta, the mix of layers, gets gradients but never changes: is it missing from the optimiser? "
                 "SGD([*model.parameters(), *reg.parameters()], ...)",
                 UserWarning,
-                stacklevel=3,
+                stacklevel=5,  # the user's own line, beyond nn.Module's two
+            )
+
+    def _notice_saturation(self, similarity: torch.Tensor) -> None:
+        """Warn once when the network finds nearly all images the same: the clamped loss has no gradient there."""
+        if self._saturation_said or self._steps % 10 != 9:  # now and then: it waits for a GPU
+            return
+        n = len(similarity)
+        clamped = int((similarity.detach().abs() >= LARGEST_SIMILARITY).sum()) - n  # the diagonal always is
+        if clamped > _NEARLY_ALL * (n * n - n):
+            self._saturation_said = True
+            warnings.warn(
+                "the network's similarity is +-1 for nearly all pairs of stimuli, where the loss has no gradient: its "
+                "features have collapsed; lower the learning rate or alpha, or use batch norm",
+                UserWarning,
+                stacklevel=5,
             )
 
 
 def _channel_mean(features: torch.Tensor) -> torch.Tensor:
-    """Return the mean over images and space of each channel, shaped to broadcast against one image's features."""
-    others = [axis for axis in range(features.ndim) if axis != 1]
+    """Return the mean over images and places of each channel, shaped to broadcast against one image's features.
+
+    Channels are axis 1 of maps `(image, channel, height, width)` and the last axis of tokens `(image, token, channel)`.
+    """
+    channel = 2 if features.ndim == 3 else 1
+    others = [axis for axis in range(features.ndim) if axis != channel]
     return features.float().mean(dim=others, keepdim=True).squeeze(0)
 
 

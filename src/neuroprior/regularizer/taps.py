@@ -103,7 +103,9 @@ def evenly_spaced_stages(model: nn.Module, images: torch.Tensor, k: int) -> list
     finally:
         for hook in hooks:
             hook.remove()
-    if k < 1 or depth < k:
+    if k < 1:
+        raise InputError(f"taps: {k} layers asked; ask for at least one, or name them: taps=[...]")
+    if depth < k:
         raise InputError(f"taps: {k} layers asked of a network with {depth} convolutions; name them: taps=[...]")
     names = []
     for at in (1 + i for i in _evenly_spaced(depth, k)):

@@ -178,11 +178,10 @@ def neural_sentence(results: RunResults) -> str:
 
 
 def shown_levels(results: RunResults) -> tuple[float, ...]:
-    """Return the measured noise levels above 0 that come closest to 0.05, 0.10 and 0.15, each once, ascending."""
+    """Return the measured noise levels above 0 closest to 0.05, 0.10 and 0.15, and the largest; ascending."""
     measured = sorted({x for card in results.conditions for x in noise_curve(results, card.name).x if x > 0})
-    return tuple(
-        sorted({min(measured, key=lambda x: (round(abs(x - wanted), 9), x)) for wanted in SHOWN_LEVELS if measured})
-    )
+    nearest = {min(measured, key=lambda x: (round(abs(x - wanted), 9), x)) for wanted in SHOWN_LEVELS if measured}
+    return tuple(sorted(nearest | set(measured[-1:])))
 
 
 def noise_curve(results: RunResults, condition: str) -> Curve:
@@ -296,7 +295,7 @@ def headline_table(results: RunResults) -> Table:
             (
                 row.condition.label,
                 *(_cell(text, estimate, row.n_seeds) for text, estimate in cells),
-                seeds_phrase([row.n_seeds]) if row.n_seeds else "not finished",
+                str(row.n_seeds) if row.n_seeds else "not finished",
                 f"{row.n_images:,}" if row.n_images else NOT_MEASURED,
             )
         )

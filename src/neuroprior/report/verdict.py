@@ -36,7 +36,7 @@ def difference(a: Estimate, b: Estimate) -> Difference:
 
 
 def verdict(results: RunResults) -> list[str]:
-    """Return the "How to read this" sentences: each a comparison that was made, or says that it was not."""
+    """Return the "What came out" sentences: each a comparison that was made, or says that it was not."""
     labels = {card.name: card.label for card in results.conditions}
     if _CLAIM not in labels:
         return ["No condition `neural_model` in this run: it cannot speak for or against a neural prior."]
@@ -72,7 +72,7 @@ def verdict(results: RunResults) -> list[str]:
             said.append(_sentence(where, cost, ours.n, theirs.n))
     agreement = [
         f"{labels[name]} r = {plain(found)} (n = {found.n})"
-        for name in (_CLAIM, *CONTROLS)
+        for name in (_CLAIM, "neural_data", *CONTROLS)
         if name in labels and (found := curve_of(results.metrics, name, "similarity_correlation").only()) is not None
     ]
     if agreement:
@@ -96,7 +96,31 @@ def verdict(results: RunResults) -> list[str]:
             "Intervals are Welch's 95 % over seeds, not corrected for the number of comparisons, and say nothing of "
             "other images, architectures or training lengths: all networks saw the same test images and noise."
         )
+    said = [*_lead(results), *said]
     return [sentence[0].upper() + sentence[1:] for sentence in said]
+
+
+def _lead(results: RunResults) -> list[str]:
+    """Say in one sentence where neural_model's mean stands among the others at the highest noise."""
+    curves = {card.name: noise_curve(results, card.name) for card in results.conditions}
+    labels = {card.name: card.label for card in results.conditions}
+    sigma = curves[_CLAIM].x[-1]
+    ours = curves[_CLAIM].at(sigma)
+    others = {name: found for name, curve in curves.items() if name != _CLAIM and (found := curve.at(sigma))}
+    if ours is None or not others:
+        return []
+    parts = []
+    for word, names in (
+        ("more than", [labels[name] for name, other in others.items() if other.mean < ours.mean]),
+        ("no more than", [labels[name] for name, other in others.items() if other.mean >= ours.mean]),
+    ):
+        if names:
+            parts.append(f"{word} {', '.join(names[:-1])}{' and ' if names[1:] else ''}{names[-1]}")
+    single = " One seed each: this proves nothing yet." if max(ours.n, *(o.n for o in others.values())) == 1 else ""
+    return [
+        f"In this run, at the highest noise (σ = {sigma:g}), {labels[_CLAIM]} kept {percent(ours)}, "
+        f"{'; '.join(parts)}.{single}"
+    ]
 
 
 def _sentence(where: str, gap: Difference, n_ours: int, n_theirs: int) -> str:

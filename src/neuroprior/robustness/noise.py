@@ -26,8 +26,8 @@ class NoiseCurve:
 
 def noise_accuracy(
     model: nn.Module,
-    images: Float[torch.Tensor, "image channel h w"],
-    labels: Int64[torch.Tensor, " image"],
+    images: Float[torch.Tensor, "image channel h w"] | Float[np.ndarray, "image channel h w"],
+    labels: Int64[torch.Tensor, " image"] | Int64[np.ndarray, " image"],
     sigmas: Sequence[float],
     *,
     clip: Clip = "none",
@@ -42,6 +42,7 @@ def noise_accuracy(
     darkest and brightest pixel. The model is evaluated in evaluation mode and left as it was.
     Raises `InputError` for images outside [0, 1], labels that do not fit, or negative sigmas.
     """
+    images, labels = torch.as_tensor(images), torch.as_tensor(labels)
     if images.ndim != 4 or len(images) != len(labels) or not len(images):
         raise InputError(
             f"noise: images are {tuple(images.shape)} with {len(labels)} labels; "
@@ -56,7 +57,8 @@ def noise_accuracy(
         raise InputError(f"noise: sigmas are {list(sigmas)}; give at least one, none below 0")
     if clip not in get_args(Clip):
         raise InputError(f"noise: clip={clip!r} is not one of {', '.join(get_args(Clip))}")
-    device = next((p.device for p in model.parameters()), images.device)
+    like = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
+    device = like.device
     right = np.zeros(len(sigmas), dtype=np.int64)
     with torch.inference_mode(), evaluating(model):
         for start in range(0, len(images), batch_size):
@@ -65,11 +67,20 @@ def noise_accuracy(
             noise = draw_noise(clean, seed).to(device)
             clean = clean.to(device)
             for level, sigma in enumerate(sigmas):
-                logits = model(clipped(clean + sigma * noise, clean, clip))
+                logits = _logits(model, clipped(clean + sigma * noise, clean, clip).to(like.dtype))
                 right[level] += int((logits.argmax(1) == wanted).sum())
             if progress is not None:
                 progress(min(start + batch_size, len(images)), len(images))
     return NoiseCurve(tuple(float(s) for s in sigmas), right / len(images), len(images))
+
+
+def _logits(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    try:
+        logits: torch.Tensor = model(images)
+    except RuntimeError as error:
+        said = str(error).splitlines()[0][:160]
+        raise InputError(f"noise: the model cannot take images of {tuple(images.shape[1:])} ({said})") from None
+    return logits
 
 
 def draw_noise(images: Float[torch.Tensor, "image channel h w"], seed: int) -> Float[torch.Tensor, "image channel h w"]:
