@@ -38,7 +38,7 @@ def test_higher_and_no_clear_difference_follow_from_the_numbers(make_run: MakeRu
 
 def test_it_begins_with_what_came_out(make_run: MakeRun) -> None:
     lead = verdict(make_run())[0]
-    assert lead.startswith("In this run, at the highest noise (σ = 0.2), Neural (model) kept 30.8 ± 0.9 %, more than ")
+    assert lead.startswith("In this run, at the highest noise (σ = 0.15), Neural (model) kept 30.8 ± 0.9 %, more than ")
     more, _, less = lead.partition("; no more than ")
     assert "None" in more
     assert "Shuffle" in more

@@ -28,7 +28,7 @@ def noise_accuracy(
     model: nn.Module,
     images: Float[torch.Tensor, "image channel h w"] | Float[np.ndarray, "image channel h w"],
     labels: Int64[torch.Tensor, " image"] | Int64[np.ndarray, " image"],
-    sigmas: Sequence[float],
+    sigmas: Sequence[float | int],
     *,
     clip: Clip = "none",
     seed: int = 0,
