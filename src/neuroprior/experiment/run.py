@@ -77,7 +77,8 @@ def load_run(out: Path) -> RunResults:
         recipe = parse_recipe((out / "recipe.yaml").read_text(), str(out / "recipe.yaml"))
         origin = json.loads((out / "provenance.json").read_text())
         planned = json.loads((out / "plan.json").read_text())
-        folders = {e["label"]: store_of(out).root / folder_name(e["label"], e["key"]) for e in planned["steps"]}
+        store = store_of(out)
+        folders = {e["label"]: store.root / folder_name(e["label"], e["key"]) for e in planned["steps"]}
         if not (out / "metrics.parquet").exists():  # the run was stopped before its end
             gather_metrics(folders.values(), out)
         metrics = pq.read_table(out / "metrics.parquet", schema=METRICS_SCHEMA)
@@ -92,13 +93,13 @@ def load_run(out: Path) -> RunResults:
     if not made.is_dir():
         raise InputError(f"{out}: its target is not made yet; run the same command again to finish it")
     first_seed = recipe.seeds[0]  # shuffled targets differ between seeds; the report shows the first
-    measured = [folder for folder in folders.values() if (folder / "examples.npz").is_file()]
+    examples, n_classes = _examples([folder for folder in folders.values() if (folder / "examples.npz").is_file()])
     return RunResults(
         folder=out,
         name=recipe.name,
         description=recipe.description,
         task="handwritten digits" if recipe.task.test is None else f"the images of {recipe.task.test}",
-        n_classes=_n_classes(measured),
+        n_classes=n_classes,
         recipe_yaml=recipe.to_yaml(),
         provenance=origin,
         conditions=tuple(_card(recipe, name) for name in recipe.conditions),
@@ -110,7 +111,7 @@ def load_run(out: Path) -> RunResults:
         },
         truth=SimilarityTarget.load(made / "model.safetensors") if (made / "data.safetensors").exists() else None,
         stimuli=load_stimuli(made / "stimuli.npz"),
-        examples=_examples(measured),
+        examples=examples,
         noise_levels=recipe.noise.sigmas,
         missing=missing,
     )
@@ -129,19 +130,13 @@ def _card(recipe: Recipe, name: str) -> ConditionCard:
     )
 
 
-def _n_classes(measured: Sequence[Path]) -> int | None:
+def _examples(measured: Sequence[Path]) -> tuple[NoiseExamples, int | None]:
+    """Return the test images that the first measurement kept, and how many classes there are."""
     if not measured:
-        return None
-    with np.load(measured[0] / "examples.npz", allow_pickle=False) as kept:
-        return len(kept["classes"])
-
-
-def _examples(measured: Sequence[Path]) -> NoiseExamples:
-    if not measured:
-        return NoiseExamples(np.zeros((0, 1, 1), np.float32), ())
+        return NoiseExamples(np.zeros((0, 1, 1), np.float32), ()), None
     with np.load(measured[0] / "examples.npz", allow_pickle=False) as kept:
         images = (kept["images"].mean(axis=1) / 255).astype(np.float32)
-        return NoiseExamples(images, tuple(kept["labels"].tolist()))
+        return NoiseExamples(images, tuple(kept["labels"].tolist())), len(kept["classes"])
 
 
 def gather_metrics(folders: Iterable[Path], out: Path) -> None:

@@ -165,7 +165,10 @@ class SimilarityRegularizer(nn.Module):
     ) -> list[Float[torch.Tensor, "image image"]]:
         """S of each tap (Eq. 9), as `similarity` combines them."""
         images = images if self.preprocess is None else self.preprocess(images)
-        features = self._features_without_gradient(lambda rows: images[rows], len(images))
+        model = self._model[0]
+        with torch.no_grad(), evaluating(model):
+            chunks = [self.taps.features(model, part) for part in torch.split(images, _CHUNK)]
+        features = [torch.cat(layer) for layer in zip(*chunks, strict=True)]
         return [
             layer_similarity(f, _channel_mean(f) if self.mean == "lineage" else f.float().mean(0)) for f in features
         ]
@@ -221,12 +224,6 @@ class SimilarityRegularizer(nn.Module):
                 sums = [f.double().sum(0) for f in caught]
                 total = sums if not total else [t + s for t, s in zip(total, sums, strict=True)]
         return [(t / len(self._pixels)).float() for t in total]
-
-    def _features_without_gradient(self, images: Callable[[slice], torch.Tensor], n: int) -> list[torch.Tensor]:
-        model = self._model[0]
-        with torch.no_grad(), evaluating(model):
-            chunks = [self.taps.features(model, images(slice(at, at + _CHUNK))) for at in range(0, n, _CHUNK)]
-        return [torch.cat(layer) for layer in zip(*chunks, strict=True)]
 
     def _notice_forgotten_theta(self) -> None:
         """Warn once when theta gets gradients but no optimiser moves it."""
