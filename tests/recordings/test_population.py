@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from neuroprior.recordings import packaged_photographs, population_from_scan, simulate_scan, target_from_scan
+from neuroprior.recordings.population import target_from_scans
 from neuroprior.reliability import scan_reliability, snr_weights
 from neuroprior.similarity import centered_cosine, target_from_population
 from neuroprior.types import InputError, Scan, Stimuli
@@ -151,3 +152,64 @@ def test_what_a_scan_does_not_hold_is_said(mouse):
         inspect.unwrap(population_from_scan)(scan, "test")
     with pytest.raises(InputError, match="units 'z' is not one of raw, standardised"):
         inspect.unwrap(population_from_scan)(scan, units="z")
+
+
+@pytest.fixture(scope="module")
+def other_mouse(mouse):
+    """Another animal that saw the same images, which its file holds in another order."""
+    shown = mouse.scan.stimuli.select(sorted(mouse.scan.stimuli.ids))
+    oracle = [name for name in shown.ids.tolist() if "oracle" in name]
+    return simulate_scan(shown, oracle, n_neurons=90, n_repeats=4, seed=8, name="other")
+
+
+@pytest.mark.parametrize("tier", ["train", "oracle"])
+def test_the_target_of_several_scans_is_their_mean_matched_by_image(mouse, other_mouse, tier):
+    first, second = target_from_scan(mouse.scan, tier), target_from_scan(other_mouse.scan, tier)
+    assert first.image_ids.tolist() != second.image_ids.tolist()
+    row = {name: i for i, name in enumerate(second.image_ids.tolist())}
+    rows = [row[name] for name in first.image_ids.tolist()]
+    mean = target_from_scans([mouse.scan, other_mouse.scan], tier)
+    np.testing.assert_allclose(mean.matrix, (first.matrix + second.matrix[np.ix_(rows, rows)]) / 2, atol=1e-5)
+    assert not np.allclose(mean.matrix, (first.matrix + second.matrix) / 2, atol=1e-2)
+    assert mean.stimuli_digest == first.stimuli_digest
+    assert (mean.n_scans, mean.source) == (2, "recorded")
+    assert mean.details["scans"] == "simulated, other"
+    assert mean.details["tier"] == tier
+    assert "neurons" not in mean.details  # true of none of them alone
+
+
+def test_the_target_of_one_scan_is_its_own(mouse):
+    alone, own = target_from_scans([mouse.scan], "oracle"), target_from_scan(mouse.scan, "oracle")
+    np.testing.assert_array_equal(alone.matrix, own.matrix)
+    assert alone.n_scans == 1
+    with pytest.raises(InputError, match="no scan given; pass at least one"):
+        target_from_scans([])
+
+
+def test_options_reach_every_scan(mouse, other_mouse):
+    scans = [mouse.scan, other_mouse.scan]
+    plain, other = target_from_scans(scans), target_from_scans(scans, "train", "unbiased", units="standardised")
+    assert np.abs(plain.matrix - other.matrix).max() > 0.01
+    assert other.details["weights"] == "SNR (Eq. 1), correction unbiased"
+    assert other.details["units"] == "standardised"
+
+
+def test_scans_of_other_images_are_named(mouse, other_mouse):
+    scan = other_mouse.scan
+    everyone = np.arange(len(scan.tier))
+    shown = scan.stimuli
+    lacking = rebuilt(scan, everyone[scan.trial_ids != "cat-003"])
+    with pytest.raises(InputError, match=r"scan other: it did not show 1 images of tier 'train' \(first: 'cat-003'\)"):
+        target_from_scans([mouse.scan, lacking])
+    with pytest.raises(InputError, match=r"scan simulated: it alone showed 1 images of tier 'train' .*; average only"):
+        target_from_scans([lacking, mouse.scan])
+    pixels = shown.pixels.copy()
+    pixels[shown.ids == "cat-003", 5, 5] ^= 1
+    recolored = rebuilt(scan, everyone, stimuli=Stimuli(shown.ids, pixels))
+    with pytest.raises(InputError, match="scan other: image 'cat-003' has other pixels than in the first scan"):
+        target_from_scans([mouse.scan, recolored])
+    smaller = rebuilt(scan, everyone, stimuli=Stimuli(shown.ids, shown.pixels[:, :20]))
+    with pytest.raises(InputError, match="scan other: its images are 20x64, those of the first scan 36x64"):
+        target_from_scans([mouse.scan, smaller])
+    # what is shown in another tier is not asked about
+    assert target_from_scans([mouse.scan, lacking], "oracle").n_scans == 2

@@ -1,8 +1,13 @@
 """Images and labels -> a trained network: data sets, ResNets, joint training."""
 
+from neuroprior.classifier.checkpoint import Checkpoint
 from neuroprior.classifier.datasets import (
+    Color,
     LabelledImages,
+    check_image_folder,
     check_parquet_images,
+    load_cifar_binary,
+    load_image_folder,
     load_packaged_digits,
     load_parquet_images,
 )
@@ -12,6 +17,8 @@ from neuroprior.classifier.training import EpochLog, Precision, TrainingSettings
 
 __all__ = [
     "Architecture",
+    "Checkpoint",
+    "Color",
     "EpochLog",
     "GaussianBlur",
     "LabelledImages",
@@ -19,9 +26,12 @@ __all__ = [
     "Precision",
     "ResNet",
     "TrainingSettings",
+    "check_image_folder",
     "check_parquet_images",
     "evaluate",
     "learning_rate",
+    "load_cifar_binary",
+    "load_image_folder",
     "load_packaged_digits",
     "load_parquet_images",
     "train",

@@ -3,13 +3,14 @@
 import copy
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import ClassVar, Literal
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
+from neuroprior.classifier.checkpoint import Checkpoint
 from neuroprior.classifier.datasets import LabelledImages
 from neuroprior.modes import evaluating
 from neuroprior.regularizer import SimilarityRegularizer
@@ -84,8 +85,11 @@ def train(
     regularizer: SimilarityRegularizer | None = None,
     precision: Precision = "float32",
     on_epoch: Callable[[EpochLog], None] | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> list[EpochLog]:
     """Train `network` in place; it ends with the weights of the epoch whose validation loss was least.
+
+    With a `checkpoint`, a training that was stopped at any step goes on from the last one kept, to the same bytes.
 
     The regulariser, if any, ends with its state of the same epoch. The validation images are a random part of
     `images`; order, augmentation and split follow from `seed`. Raises `FloatingPointError`, naming the step, when the
@@ -106,19 +110,22 @@ def train(
         parameters, settings.learning_rate, momentum=settings.momentum, weight_decay=settings.weight_decay
     )
     steps = len(kept) // settings.batch_size  # the last, smaller batch is left out: batch norm sees equal batches
-    history: list[EpochLog] = []
-    best = (math.inf, copy.deepcopy(network.state_dict()), _state(regularizer))
+    so_far = _SoFar(network, optimizer, regularizer, random)
+    if checkpoint is not None and (saved := checkpoint.load()) is not None:
+        so_far.restore(saved)
 
-    for epoch in range(settings.epochs):
+    while so_far.epoch < settings.epochs:
+        epoch = so_far.epoch
         network.train()
-        shuffled = torch.randperm(len(kept), generator=random)
-        task_sum = torch.zeros((), device=device)
-        similarity_sum = torch.zeros((), device=device)
-        for step in range(steps):
+        if so_far.step == 0:
+            so_far.order = torch.randperm(len(kept), generator=random)
+            so_far.task_sum = torch.zeros((), device=device)
+            so_far.similarity_sum = torch.zeros((), device=device)
+        for step in range(so_far.step, steps):
             rate = learning_rate(settings, (epoch * steps + step + 0.5) / (settings.epochs * steps))
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            rows = shuffled[step * settings.batch_size : (step + 1) * settings.batch_size]
+            rows = so_far.order[step * settings.batch_size : (step + 1) * settings.batch_size]
             batch = augment(rows, random)
             with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
                 task_loss = F.cross_entropy(network(batch), labels[rows.to(device)])
@@ -127,39 +134,114 @@ def train(
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call] # missing from torch's stub
             optimizer.step()
-            task_sum += task_loss.detach()
-            similarity_sum += similarity_loss.detach()
+            so_far.task_sum += task_loss.detach()
+            so_far.similarity_sum += similarity_loss.detach()
             # Asking a GPU after every step would hold it up; a processor has nothing to wait for.
             if device.type == "cpu" or step % 50 == 49 or step == steps - 1:
-                _stop_if_not_finite(task_sum + similarity_sum, epoch, step, rate)
+                _stop_if_not_finite(so_far.task_sum + so_far.similarity_sum, epoch, step, rate)
+            so_far.step = step + 1
+            if checkpoint is not None and checkpoint.is_due():
+                checkpoint.save(so_far.state())
         validation_loss, accuracy = evaluate(network, held_out)
         alpha = regularizer.alpha if regularizer is not None else 0.0
-        history.append(
-            EpochLog(
-                epoch=epoch + 1,
-                task_loss=float(task_sum) / steps,
-                similarity_loss=float(similarity_sum) / steps / alpha if alpha > 0 else math.nan,
-                validation_loss=validation_loss,
-                validation_accuracy=accuracy,
-                gamma=tuple(regularizer.gamma.tolist()) if regularizer is not None else (),
-                n_images=steps * settings.batch_size,
-                n_pairs=steps * regularizer.pairs_per_step if regularizer is not None else 0,
-                n_validation=n_validation,
-            )
+        log = EpochLog(
+            epoch=epoch + 1,
+            task_loss=float(so_far.task_sum) / steps,
+            similarity_loss=float(so_far.similarity_sum) / steps / alpha if alpha > 0 else math.nan,
+            validation_loss=validation_loss,
+            validation_accuracy=accuracy,
+            gamma=tuple(regularizer.gamma.tolist()) if regularizer is not None else (),
+            n_images=steps * settings.batch_size,
+            n_pairs=steps * regularizer.pairs_per_step if regularizer is not None else 0,
+            n_validation=n_validation,
         )
-        if validation_loss < best[0]:
-            best = (validation_loss, copy.deepcopy(network.state_dict()), _state(regularizer))
+        so_far.end_epoch(log)
         if on_epoch is not None:
-            on_epoch(history[-1])
+            on_epoch(log)
 
-    if math.isinf(best[0]):
-        raise FloatingPointError(
-            "no epoch had a finite validation loss; lower training.learning_rate or regularizer.alpha"
-        )
-    network.load_state_dict(best[1])
-    if regularizer is not None:
-        regularizer.load_state_dict(best[2])
-    return history
+    so_far.use_best()
+    return so_far.history
+
+
+class _SoFar:
+    """All that a training changes as it goes: what a checkpoint holds, and no more."""
+
+    order: torch.Tensor
+    task_sum: torch.Tensor
+    similarity_sum: torch.Tensor
+
+    def __init__(
+        self,
+        network: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        regularizer: SimilarityRegularizer | None,
+        random: torch.Generator,
+    ) -> None:
+        self.network, self.optimizer, self.regularizer, self.random = network, optimizer, regularizer, random
+        self.epoch = 0
+        self.step = 0
+        self.history: list[EpochLog] = []
+        self.best_loss = math.inf
+        self.best: dict[str, Any] = {}
+
+    def end_epoch(self, log: EpochLog) -> None:
+        """Keep the log, and the weights where the validation loss was never less."""
+        self.history.append(log)
+        if log.validation_loss < self.best_loss:
+            self.best_loss, self.best = log.validation_loss, copy.deepcopy(self._modules())
+        self.epoch += 1
+        self.step = 0
+
+    def use_best(self) -> None:
+        """Give network and regulariser the weights of the best epoch."""
+        if math.isinf(self.best_loss):
+            raise FloatingPointError(
+                "no epoch had a finite validation loss; lower training.learning_rate or regularizer.alpha"
+            )
+        self._load_modules(self.best)
+
+    def state(self) -> dict[str, Any]:
+        """Tensors and plain values, nested."""
+        return {
+            "modules": self._modules(),
+            "momentum": [self.optimizer.state[p].get("momentum_buffer") for p in self._parameters()],
+            "random": self.random.get_state(),
+            "order": self.order,
+            "task_sum": self.task_sum,
+            "similarity_sum": self.similarity_sum,
+            "epoch": self.epoch,
+            "step": self.step,
+            "history": [asdict(log) for log in self.history],
+            "best_loss": self.best_loss,
+            "best": self.best,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go back to what `state` gave."""
+        self._load_modules(state["modules"])
+        for parameter, momentum in zip(self._parameters(), state["momentum"], strict=True):
+            if momentum is not None:
+                # Laid out in memory as the parameter is: the same kernels then run, to the last bit.
+                self.optimizer.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(momentum)
+        self.random.set_state(state["random"])
+        self.order = state["order"]
+        device = next(self.network.parameters()).device
+        self.task_sum, self.similarity_sum = state["task_sum"].to(device), state["similarity_sum"].to(device)
+        self.epoch, self.step = state["epoch"], state["step"]
+        self.history = [EpochLog(**{**log, "gamma": tuple(log["gamma"])}) for log in state["history"]]
+        self.best_loss, self.best = state["best_loss"], state["best"]
+
+    def _parameters(self) -> list[nn.Parameter]:
+        return [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+
+    def _modules(self) -> dict[str, Any]:
+        regularizer = self.regularizer.state_dict() if self.regularizer is not None else {}
+        return {"network": self.network.state_dict(), "regularizer": regularizer}
+
+    def _load_modules(self, state: dict[str, Any]) -> None:
+        self.network.load_state_dict(state["network"])
+        if self.regularizer is not None:
+            self.regularizer.load_state_dict(state["regularizer"])
 
 
 class Augmentation:
@@ -207,10 +289,6 @@ def evaluate(network: nn.Module, images: LabelledImages, batch_size: int = 500) 
             loss += float(F.cross_entropy(logits, labels, reduction="sum"))
             right += int((logits.argmax(1) == labels).sum())
     return loss / len(images), right / len(images)
-
-
-def _state(regularizer: SimilarityRegularizer | None) -> dict[str, object]:
-    return copy.deepcopy(regularizer.state_dict()) if regularizer is not None else {}
 
 
 def _stop_if_not_finite(value: torch.Tensor, epoch: int, step: int, rate: float) -> None:

@@ -6,12 +6,13 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """`target`: what S_neural is made of; `shuffled`: its images permuted; `blurred`: a blur is the first module."""
+    """`target`: what S_neural is made of (`main`: whatever the recipe's target gives first); `shuffled`: its images
+    permuted; `blurred`: a blur is the first module."""
 
     name: str
     label: str
     description: str
-    target: Literal["none", "model", "data"]
+    target: Literal["none", "main", "model", "data", "user"]
     shuffled: bool = False
     blurred: bool = False
 
@@ -33,10 +34,16 @@ CONDITIONS: dict[str, Condition] = {
             target="data",
         ),
         Condition(
+            "user_matrix",
+            "Your matrix",
+            "Also trained to find the same pairs of images alike as the matrix that the recipe names does.",
+            target="user",
+        ),
+        Condition(
             "shuffle",
             "Shuffle",
-            "As Neural (model), after the target's images were permuted at random: same values, no meaning.",
-            target="model",
+            "As the brain's target, after its images were permuted at random: same values, no meaning.",
+            target="main",
             shuffled=True,
         ),
         Condition(

@@ -1,5 +1,6 @@
 """The local engine: runs the graph in worker processes, longest first, skipping what the store already has."""
 
+import heapq
 import multiprocessing
 import os
 import queue
@@ -7,27 +8,25 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
+from multiprocessing import forkserver
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-from neuroprior.experiment.store import Step, Store
-from neuroprior.experiment.work import (
-    MeasureWork,
-    Say,
-    TargetWork,
-    TrainWork,
-    make_targets,
-    measure_network,
-    train_network,
-)
+from neuroprior.experiment.store import Step, Store, disk_fault
+from neuroprior.types import InputError
 
 Watch = Callable[[str, str, float], None]
 """Told of progress: the step's label, what it is doing, and the part done (1 when it is finished)."""
+Say = Callable[[str, float], None]
+"""Report progress: what is going on, and the part of the step that is done (0 to 1)."""
+Do = Callable[[Any, Mapping[str, Path], Path, Say], None]
+"""Do a step's work: settings, the folders of its inputs by name, the folder to write into, progress."""
+
+_FORKS = "forkserver" in multiprocessing.get_all_start_methods()
+_POLL = 0.2  # seconds between looks at what other processes and Ctrl-C did
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,101 +37,235 @@ class Failure:
     reason: str
 
 
-def run_steps(steps: Sequence[Step], store: Store, *, workers: int, threads: int, watch: Watch) -> list[Failure]:
+def warm_up(*modules: str) -> None:
+    """Begin to import what steps need, in the server that workers fork from, while this process does something else."""
+    if _FORKS:
+        context: Any = multiprocessing.get_context("forkserver")
+        # Threads of a waiting process must sleep, not spin: the other workers need the cores.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        context.set_forkserver_preload([__name__, *modules])
+        forkserver.ensure_running()
+
+
+def run_steps(steps: Sequence[Step], store: Store, do: Do, *, workers: int, watch: Watch) -> list[Failure]:
     """Run what is not in the store yet; return what failed. Steps that wait for a failed one are not started.
 
-    With one worker the steps run in this process, else in `workers` processes of `threads` threads each.
+    `steps` are in an order in which each comes after its inputs. They run in `workers` processes; one that another
+    run of the same store is at work on is waited for, not done twice.
     """
-    folders = {step.key: store.folder(step) for step in steps}
-    kinds = {step.key: step.kind for step in steps}
-
-    def inputs(step: Step) -> dict[str, Path]:
-        # A step names its inputs by what they are to it: the target, or the network it measures.
-        return {"network" if kinds[key] == "train" else kinds[key]: folders[key] for key in step.inputs}
-
+    store.check()
+    there = {step.key for step in steps if store.has(step)}
     for step in steps:
-        if store.has(step):
+        if step.key in there:
+            store.verify(step)
             watch(step.label, "already there", 1.0)
-    waiting = [step for step in steps if not store.has(step)]
-    store.sweep()
-    try:
-        if workers == 1:
-            return _run_here(waiting, store, inputs, threads, watch)
-        return _run_in_processes(waiting, store, inputs, workers, threads, watch)
-    finally:
-        store.sweep()
-
-
-def _run_here(
-    waiting: list[Step], store: Store, inputs: Callable[[Step], dict[str, Path]], threads: int, watch: Watch
-) -> list[Failure]:
+    todo = _Graph(steps, there)
     failures: list[Failure] = []
-    for step in waiting:
-        if not all(folder.is_dir() for folder in inputs(step).values()):
-            continue
-        try:
-            run_step(step, store, inputs(step), threads, partial(watch, step.label))
-            watch(step.label, "done", 1.0)
-        except Exception as error:  # the step's own fault is reported; the rest of the graph goes on
-            failures.append(Failure(step, _reason(error)))
-    return failures
-
-
-def _run_in_processes(
-    waiting: list[Step],
-    store: Store,
-    inputs: Callable[[Step], dict[str, Path]],
-    workers: int,
-    threads: int,
-    watch: Watch,
-) -> list[Failure]:
-    failures: list[Failure] = []
-    context = multiprocessing.get_context("spawn")
-    # Threads of a waiting process must sleep, not spin: the other workers need the cores.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    told: Any = context.Queue()
-    # The workers watch this pipe: it closes when this process stops or dies, and no worker outlives it.
-    watched, alive = context.Pipe(duplex=False)
-    left = sorted(waiting, key=lambda step: -step.cost)
-    running: dict[Future[None], Step] = {}
-    with (
-        _interrupt_noted() as interrupted,
-        ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=(told, watched)) as pool,
-    ):
-        try:
-            while left or running:
-                if interrupted.is_set():
-                    raise KeyboardInterrupt
-                ready = [s for s in left if all(f.is_dir() for f in inputs(s).values())]
-                for step in ready[: workers - len(running)]:
-                    left.remove(step)
-                    running[pool.submit(_run_remote, step, store, inputs(step), threads)] = step
-                if not running:
-                    break  # what is left waits for steps that failed
-                done, _ = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)
-                _pass_on(told, watch)
-                for future in done:
-                    step = running.pop(future)
-                    error = future.exception()
-                    if error is None:
+    elsewhere: list[Step] = []
+    team = _Team(min(workers, len(todo)), store, do)
+    with _interrupt_noted() as interrupted, team:
+        while todo.ready or elsewhere or team.busy:
+            if interrupted.is_set():
+                raise KeyboardInterrupt
+            while todo.ready and team.idle:
+                step = todo.next()
+                if store.is_taken(step.name):
+                    elsewhere.append(step)
+                    watch(step.label, "another process is at work on it", 0.0)
+                else:
+                    team.give(step, {name: store.folder(todo.by_key[key]) for name, key in step.inputs})
+            for step, what, part in team.news():
+                match what:
+                    case str():
+                        watch(step.label, what, min(part, 0.99))
+                    case Failure():
+                        failures.append(what)
+                    case None:
+                        todo.finish(step)
                         watch(step.label, "done", 1.0)
-                    else:
-                        failures.append(Failure(step, _reason(error)))
-        except BrokenProcessPool as error:  # a worker died, and the pool takes no more work
-            failures += [Failure(step, _reason(error)) for step in running.values()]
-        except BaseException:
-            alive.close()  # the workers end at once
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
-        finally:
-            watched.close()
-    alive.close()
+            for step in list(elsewhere):
+                if not store.is_taken(step.name):
+                    elsewhere.remove(step)
+                    todo.let_start(step)
     return failures
+
+
+class _Graph:
+    """Which steps can start: those whose inputs are finished, the longest first."""
+
+    def __init__(self, steps: Sequence[Step], finished: set[str]) -> None:
+        self.by_key = {step.key: step for step in steps}
+        self._order = {step.key: k for k, step in enumerate(steps)}
+        self._missing = {s.key: {key for _, key in s.inputs} - finished for s in steps if s.key not in finished}
+        self._waiting: dict[str, list[Step]] = {}
+        self.ready: list[tuple[float, int, str]] = []
+        for key, missing in self._missing.items():
+            for needed in missing:
+                self._waiting.setdefault(needed, []).append(self.by_key[key])
+            if not missing:
+                self.let_start(self.by_key[key])
+
+    def __len__(self) -> int:
+        return len(self._missing)
+
+    def next(self) -> Step:
+        """Take the ready step that is longest with all that waits for it."""
+        return self.by_key[heapq.heappop(self.ready)[2]]
+
+    def let_start(self, step: Step) -> None:
+        """Put a step among those that are ready."""
+        heapq.heappush(self.ready, (-step.cost, self._order[step.key], step.key))
+
+    def finish(self, step: Step) -> None:
+        """Note that a step is finished, and let those start that waited for it alone."""
+        for waiting in self._waiting.pop(step.key, ()):
+            self._missing[waiting.key].discard(step.key)
+            if not self._missing[waiting.key]:
+                self.let_start(waiting)
+
+
+class _Team:
+    """Worker processes that take one step after another. They end when this process stops or dies."""
+
+    def __init__(self, size: int, store: Store, do: Do) -> None:
+        # Where it can be, workers fork from a server that has imported all once: they start in milliseconds.
+        self._context: Any = multiprocessing.get_context("forkserver" if _FORKS else "spawn")
+        warm_up()
+        self._store, self._do = store, do
+        self._size = size
+        self._idle: list[_Worker] = []
+        self._busy: dict[Connection, tuple[_Worker, Step]] = {}
+
+    def __enter__(self) -> "_Team":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for worker in [*self._idle, *(worker for worker, _ in self._busy.values())]:
+            worker.end()
+
+    @property
+    def busy(self) -> bool:
+        """Whether any step is running."""
+        return bool(self._busy)
+
+    @property
+    def idle(self) -> bool:
+        """Whether another step can be given."""
+        return len(self._busy) < self._size
+
+    def give(self, step: Step, inputs: Mapping[str, Path]) -> None:
+        """Start a step, in a worker that is waiting or in a new one."""
+        self._idle = [worker for worker in self._idle if worker.is_alive()]
+        worker = self._idle.pop() if self._idle else _Worker(self._context, self._store, self._do)
+        self._busy[worker.pipe] = (worker, step)
+        worker.pipe.send((step, inputs))
+
+    def news(self) -> Iterator[tuple[Step, str | Failure | None, float]]:
+        """Wait a moment for what workers say: what a step is doing and the part done, or a `Failure`, or None: done."""
+        if not self._busy:
+            time.sleep(_POLL)
+        for pipe in wait(list(self._busy), timeout=_POLL):
+            assert isinstance(pipe, Connection)
+            worker, step = self._busy[pipe]
+            try:
+                what, part = pipe.recv()
+            except (EOFError, OSError):
+                del self._busy[pipe]
+                why = worker.last_words()
+                self._store.tidy(step)
+                yield step, Failure(step, why), 1.0
+                continue
+            if isinstance(what, str):
+                yield step, what, part
+                continue
+            del self._busy[pipe]
+            self._idle.append(worker)
+            yield step, Failure(step, what.reason) if what is not None else None, 1.0
+
+
+class _Worker:
+    """One process, and the pipe to it."""
+
+    def __init__(self, context: Any, store: Store, do: Do) -> None:
+        self.pipe, theirs = context.Pipe()
+        # The server was started with the environment of then: what was set since is told.
+        arguments = (theirs, store, do, dict(os.environ))
+        self._process = context.Process(target=_serve, args=arguments, daemon=True)
+        self._process.start()
+        theirs.close()
+
+    def is_alive(self) -> bool:
+        """Whether it can take a step."""
+        return bool(self._process.is_alive())
+
+    def end(self) -> None:
+        """End it, whatever it is doing."""
+        self.pipe.close()
+        self._process.join(timeout=5)
+        if self._process.is_alive():
+            self._process.kill()
+            self._process.join()
+
+    def last_words(self) -> str:
+        """Why it is gone."""
+        self.end()
+        code = self._process.exitcode
+        if code == -signal.SIGKILL:
+            return "its process was killed, most likely for want of memory; free some (compute.workers=1), then resume"
+        how = f"signal {-code}" if code is not None and code < 0 else f"exit status {code}"
+        return f"its process died ({how}); the same command resumes"
+
+
+@dataclass(frozen=True, slots=True)
+class _Failed:
+    """A worker's message: the step failed."""
+
+    reason: str
+
+
+def _serve(pipe: Connection, store: Store, do: Do, environment: dict[str, str]) -> None:
+    """Be a worker: take steps from the pipe until the process at its other end stops or dies; then end at once."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the first one alone decides
+    os.environ.update(environment)
+    given: queue.SimpleQueue[tuple[Step, Mapping[str, Path]]] = queue.SimpleQueue()
+
+    def listen() -> None:
+        try:
+            while True:
+                given.put(pipe.recv())
+        except (EOFError, OSError):
+            os._exit(1)
+
+    threading.Thread(target=listen, daemon=True).start()
+    while True:
+        step, inputs = given.get()
+        last = [-1.0]
+
+        def say(what: str, part: float, last: list[float] = last) -> None:
+            if time.monotonic() - last[0] > _POLL:
+                last[0] = time.monotonic()
+                pipe.send((what, part))
+
+        try:
+            run_step(step, store, inputs, do, say)
+            answer = None
+        except Exception as error:  # the step's own fault is told; the rest of the graph goes on
+            answer = _Failed(_reason(error, store))
+        with suppress(OSError):
+            pipe.send((answer, 1.0))
+
+
+def run_step(step: Step, store: Store, inputs: Mapping[str, Path], do: Do, say: Say) -> None:
+    """Run one step and put its folder into the store."""
+    say("starting", 0.0)
+    with store.writing(step) as out:
+        if out is not None:
+            do(step.work, inputs, out, say)
 
 
 @contextmanager
 def _interrupt_noted() -> Iterator[threading.Event]:
-    """Note Ctrl-C instead of raising at once: raised inside `concurrent.futures`, it can leave a lock held for ever."""
+    """Note Ctrl-C instead of raising at once: raised while a worker starts, it could leave one that nobody knows."""
     noted = threading.Event()
     before = signal.getsignal(signal.SIGINT)
     if before is not signal.default_int_handler or threading.current_thread() is not threading.main_thread():
@@ -145,70 +278,12 @@ def _interrupt_noted() -> Iterator[threading.Event]:
         signal.signal(signal.SIGINT, before)
 
 
-def run_step(step: Step, store: Store, inputs: Mapping[str, Path], threads: int, say: Say) -> None:
-    """Run one step and put its folder into the store."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    # The same bytes again: cuDNN would otherwise choose among kernels by timing them.
-    torch.backends.cudnn.deterministic = True
-    torch.backends.cudnn.benchmark = False
-    try:
-        with store.writing(step) as out:
-            match step.work:
-                case TargetWork():
-                    make_targets(step.work, inputs, out, say)
-                case TrainWork():
-                    train_network(step.work, inputs, out, say)
-                case MeasureWork():
-                    measure_network(step.work, inputs, out, say)
-                case _:
-                    raise TypeError(f"no worker for a step of kind {step.kind}")
-    finally:
-        torch.set_num_threads(before)
-
-
-_told: Any = None  # the queue of this worker process
-
-
-def _begin(told: Any, watched: Any) -> None:
-    """Begin a worker process: keep the queue, and end at once when the process that started it stops or is gone."""
-    global _told
-    _told = told
-
-    def end_with_parent() -> None:
-        watched.poll(None)
-        os._exit(1)
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the first one alone decides
-    threading.Thread(target=end_with_parent, daemon=True).start()
-
-
-def _run_remote(step: Step, store: Store, inputs: Mapping[str, Path], threads: int) -> None:
-    last = [0.0]
-
-    def say(what: str, part: float) -> None:
-        if time.monotonic() - last[0] > 0.2 or part >= 1:
-            last[0] = time.monotonic()
-            _told.put((step.label, what, part))
-
-    say("starting", 0.0)
-    run_step(step, store, inputs, threads, say)
-
-
-def _pass_on(told: Any, watch: Watch) -> None:
-    while True:
-        try:
-            label, what, part = told.get_nowait()
-        except queue.Empty:
-            return
-        watch(label, what, min(part, 0.99))
-
-
-def _reason(error: BaseException) -> str:
-    if isinstance(error, BrokenProcessPool):
-        return "its process died (out of memory?); the same command resumes"
+def _reason(error: Exception, store: Store) -> str:
+    """Say in one line what went wrong, and what to do where the machine is at fault and not the step."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
-    known = isinstance(error, (ValueError, FloatingPointError))
+    if (fault := disk_fault(error, store.root)) is not None:
+        return f"{store.root}: {fault}"
+    if isinstance(error, MemoryError) or "out of memory" in str(error) or "can't allocate memory" in str(error):
+        return f"out of memory ({lines[-1][:120]}); free some (compute.workers=1), then the same command resumes"
+    known = isinstance(error, InputError | ValueError | FloatingPointError)
     return lines[-1] if known else f"{type(error).__name__}: {lines[-1]}"

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from neuroprior.experiment.conditions import CONDITIONS
+from neuroprior.experiment.inputs import stimuli_paths
 from neuroprior.experiment.recipe import Recipe, data_path
 from neuroprior.experiment.store import Step, digest_file
 from neuroprior.experiment.work import Machine, MeasureWork, TargetWork, TrainWork
@@ -16,7 +17,7 @@ def plan(recipe: Recipe, digests: dict[str, str]) -> list[Step]:
     `digests`, by the path that the recipe gives, gains those of all files that are read. A step's settings are those
     that it uses, and no others: what does not go into a result does not make it be computed again.
     """
-    machine = Machine.model_validate(recipe.compute.model_dump(exclude={"workers"}))
+    machine = Machine.model_validate(recipe.compute.model_dump(exclude={"workers", "checkpoint_seconds"}))
 
     def files(paths: Iterable[str | None]) -> tuple[tuple[str, str], ...]:
         given = [path for path in paths if path is not None]
@@ -29,7 +30,7 @@ def plan(recipe: Recipe, digests: dict[str, str]) -> list[Step]:
         kind=TARGET,
         label="target",
         work=TargetWork(stimuli=recipe.stimuli, target=recipe.target, machine=machine),
-        files=files([recipe.stimuli.path, getattr(recipe.target, "path", None)]),
+        files=files(stimuli_paths(recipe)),
         cost=4.0,
     )
     steps = [target]
@@ -51,8 +52,8 @@ def plan(recipe: Recipe, digests: dict[str, str]) -> list[Step]:
                     blur_sigma=blur_sigma,
                     machine=machine,
                 ),
-                inputs=(target.key,) if regularized else (),
-                files=files([recipe.task.train]),
+                inputs=(("target", target.key),) if regularized else (),
+                files=files([recipe.task.path("train")]),
                 cost=3.0 if regularized else 2.0,
             )
             measured = Step(
@@ -69,8 +70,8 @@ def plan(recipe: Recipe, digests: dict[str, str]) -> list[Step]:
                     noise=recipe.noise,
                     machine=machine,
                 ),
-                inputs=(target.key, trained.key),
-                files=files([recipe.task.test]),
+                inputs=(("target", target.key), ("network", trained.key)),
+                files=files([recipe.task.path("test")]),
             )
             steps += [trained, measured]
     return steps

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from neuroprior.classifier import Architecture, Precision, TrainingSettings
+from neuroprior.classifier import Architecture, Color, Precision, TrainingSettings
 from neuroprior.experiment.conditions import CONDITIONS
 from neuroprior.regularizer.loss import Mean, Pairs, Scale
 from neuroprior.regularizer.taps import BatchNorm
@@ -24,16 +24,16 @@ class Section(BaseModel):
 
 
 class StimuliSection(Section):
-    """Gray stimuli: an `.npz` with `images`, `names`, `tier`, or crops of the photographs that scikit-image ships."""
+    """Gray stimuli: an `.npz` with `images`, `names`, `tier`; those that scans show; or photographs of scikit-image."""
 
-    source: Literal["npz", "photographs"]
+    source: Literal["npz", "scans", "photographs"]
     path: str | None = None
     n_train: int | None = Field(default=None, ge=2, description="use only the first so many training stimuli")
 
     @model_validator(mode="after")
     def _path_where_needed(self) -> "StimuliSection":
         if (self.source == "npz") != (self.path is not None):
-            raise ValueError("source npz needs a path, source photographs takes none")
+            raise ValueError("source npz needs a path, source scans and photographs take none")
         return self
 
 
@@ -55,20 +55,71 @@ class SimulatedMouseTarget(Section):
     seed: int = 0
 
 
-class TaskSection(Section):
-    """What is classified: files of the Hugging Face parquet layout, or the packaged digits."""
+class ScansTarget(Section):
+    """S_neural from recordings: Eq. 2 of each image's mean response, neurons weighted by Eq. 1, averaged over scans."""
 
-    source: Literal["parquet", "digits"]
+    kind: Literal["scans"]
+    paths: tuple[str, ...] = Field(min_length=1)
+
+
+class MatrixTarget(Section):
+    """A matrix of your own: `path` an `.npy` (n, n), `ids` a text file with the id of a stimulus a line.
+
+    Rows of training stimuli are trained on; rows of oracle stimuli, if there are any, are held out.
+    """
+
+    kind: Literal["matrix"]
+    path: str
+    ids: str
+
+
+Target = TwinTarget | SimulatedMouseTarget | ScansTarget | MatrixTarget
+_KINDS: dict[str, type[Section]] = {
+    "twin": TwinTarget,
+    "simulated_mouse": SimulatedMouseTarget,
+    "scans": ScansTarget,
+    "matrix": MatrixTarget,
+}
+MADE: dict[str, tuple[str, ...]] = {
+    "twin": ("model",),
+    "simulated_mouse": ("model", "data"),
+    "scans": ("data",),
+    "matrix": ("user",),
+}
+"""What each kind of target gives to train on; the first is the one that `shuffle` permutes."""
+
+
+class TaskSection(Section):
+    """What is classified, in gray or colour.
+
+    `parquet`: two files of the Hugging Face layout; `cifar_binary`: the folder `cifar-10-batches-bin` or
+    `cifar-100-binary`; `image_folder`: two folders `CLASS/*.png`, with `size` if the images are not all of one;
+    `digits`: packaged, no file.
+    """
+
+    source: Literal["parquet", "cifar_binary", "image_folder", "digits"]
     train: str | None = None
     test: str | None = None
+    folder: str | None = None
+    color: Color = "gray"
+    size: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] | None = None
     n_train: int | None = Field(default=None, ge=10)
     n_test: int | None = Field(default=None, ge=1)
 
     @model_validator(mode="after")
     def _files_where_needed(self) -> "TaskSection":
-        if (self.source == "parquet") != (self.train is not None and self.test is not None):
-            raise ValueError("source parquet needs train and test, source digits takes neither")
+        needed = {"cifar_binary": {"folder"}, "digits": set()}.get(self.source, {"train", "test"})
+        given = {name for name in ("train", "test", "folder") if getattr(self, name) is not None}
+        if given != needed:
+            wants = " and ".join(sorted(needed, reverse=True)) or "no file"
+            raise ValueError(f"source {self.source} needs {wants}, not {' and '.join(sorted(given)) or 'nothing'}")
+        if self.size is not None and self.source != "image_folder":
+            raise ValueError(f"size is for source image_folder; images of source {self.source} are of one size already")
         return self
+
+    def path(self, part: Literal["train", "test"]) -> str | None:
+        """The file or folder that the training or test images are read from."""
+        return self.folder or (self.train if part == "train" else self.test)
 
 
 class NetworkSection(Section):
@@ -105,6 +156,7 @@ class ComputeSection(Section):
     precision: Literal["auto"] | Precision = "auto"
     threads: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
     workers: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
+    checkpoint_seconds: float = Field(default=30.0, ge=0, description="a killed training loses at most so much work")
 
 
 class Recipe(Section):
@@ -113,7 +165,7 @@ class Recipe(Section):
     name: str = Field(pattern=r"^[\w.-]+$")
     description: str = ""
     stimuli: StimuliSection
-    target: Annotated[TwinTarget | SimulatedMouseTarget, Field(discriminator="kind")]
+    target: Annotated[Target, Field(discriminator="kind")]
     task: TaskSection
     network: NetworkSection = NetworkSection()
     training: TrainingSettings = TrainingSettings()
@@ -132,20 +184,21 @@ class Recipe(Section):
                 near = difflib.get_close_matches(name, CONDITIONS, n=1)
                 hint = f"did you mean {near[0]!r}? " if near else ""
                 raise ValueError(f"condition {name!r} is unknown; {hint}there are: {', '.join(CONDITIONS)}")
-            if CONDITIONS[name].target == "data" and self.target.kind == "twin":
-                raise ValueError(f"condition {name!r} needs a recording; target.kind twin has none")
+            needs, made = CONDITIONS[name].target, MADE[self.target.kind]
+            if needs not in ("none", "main", *made):
+                kinds = " or ".join(kind for kind, gives in MADE.items() if needs in gives)
+                raise ValueError(f"condition {name!r} needs target.kind {kinds}, not {self.target.kind}")
         for what, values in (("conditions", self.conditions), ("seeds", self.seeds)):
             if len(set(values)) != len(values):
                 raise ValueError(f"{what}: {list(values)} names one twice")
+        if self.stimuli.source == "scans" and self.target.kind != "scans":
+            raise ValueError(f"stimuli.source scans goes with target.kind scans, not {self.target.kind}")
         return self
 
     def to_yaml(self) -> str:
         """Return the recipe as YAML, every value spelt out."""
         text: str = yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=100)
         return text
-
-
-_KINDS: dict[str, type[Section]] = {"twin": TwinTarget, "simulated_mouse": SimulatedMouseTarget}
 
 
 def load_recipe(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Recipe:
@@ -194,8 +247,19 @@ def data_path(path: str) -> Path:
 
 
 def data_folder() -> Path:
-    """The folder that NEUROPRIOR_DATA names, else `../shared/data`."""
-    return Path(os.environ.get("NEUROPRIOR_DATA") or "../shared/data")
+    """The folder that NEUROPRIOR_DATA names, else `data`, or `../shared/data` where only that is there."""
+    named = os.environ.get("NEUROPRIOR_DATA")
+    shared = Path("../shared/data")
+    return Path(named) if named else shared if shared.is_dir() and not Path("data").is_dir() else Path("data")
+
+
+def recipe_schema() -> dict[str, Any]:
+    """JSON schema (2020-12) of a recipe's file, for editors that complete and check."""
+    schema = Recipe.model_json_schema()
+    schema["properties"]["conditions"]["items"]["enum"] = list(CONDITIONS)
+    tiny = "What `--set scale=tiny` changes: any of these keys, as far down as needed."
+    schema["properties"]["tiny"] = {"type": "object", "description": tiny}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "neuroprior recipe"}
 
 
 def _parsed(override: str, origin: str) -> tuple[str, Any]:

@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,16 @@ import yaml
 
 from neuroprior.experiment.compute import resolve_compute
 from neuroprior.experiment.conditions import CONDITIONS
-from neuroprior.experiment.engine import Failure, Watch, run_steps
+from neuroprior.experiment.engine import Failure, Watch, run_steps, warm_up
+from neuroprior.experiment.forecast import Forecast, forecast
+from neuroprior.experiment.inputs import check_inputs
 from neuroprior.experiment.plan import TARGET, plan
 from neuroprior.experiment.provenance import provenance
 from neuroprior.experiment.recipe import Recipe, parse_recipe
 from neuroprior.experiment.results import METRICS_SCHEMA, ConditionCard, NoiseExamples, RunResults
-from neuroprior.experiment.store import Store, folder_name, write_json
-from neuroprior.experiment.work import check_inputs, condition_target
+from neuroprior.experiment.runs import read_plan, register_run, store_of
+from neuroprior.experiment.store import appearing_whole, folder_name, write_json
+from neuroprior.experiment.work import condition_target, do_work
 from neuroprior.recordings import load_stimuli
 from neuroprior.types import InputError, SimilarityTarget
 
@@ -31,6 +35,8 @@ def run_recipe(recipe: Recipe, out: Path, *, command: Sequence[str], watch: Watc
     Raises `InputError` when `out` holds something else, or a file the recipe names is missing; nothing is then changed.
     """
     _refuse_other_content(out)
+    # torch imports the second at the first optimiser, for seconds: once here, not in every worker.
+    warm_up(do_work.__module__, "torch._dynamo")
     check_inputs(recipe)
     recipe = _resolved(recipe, out)
     digests: dict[str, str] = {}
@@ -44,29 +50,33 @@ def run_recipe(recipe: Recipe, out: Path, *, command: Sequence[str], watch: Watc
     # In this order, each whole: a run killed in between finds its recipe and writes the rest again.
     out.mkdir(parents=True, exist_ok=True)
     if not (out / "recipe.yaml").exists():
-        _write_text(out / "recipe.yaml", recipe.to_yaml())
+        with appearing_whole(out / "recipe.yaml") as temporary:
+            temporary.write_text(recipe.to_yaml())
     if not (out / "plan.json").exists():
         write_json(out / "provenance.json", provenance(recipe, command, digests))
         write_json(out / "plan.json", planned)
-    workers, threads = recipe.compute.workers, recipe.compute.threads
-    assert isinstance(workers, int) and isinstance(threads, int)  # noqa: PT018 - resolved above
-    failures = run_steps(steps, store, workers=workers, threads=threads, watch=watch)
+    if not all(store.has(step) for step in steps):  # a store where all is there may be read-only
+        store.create()
+        register_run(out, store, (step.name for step in steps))
+    assert isinstance(recipe.compute.workers, int)  # resolved above
+    do = partial(do_work, checkpoint_seconds=recipe.compute.checkpoint_seconds)
+    failures = run_steps(steps, store, do, workers=recipe.compute.workers, watch=watch)
     gather_metrics([store.folder(step) for step in steps], out)
     return failures
+
+
+def plan_recipe(recipe: Recipe, out: Path) -> Forecast:
+    """Predict what `run_recipe` would cost; nothing is written. Raises `InputError` as it would."""
+    _refuse_other_content(out)
+    check_inputs(recipe)
+    recipe = _resolved(recipe, out)
+    return forecast(recipe, plan(recipe, {}), store_of(out).has)
 
 
 def packaged_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
     """Return a recipe that comes inside the package (`demo`)."""
     text = resources.files("neuroprior.experiment").joinpath(f"{name}.yaml").read_text()
     return parse_recipe(text, f"{name}.yaml", overrides)
-
-
-def store_of(out: Path) -> Store:
-    """The store that NEUROPRIOR_STORE names, else the one the run was made with, else the run's own."""
-    named = os.environ.get("NEUROPRIOR_STORE")
-    if not named and (out / "plan.json").exists():
-        named = json.loads((out / "plan.json").read_text())["store"]
-    return Store(Path(named or out / "steps"))
 
 
 def load_run(out: Path) -> RunResults:
@@ -76,7 +86,7 @@ def load_run(out: Path) -> RunResults:
     try:
         recipe = parse_recipe((out / "recipe.yaml").read_text(), str(out / "recipe.yaml"))
         origin = json.loads((out / "provenance.json").read_text())
-        planned = json.loads((out / "plan.json").read_text())
+        planned = read_plan(out)
         store = store_of(out)
         folders = {e["label"]: store.root / folder_name(e["label"], e["key"]) for e in planned["steps"]}
         if not (out / "metrics.parquet").exists():  # the run was stopped before its end
@@ -98,7 +108,7 @@ def load_run(out: Path) -> RunResults:
         folder=out,
         name=recipe.name,
         description=recipe.description,
-        task="handwritten digits" if recipe.task.test is None else f"the images of {recipe.task.test}",
+        task="handwritten digits" if recipe.task.path("test") is None else f"the images of {recipe.task.path('test')}",
         n_classes=n_classes,
         recipe_yaml=recipe.to_yaml(),
         provenance=origin,
@@ -117,14 +127,19 @@ def load_run(out: Path) -> RunResults:
     )
 
 
+_MADE_OF = {
+    "twin": "a real mouse-V1 digital twin's predictions",
+    "simulated_mouse": "noise-free rates of a simulated mouse",
+    "scans": "recorded responses",
+    "matrix": "a matrix of the user's own",
+}
+
+
 def _card(recipe: Recipe, name: str) -> ConditionCard:
-    condition = CONDITIONS[name]
-    simulated = recipe.target.kind == "simulated_mouse"
-    target = {
-        "none": "none",
-        "model": "noise-free rates of a simulated mouse" if simulated else "a real mouse-V1 digital twin's predictions",
-        "data": "single trials of a simulated mouse",
-    }[condition.target]
+    condition, kind = CONDITIONS[name], recipe.target.kind
+    target = "none" if condition.target == "none" else _MADE_OF[kind]
+    if condition.target == "data" and kind == "simulated_mouse":
+        target = "single trials of a simulated mouse"
     return ConditionCard(
         name, condition.label, condition.description, target + (", images permuted" if condition.shuffled else "")
     )
@@ -146,9 +161,8 @@ def gather_metrics(folders: Iterable[Path], out: Path) -> None:
         metrics = folder / "metrics.json"
         if metrics.is_file():
             rows += json.loads(metrics.read_text())
-    temporary = out / f".metrics.{os.getpid()}"
-    pq.write_table(pa.Table.from_pylist(rows, schema=METRICS_SCHEMA), temporary)
-    os.replace(temporary, out / "metrics.parquet")
+    with appearing_whole(out / "metrics.parquet") as temporary:
+        pq.write_table(pa.Table.from_pylist(rows, schema=METRICS_SCHEMA), temporary)
 
 
 def _refuse_other_content(out: Path) -> None:
@@ -175,8 +189,10 @@ def _resolved(recipe: Recipe, out: Path) -> Recipe:
         return recipe.model_copy(update={"compute": resolve_compute(recipe)})
     old = parse_recipe(kept.read_text(), str(kept))
     asked, had = yaml.safe_load(recipe.to_yaml()), yaml.safe_load(old.to_yaml())
-    for part, value in asked.pop("compute").items():
-        if value not in ("auto", had["compute"][part]):
+    compute = asked.pop("compute")
+    free = {"workers", "checkpoint_seconds"}  # of these no number depends
+    for part, value in compute.items():
+        if part not in free and value not in ("auto", had["compute"][part]):
             raise InputError(
                 f"{out}: its run has compute.{part}={had['compute'][part]}, not {value}; choose another --out"
             )
@@ -184,10 +200,5 @@ def _resolved(recipe: Recipe, out: Path) -> Recipe:
     differing = [key for key in asked if asked[key] != had[key]]
     if differing:
         raise InputError(f"{out}: holds a run of another recipe ({differing[0]} differs); choose another --out")
-    return old
-
-
-def _write_text(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text)
-    os.replace(temporary, path)
+    changed = {part: compute[part] for part in free if compute[part] != "auto"}
+    return old.model_copy(update={"compute": old.compute.model_copy(update=changed)})

@@ -1,32 +1,44 @@
-"""The store: one folder a finished step, named by the hash of all that went into it. What exists is complete."""
+"""The store: one folder a finished step, named by the hash of all that went into it. What exists is complete.
 
+store/store.json               format of the store
+store/LABEL-KEY/               a finished step: its files, and step.json with their digests
+store/.unfinished/LABEL-KEY/   a step at work, or one that was stopped, with the checkpoint to go on from
+store/.locks/LABEL-KEY         held by whoever is at work on that step; the system lets go when a process dies
+store/.runs/                   which runs use the store, so that nothing of theirs is thrown away
+"""
+
+import errno
 import hashlib
 import importlib.metadata
 import json
 import os
-import platform
 import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from filelock import FileLock, Timeout
 from pydantic import BaseModel
 
 import neuroprior
+from neuroprior.types import InputError
+
+FORMAT = 1
+CHECKPOINT = "checkpoint.safetensors"
+"""The one file of an unfinished step that outlives the process: what it holds is continued, the rest is done again."""
 
 _LIBRARIES = ("torch", "numpy", "pillow", "pyarrow", "scikit-image", "mlxtend", "safetensors")
-_NOT_IN_KEYS = ("report", "cli.py", "__main__.py")
-# Other machines may share the store: only this one's process numbers mean anything here.
-_UNFINISHED = f".unfinished-{platform.node()}-"
+_NOT_IN_KEYS = ("report", "cli", "sources", "__main__.py")
+_MANIFEST = "step.json"
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One piece of work. `inputs` are keys of the steps it reads; `files` are digests of the files it reads.
+    """One piece of work. `inputs` names the steps it reads, by key; `files` are digests of the files it reads.
 
     Paths in `work` are as the recipe gives them, so moving the data folder changes no key.
     """
@@ -34,7 +46,7 @@ class Step:
     kind: str
     label: str
     work: BaseModel
-    inputs: tuple[str, ...] = ()
+    inputs: tuple[tuple[str, str], ...] = ()
     files: tuple[tuple[str, str], ...] = ()
     cost: float = 1.0
     """Expected relative duration with all that waits for it: the engine starts the longest first."""
@@ -54,60 +66,176 @@ class Step:
         key = hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
         object.__setattr__(self, "key", key)
 
+    @property
+    def name(self) -> str:
+        """Name of its folder: readable first, then enough of the key to be unique."""
+        return folder_name(self.label, self.key)
+
 
 class Store:
-    """A folder of finished steps. A step is written under a temporary name and renamed when it is whole."""
+    """A folder of finished steps. A step is written under another name and renamed when it is whole."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
 
+    def check(self) -> None:
+        """Raise `InputError` where a later version wrote the store: what it means is not known here."""
+        kept = self.root / "store.json"
+        try:
+            found = json.loads(kept.read_text())["format"]
+        except FileNotFoundError:
+            return
+        except (ValueError, KeyError, TypeError):
+            raise InputError(
+                f'{kept}: damaged; if {self.root} is a store, write {{"format": {FORMAT}}} into it'
+            ) from None
+        if found != FORMAT:
+            raise InputError(
+                f"{self.root}: written by a newer neuroprior (store format {found}, this one knows {FORMAT}); "
+                "update neuroprior, or choose another --out or NEUROPRIOR_STORE"
+            )
+
     def folder(self, step: Step) -> Path:
         """Where the step is, or would be."""
-        return self.root / folder_name(step.label, step.key)
+        return self.root / step.name
 
     def has(self, step: Step) -> bool:
         """Whether the step is finished."""
         return self.folder(step).is_dir()
 
-    @contextmanager
-    def writing(self, step: Step) -> Iterator[Path]:
-        """Give a fresh folder to write into; it becomes the step's own when the block ends well, and goes otherwise."""
-        self.root.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f"{_UNFINISHED}{os.getpid()}-", dir=self.root))
+    def unfinished(self, name: str) -> Path:
+        """Where the step of this name is while it is at work, and where its checkpoint stays if it is stopped."""
+        return self.root / ".unfinished" / name
+
+    def is_taken(self, name: str) -> bool:
+        """Whether some process is at work on the step of this name."""
+        if not (self.root / ".locks" / name).exists():
+            return False
         try:
-            yield temporary
-            manifest = {
-                "kind": step.kind,
-                "label": step.label,
-                "key": step.key,
-                "inputs": list(step.inputs),
-                "code": code_version(),
-            }
-            (temporary / "step.json").write_text(json.dumps(manifest, indent=2) + "\n")
-            temporary.chmod(0o755)
+            with self._lock(name, timeout=0.0):
+                return False
+        except Timeout:
+            return True
+        except OSError:
+            return False  # nothing can be locked here, nor written: `writing` will say so
+
+    @contextmanager
+    def writing(self, step: Step) -> Iterator[Path | None]:
+        """Give the folder to write into; it becomes the step's own when the block ends well, and goes otherwise.
+
+        Whoever comes second waits, and is given None when the first has finished the step meanwhile. A `CHECKPOINT`
+        from a process that was stopped lies in the folder, and stays there if this one is stopped too.
+        """
+        self.create()
+        with self._lock(step.name):
+            if self.has(step):
+                yield None
+                return
+            unfinished = self.unfinished(step.name)
+            unfinished.mkdir(parents=True, exist_ok=True)
+            _empty(unfinished)
+            started = time.monotonic()
+            _reset_peak_memory()
             try:
-                os.replace(temporary, self.folder(step))
-            except OSError:
-                if not self.has(step):  # another process was quicker: its folder holds the same
-                    raise
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+                yield unfinished
+                (unfinished / CHECKPOINT).unlink(missing_ok=True)
+                files = sorted(path for path in unfinished.rglob("*") if path.is_file())
+                manifest = {
+                    "kind": step.kind,
+                    "label": step.label,
+                    "key": step.key,
+                    "inputs": dict(step.inputs),
+                    "code": code_version(),
+                    "files": {path.relative_to(unfinished).as_posix(): digest_file(path) for path in files},
+                    "seconds": round(time.monotonic() - started, 3),
+                    "peak_memory_mb": memory_mb("VmHWM"),
+                }
+                (unfinished / _MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
+                os.replace(unfinished, self.folder(step))
+            except BaseException:
+                self.tidy(step)
+                raise
 
-    def sweep(self) -> None:
-        """Remove what processes of this machine left unfinished when they were killed."""
-        for folder in self.root.glob(f"{_UNFINISHED}*"):
-            if not _is_alive(int(folder.name.removeprefix(_UNFINISHED).partition("-")[0])):
-                shutil.rmtree(folder, ignore_errors=True)
+    def tidy(self, step: Step) -> None:
+        """Remove what a stopped step left half-written; what it goes on from stays."""
+        unfinished = self.unfinished(step.name)
+        if unfinished.is_dir():
+            _empty(unfinished)
+            if not (unfinished / CHECKPOINT).exists():
+                shutil.rmtree(unfinished, ignore_errors=True)
+
+    def create(self) -> None:
+        """Make the store where there is none."""
+        self.check()
+        try:
+            (self.root / ".locks").mkdir(parents=True, exist_ok=True)
+            if not (self.root / "store.json").exists():
+                written_by = f"neuroprior {neuroprior.__version__}"
+                write_json(self.root / "store.json", {"format": FORMAT, "written_by": written_by})
+        except OSError as error:
+            raise InputError(f"{self.root}: {disk_fault(error, self.root) or error}") from None
+
+    def verify(self, step: Step) -> None:
+        """Raise `InputError` where the files of a finished step are not those that it wrote."""
+        folder = self.folder(step)
+        mend = f"delete {folder} and give the same command again to compute it anew"
+        digests = manifest(folder).get("files")
+        if not isinstance(digests, dict):
+            raise InputError(f"{folder / _MANIFEST}: missing or damaged; {mend}")
+        found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+        for name in sorted(found ^ {*digests, _MANIFEST}):
+            what = "was added to" if name in found else "is missing from"
+            raise InputError(f"{folder}: {name} {what} the finished step; {mend}")
+        for name, digest in digests.items():
+            if digest_file(folder / name) != digest:
+                raise InputError(f"{folder / name}: edited since the step was finished (its digest differs); {mend}")
+
+    def _lock(self, name: str, timeout: float = -1.0) -> FileLock:
+        return FileLock(self.root / ".locks" / name, timeout=timeout, poll_interval=0.2)
 
 
-def _is_alive(process: int) -> bool:
+def disk_fault(error: Exception, place: Path) -> str | None:
+    """Say what is wrong with the disk at `place` and how to mend it; None where the error is of another kind."""
+    number = error.errno if isinstance(error, OSError) else None
+    if number in (errno.ENOSPC, errno.EDQUOT) or "(os error 28)" in str(error):  # the second is safetensors' way
+        free = f"{shutil.disk_usage(place).free / 2**20:.0f} MB free" if place.exists() else "full"
+        return f"no space left on the disk ({free}); free some, then the same command resumes"
+    if number in (errno.EROFS, errno.EACCES, errno.EPERM):
+        why = os.strerror(number) if number is not None else ""
+        return f"cannot be written ({why}); make it writable, or name another place in --out or NEUROPRIOR_STORE"
+    return None
+
+
+def manifest(folder: Path) -> dict[str, Any]:
+    """What is written about a finished step; empty where that is missing or damaged."""
     try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+        said = json.loads((folder / _MANIFEST).read_text())
+    except (OSError, ValueError):
+        return {}
+    return said if isinstance(said, dict) else {}
+
+
+def _empty(folder: Path) -> None:
+    """Remove what a stopped process left, but not what it goes on from."""
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        elif path.name != CHECKPOINT:
+            path.unlink(missing_ok=True)
+
+
+def _reset_peak_memory() -> None:
+    with suppress(OSError):  # not Linux, or not allowed: the peak is then that of the whole process
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def memory_mb(what: Literal["VmHWM", "VmRSS"]) -> int | None:
+    """Resident memory of this process, the largest since the step began or now; None where the system does not tell."""
+    try:
+        status = Path("/proc/self/status").read_text()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) // 1024 for line in status.splitlines() if line.startswith(what)), None)
 
 
 @cache
@@ -119,8 +247,18 @@ def code_version() -> dict[str, str]:
         part = file.relative_to(package)
         if part.parts[0] not in _NOT_IN_KEYS:
             source.update(f"{part.as_posix()}\n".encode() + file.read_bytes())
-    versions = {name: importlib.metadata.version(name) for name in _LIBRARIES}
-    return {"neuroprior": neuroprior.__version__, "source": source.hexdigest(), **versions}
+    return {
+        "neuroprior": neuroprior.__version__,
+        "source": source.hexdigest(),
+        **{name: _version(name) for name in _LIBRARIES},
+    }
+
+
+def _version(library: str) -> str:
+    try:
+        return importlib.metadata.version(library)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"  # those that only bring the demo's data may be missing
 
 
 def folder_name(label: str, key: str) -> str:
@@ -129,13 +267,34 @@ def folder_name(label: str, key: str) -> str:
 
 
 def digest_file(path: Path) -> str:
-    """SHA-256 of a file's content."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """SHA-256 of a file's content; of a folder: of the names and contents of all files in it, hidden ones left out."""
+    if path.is_dir():
+        whole = hashlib.sha256()
+        for file in sorted(_visible_files(path)):
+            whole.update(f"{file.relative_to(path).as_posix()}\n{digest_file(file)}\n".encode())
+        return whole.hexdigest()
+    with path.open("rb") as file_:
+        return hashlib.file_digest(file_, "sha256").hexdigest()
+
+
+def _visible_files(folder: Path) -> Iterable[Path]:
+    for parent, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield from (Path(parent) / name for name in files if not name.startswith("."))
+
+
+@contextmanager
+def appearing_whole(path: Path) -> Iterator[Path]:
+    """Give a name to write to; `path` is replaced by it when the block ends well, and untouched otherwise."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: Mapping[str, Any] | list[Any]) -> None:
     """Write JSON that appears whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(value, indent=2) + "\n")
-    os.replace(temporary, path)
+    with appearing_whole(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=2) + "\n")

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,44 +10,33 @@ from typing import Any
 import numpy as np
 import torch
 
-from neuroprior.classifier import (
-    GaussianBlur,
-    LabelledImages,
-    Precision,
-    ResNet,
-    TrainingSettings,
-    check_parquet_images,
-    load_packaged_digits,
-    load_parquet_images,
-    train,
-)
-from neuroprior.classifier.training import Augmentation, EpochLog
+from neuroprior.classifier import Checkpoint, GaussianBlur, LabelledImages, Precision, ResNet, TrainingSettings, train
+from neuroprior.classifier.training import EpochLog
 from neuroprior.experiment.conditions import CONDITIONS
+from neuroprior.experiment.engine import Say
+from neuroprior.experiment.inputs import TIERS, as_color, matrix_of, scans_of, stimuli_of, task_images, twin_of
 from neuroprior.experiment.recipe import (
+    MADE,
+    MatrixTarget,
     NetworkSection,
     NoiseSection,
-    Recipe,
     RegularizerSection,
+    ScansTarget,
     Section,
     SimulatedMouseTarget,
     StimuliSection,
+    Target,
     TaskSection,
     TwinTarget,
-    data_path,
 )
-from neuroprior.experiment.store import write_json
-from neuroprior.recordings import load_stimuli, packaged_photographs, simulate_scan, target_from_scan
-from neuroprior.regularizer import SimilarityRegularizer, Taps, evenly_spaced_stages
+from neuroprior.experiment.store import CHECKPOINT, write_json
+from neuroprior.recordings import load_stimuli, simulate_scan, target_from_scan, target_from_scans
+from neuroprior.regularizer import SimilarityRegularizer
 from neuroprior.regularizer.loss import Mean
 from neuroprior.robustness import noise_accuracy
 from neuroprior.similarity import shuffle_target, target_from_population
-from neuroprior.twin import Twin, check_size, load_twin, predict_population, target_details
-from neuroprior.types import InputError, NetworkCard, SimilarityTarget, Stimuli, Tier
-
-TIERS: tuple[Tier, Tier] = ("train", "oracle")
-
-Say = Callable[[str, float], None]
-"""Report progress: what is going on, and the part of the step that is done (0 to 1)."""
+from neuroprior.twin import predict_population, target_details
+from neuroprior.types import NetworkCard, Population, SimilarityTarget
 
 _EXAMPLES = 3  # test images kept with each measurement, for the report's noise example
 
@@ -64,7 +53,7 @@ class TargetWork(Section):
     """Make the similarity targets: training stimuli, and held-out (oracle) ones that are never trained on."""
 
     stimuli: StimuliSection
-    target: TwinTarget | SimulatedMouseTarget
+    target: Target
     machine: Machine
 
 
@@ -95,40 +84,78 @@ class MeasureWork(Section):
     machine: Machine
 
 
-def make_targets(work: TargetWork, inputs: Mapping[str, Path], out: Path, say: Say) -> None:
-    """Write `model.safetensors`, `heldout.safetensors`, `stimuli.npz`; for a simulated mouse `data.safetensors` too."""
-    stimuli, tier = stimuli_of(work.stimuli)
+def do_work(
+    work: TargetWork | TrainWork | MeasureWork,
+    inputs: Mapping[str, Path],
+    out: Path,
+    say: Say,
+    *,
+    checkpoint_seconds: float = 30.0,
+) -> None:
+    """Do a step: settings in, files out. How often a training keeps its state changes none of them."""
+    torch.set_num_threads(work.machine.threads)
+    # The same bytes again: cuDNN would otherwise choose among kernels by timing them.
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.benchmark = False
+    match work:
+        case TargetWork():
+            make_targets(work, out, say)
+        case TrainWork():
+            train_network(work, inputs, out, say, Checkpoint(out / CHECKPOINT, checkpoint_seconds))
+        case MeasureWork():
+            measure_network(work, inputs, out, say)
+
+
+def make_targets(work: TargetWork, out: Path, say: Say) -> None:
+    """Write a target for each of `MADE`, `stimuli.npz`, and `heldout.safetensors` where held-out images are known."""
+    stimuli, tier = stimuli_of(work.stimuli, work.target)
     shown = {name: stimuli.select(stimuli.ids[tier == name]) for name in TIERS}
-    if isinstance(work.target, TwinTarget):
-        say("the twin looks at the stimuli", 0.0)
-        twin = twin_of(work.target)
-        population = predict_population(
-            twin, stimuli, progress=lambda done, of: say("the twin looks at the stimuli", 0.9 * done / of)
-        )
-        details: Mapping[str, Any] = target_details(twin, stimuli)
-    else:
-        say("simulating a mouse", 0.0)
-        mouse = simulate_scan(
-            stimuli,
-            shown["oracle"].ids,
-            n_neurons=work.target.n_neurons,
-            n_repeats=work.target.n_repeats,
-            seed=work.target.seed,
-        )
-        target_from_scan(mouse.scan, tier="train").save(out / "data.safetensors")
-        population = mouse.truth
-        details = {
-            "population": "simulated mouse, noise-free rates",
-            "weights": "true signal-to-noise ratios (Eq. 1)",
-        }
-    for name, tier_stimuli in (("model", shown["train"]), ("heldout", shown["oracle"])):
-        say(f"similarity of {len(tier_stimuli)} images", 0.9)
-        part = population.select(tier_stimuli.ids)
-        target_from_population(part, tier_stimuli, details=details).save(out / f"{name}.safetensors")
+
+    def from_population(population: Population, details: Mapping[str, Any]) -> None:
+        for name, part in (("model", shown["train"]), ("heldout", shown["oracle"])):
+            say(f"similarity of {len(part)} images", 0.9)
+            made = target_from_population(population.select(part.ids), part, details=details)
+            made.save(out / f"{name}.safetensors")
+
+    match work.target:
+        case TwinTarget():
+            say("the twin looks at the stimuli", 0.0)
+            twin = twin_of(work.target)
+            population = predict_population(
+                twin, stimuli, progress=lambda done, of: say("the twin looks at the stimuli", 0.9 * done / of)
+            )
+            from_population(population, target_details(twin, stimuli))
+        case SimulatedMouseTarget():
+            say("simulating a mouse", 0.0)
+            mouse = simulate_scan(
+                stimuli,
+                shown["oracle"].ids,
+                n_neurons=work.target.n_neurons,
+                n_repeats=work.target.n_repeats,
+                seed=work.target.seed,
+            )
+            target_from_scan(mouse.scan, tier="train").save(out / "data.safetensors")
+            weights = "true signal-to-noise ratios (Eq. 1)"
+            from_population(mouse.truth, {"population": "simulated mouse, noise-free rates", "weights": weights})
+        case ScansTarget():
+            say("reading recordings", 0.0)
+            scans = scans_of(work.target)
+            say(f"similarity over {len(scans)} scans", 0.5)
+            target_from_scans(scans, "train").select(shown["train"]).save(out / "data.safetensors")
+            target_from_scans(scans, "oracle").save(out / "heldout.safetensors")
+        case MatrixTarget():
+            say("reading the matrix", 0.0)
+            whole = matrix_of(work.target, stimuli)
+            for name, part in (("user", shown["train"]), ("heldout", shown["oracle"])):
+                known = part.select(part.ids[np.isin(part.ids, whole.image_ids)])
+                if name == "user" or len(known) > 2:
+                    whole.select(known).save(out / f"{name}.safetensors")
     np.savez_compressed(out / "stimuli.npz", images=stimuli.pixels, names=stimuli.ids, tier=tier)
 
 
-def train_network(work: TrainWork, inputs: Mapping[str, Path], out: Path, say: Say) -> None:
+def train_network(
+    work: TrainWork, inputs: Mapping[str, Path], out: Path, say: Say, checkpoint: Checkpoint | None = None
+) -> None:
     """Write `weights.safetensors`, `card.json` (with the layer mix) and `metrics.json`."""
     from safetensors.torch import save_file
 
@@ -150,6 +177,7 @@ def train_network(work: TrainWork, inputs: Mapping[str, Path], out: Path, say: S
             pairs=options.pairs,
             batch_norm=options.batch_norm,
             stimuli_per_step=options.stimuli_per_step,
+            preprocess=as_color if work.task.color == "rgb" else None,
             seed=work.seed,
         )
 
@@ -164,6 +192,7 @@ def train_network(work: TrainWork, inputs: Mapping[str, Path], out: Path, say: S
         regularizer=regularizer,
         precision=work.machine.precision,
         on_epoch=on_epoch,
+        checkpoint=checkpoint,
     )
     save_file({k: v.contiguous() for k, v in network.state_dict().items()}, out / "weights.safetensors")
     taps = regularizer.taps.names if regularizer is not None else ()
@@ -208,12 +237,18 @@ def measure_network(work: MeasureWork, inputs: Mapping[str, Path], out: Path, sa
 def similarity_rows(work: MeasureWork, network: ResNet, inputs: Mapping[str, Path]) -> list[dict[str, Any]]:
     """Pearson correlation of S_cnn and S_neural over held-out pairs i < j: per tap, and mixed as training left gamma.
 
-    A network trained without a regulariser has no gamma: the mix is then uniform, as every training starts.
+    A network trained without a regulariser has no gamma: the mix is then uniform, as every training starts. No rows
+    where the target holds no held-out images.
     """
+    if not (inputs["target"] / "heldout.safetensors").exists():
+        return []
     heldout = SimilarityTarget.load(inputs["target"] / "heldout.safetensors")
     stimuli = load_stimuli(inputs["target"] / "stimuli.npz").select(heldout.image_ids)
     taps = work.taps if isinstance(work.taps, int) else list(work.taps)
-    probe = SimilarityRegularizer(network, heldout, stimuli, taps, alpha=0.0, mean=work.mean, stimuli_per_step=2)
+    preprocess = as_color if work.task.color == "rgb" else None
+    probe = SimilarityRegularizer(
+        network, heldout, stimuli, taps, alpha=0.0, mean=work.mean, stimuli_per_step=2, preprocess=preprocess
+    )
     scores = json.loads((inputs["network"] / "card.json").read_text())["scores"]
     names = probe.taps.names
     gamma = np.array([scores.get(f"gamma.{name}", 1 / len(names)) for name in names])
@@ -236,73 +271,6 @@ def similarity_rows(work: MeasureWork, network: ResNet, inputs: Mapping[str, Pat
     ]
 
 
-def check_inputs(recipe: Recipe) -> None:
-    """Raise `InputError` for what would only fail hours later: open every file, and try what must fit together."""
-    stimuli, target, task, regularizer = recipe.stimuli, recipe.target, recipe.task, recipe.regularizer
-    for path in (stimuli.path, getattr(target, "path", None), task.train, task.test):
-        if path is not None and not data_path(path).is_file():
-            raise InputError(
-                f"{data_path(path)}: no such file; put it there, or name the data folder in NEUROPRIOR_DATA"
-            )
-    shown, tier = stimuli_of(stimuli)
-    n_train = int(np.count_nonzero(tier == "train"))
-    if regularizer.stimuli_per_step > n_train:
-        raise InputError(
-            f"regularizer.stimuli_per_step is {regularizer.stimuli_per_step}, but there are {n_train} training stimuli"
-        )
-    if isinstance(target, TwinTarget):
-        check_size(twin_of(target), shown)
-    for path, n in ((task.train, task.n_train), (task.test, task.n_test)):
-        if path is not None:
-            check_parquet_images(data_path(path), n=n)
-    train, test = (task_images(task.model_copy(update={"n_train": 20, "n_test": 20}), p) for p in ("train", "test"))
-    if (train.pixels.shape[1:], len(train.classes)) != (test.pixels.shape[1:], len(test.classes)):
-        raise InputError(
-            f"task: training images are {train.pixels.shape[1:]} of {len(train.classes)} classes, test images "
-            f"{test.pixels.shape[1:]} of {len(test.classes)}; name two files of one data set"
-        )
-    Augmentation(torch.from_numpy(train.pixels), recipe.training.augmentation)
-    one_of_each = torch.from_numpy(train.pixels[:1]).float(), torch.zeros(1, 1, *shown.pixels.shape[1:])
-    if any(CONDITIONS[name].blurred for name in recipe.conditions):
-        for image in one_of_each:
-            GaussianBlur(recipe.blur_sigma)(image)
-    model = ResNet(recipe.network.architecture, width=recipe.network.width)
-    if isinstance(regularizer.taps, int):
-        evenly_spaced_stages(model, one_of_each[1], regularizer.taps)
-    else:
-        Taps(model, regularizer.taps)
-
-
-def twin_of(target: TwinTarget) -> Twin:
-    """Return the twin that a recipe names."""
-    return load_twin(data_path(target.path), scan=target.scan, neutral_behavior=target.neutral_behavior)
-
-
-def stimuli_of(section: StimuliSection) -> tuple[Stimuli, np.ndarray]:
-    """Return the stimuli of a recipe, training ones first, and each one's tier."""
-    if section.path is None:
-        tiers = {name: packaged_photographs(name) for name in TIERS}
-    else:
-        tiers = {name: load_stimuli(data_path(section.path), tier=name) for name in TIERS}
-    if section.n_train is not None:
-        tiers["train"] = tiers["train"].select(tiers["train"].ids[: section.n_train])
-    stimuli = Stimuli(
-        np.concatenate([part.ids for part in tiers.values()]),
-        np.concatenate([part.pixels for part in tiers.values()]),
-    )
-    return stimuli, np.repeat(list(tiers), [len(part) for part in tiers.values()])
-
-
-def task_images(task: TaskSection, part: str) -> LabelledImages:
-    """Return `n_train` or `n_test` images of that part of the task: a file's first, or digits of every class alike."""
-    path, n = (task.train, task.n_train) if part == "train" else (task.test, task.n_test)
-    if path is not None:
-        return load_parquet_images(data_path(path), n=n)
-    digits = load_packaged_digits()[0 if part == "train" else 1]
-    # They are sorted by class: the first n would be of one class, every k-th are of all.
-    return digits if n is None else digits.rows(np.linspace(0, len(digits) - 1, min(n, len(digits))).astype(np.int64))
-
-
 def new_network(work: TrainWork | MeasureWork, images: LabelledImages) -> ResNet:
     """Return the condition's network as the seed draws it: all conditions of a seed begin with the same weights."""
     torch.manual_seed(work.seed)
@@ -319,7 +287,9 @@ def new_network(work: TrainWork | MeasureWork, images: LabelledImages) -> ResNet
 
 def condition_target(folder: Path, condition: str, seed: int) -> SimilarityTarget:
     """Return the target that a condition trains on, from the folder of the target step."""
-    target = SimilarityTarget.load(folder / f"{CONDITIONS[condition].target}.safetensors")
+    wanted = CONDITIONS[condition].target
+    names = [made[0] for made in MADE.values()] if wanted == "main" else [wanted]
+    target = SimilarityTarget.load(next(p for name in names if (p := folder / f"{name}.safetensors").exists()))
     return shuffle_target(target, seed) if CONDITIONS[condition].shuffled else target
 
 

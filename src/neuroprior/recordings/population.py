@@ -1,14 +1,16 @@
 """From a recording to the mean response of each neuron to each image, and to how alike the animal found the images."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal, get_args
 
 import numpy as np
 
 from neuroprior.reliability import Correction, Reliability, scan_reliability
-from neuroprior.similarity import target_from_population
-from neuroprior.types import InputError, Population, Scan, SimilarityTarget, Tier
+from neuroprior.similarity import average_targets, target_from_population
+from neuroprior.types import InputError, Population, Scan, SimilarityTarget, Stimuli, Tier
 
-__all__ = ["Units", "population_from_scan", "target_from_scan"]
+__all__ = ["Units", "population_from_scan", "target_from_scan", "target_from_scans"]
 
 Units = Literal["raw", "standardised"]
 
@@ -67,3 +69,41 @@ def target_from_scan(
             "weight_images_left_out": reliability.n_left_out,
         },
     )
+
+
+def target_from_scans(
+    scans: Sequence[Scan], tier: Tier = "train", correction: Correction = "none", *, units: Units = "raw"
+) -> SimilarityTarget:
+    """`S = E_h S^h`, the mean over scans `h` of `target_from_scan`, in the image order of the first.
+
+    The scans must show the same images in `tier`, in any order and with any number of repeats: they are matched by id.
+    Raises `InputError` naming the scan that shows other images, or other pixels under the same id.
+    """
+    if not scans:
+        raise InputError("target_from_scans: no scan given; pass at least one")
+    targets = [target_from_scan(scan, tier, correction, units=units) for scan in scans]
+    shown = scans[0].stimuli.select(targets[0].image_ids)
+    for scan, target in zip(scans, targets, strict=True):
+        _check_same_images(scan, tier, target.image_ids, shown)
+    mean = average_targets([target.select(shown) for target in targets])
+    return replace(mean, details={**mean.details, "scans": ", ".join(scan.name for scan in scans)})
+
+
+def _check_same_images(scan: Scan, tier: Tier, ids: np.ndarray, first: Stimuli) -> None:
+    """Raise `InputError` unless `ids` and their pixels in `scan` are those that the first scan showed."""
+    mend = "average only scans that showed the same images"
+    for having, lacking, what in ((first.ids, ids, "did not show"), (ids, first.ids, "alone showed")):
+        missing = having[~np.isin(having, lacking)]
+        if len(missing):
+            raise InputError(
+                f"scan {scan.name}: it {what} {len(missing)} images of tier {tier!r} (first: {str(missing[0])!r}), "
+                f"compared with the first scan; {mend}"
+            )
+    pixels = scan.stimuli.select(first.ids).pixels
+    if pixels.shape != first.pixels.shape:
+        size, other = (f"{p.shape[1]}x{p.shape[2]}" for p in (pixels, first.pixels))
+        raise InputError(f"scan {scan.name}: its images are {size}, those of the first scan {other}; {mend}")
+    differs = (pixels != first.pixels).any(axis=(1, 2))
+    if differs.any():
+        named = str(first.ids[np.argmax(differs)])
+        raise InputError(f"scan {scan.name}: image {named!r} has other pixels than in the first scan; {mend}")

@@ -3,10 +3,11 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 
+from neuroprior.recordings.archive import read_archive
 from neuroprior.types import InputError, Stimuli, Tier, UInt8
 
 if TYPE_CHECKING:
@@ -15,17 +16,6 @@ if TYPE_CHECKING:
 __all__ = ["load_stimuli", "packaged_photographs"]
 
 _MAKE = "write it with numpy.savez(file, images=..., names=..., tier=...)"
-
-
-def _field(path: Path, archive: Any, name: str) -> np.ndarray:
-    try:
-        value = archive[name]
-    except Exception as error:  # a damaged member raises whatever its decoder was at: zip, zlib, header, memory
-        said = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(f"{path}: field {name!r} cannot be read ({said}); {_MAKE}") from None
-    if not isinstance(value, np.ndarray):
-        raise InputError(f"{path}: field {name!r} is not a NumPy array; {_MAKE}")
-    return value
 
 
 def load_stimuli(path: str | os.PathLike[str], tier: Tier | None = None) -> Stimuli:
@@ -37,27 +27,9 @@ def load_stimuli(path: str | os.PathLike[str], tier: Tier | None = None) -> Stim
     file = Path(path)
     if tier is not None and tier not in get_args(Tier):
         raise InputError(f"{file}: tier {tier!r} is not one of {', '.join(get_args(Tier))}")
-    if not file.is_file():
-        raise InputError(f"{file}: no such file; {_MAKE}")
-    try:
-        handle = file.open("rb")  # opened here: numpy would leave a damaged file open
-    except OSError as error:
-        raise InputError(f"{file}: cannot be opened ({error.strerror}); make it readable") from None
-    with handle:
-        try:
-            archive = np.load(handle, allow_pickle=False)
-        except Exception:  # as in `_field`: what numpy raises depends on the first bytes
-            raise InputError(f"{file}: not an .npz file, or damaged; {_MAKE}") from None
-        if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise InputError(f"{file}: a single array, not an .npz file; {_MAKE}")
-        with archive:
-            for name in ("images", "names") if tier is None else ("images", "names", "tier"):
-                if name not in archive.files:
-                    held = ", ".join(archive.files) or "nothing"
-                    raise InputError(f"{file}: field {name!r} is missing (it holds {held}); {_MAKE}")
-            pixels = _field(file, archive, "images")
-            names = _field(file, archive, "names")
-            tiers = _field(file, archive, "tier") if "tier" in archive.files else None
+    needed, optional = (("images", "names"), ("tier",)) if tier is None else (("images", "names", "tier"), ())
+    fields = read_archive(file, needed, optional, mend=_MAKE)
+    pixels, names, tiers = fields["images"], fields["names"], fields.get("tier")
     if pixels.dtype != np.uint8 or pixels.ndim != 3:
         raise InputError(
             f"{file}: field 'images' is {pixels.dtype} {pixels.shape}, not uint8 (image, height, width); "

@@ -2,5 +2,6 @@
 
 from neuroprior.similarity.cosine import centered_cosine, target_from_population
 from neuroprior.similarity.targets import average_targets, shuffle_target
+from neuroprior.similarity.user import load_matrix
 
-__all__ = ["average_targets", "centered_cosine", "shuffle_target", "target_from_population"]
+__all__ = ["average_targets", "centered_cosine", "load_matrix", "shuffle_target", "target_from_population"]

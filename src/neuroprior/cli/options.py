@@ -1,0 +1,11 @@
+"""Options that several commands share."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+Out = Annotated[Path, typer.Option(help="Folder of the run; what is finished in it is not done again.")]
+Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override, e.g. scale=tiny.")]
+Engine = Annotated[Literal["local"], typer.Option(help="Where steps run: local, in processes on this machine.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of lines.")]

@@ -1,0 +1,135 @@
+"""`neuroprior demo`, `run` and `report`."""
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from neuroprior.cli.options import Engine, Json, Out, Set
+from neuroprior.cli.progress import Progress
+from neuroprior.cli.tables import duration, print_table, size
+from neuroprior.types import InputError
+
+if TYPE_CHECKING:
+    from neuroprior.experiment import Forecast, Recipe
+
+Plan = Annotated[bool, typer.Option("--plan", help="Only print the graph and what it will cost; nothing is run.")]
+
+
+def demo(out: Out = Path("runs/demo"), set_: Set = None, plan: Plan = False, json_: Json = False) -> None:
+    """Run the whole pipeline on what the package itself holds; ends with a report.
+
+    Example: neuroprior demo --out runs/demo
+    """
+    from neuroprior.experiment import packaged_recipe
+
+    _run(packaged_recipe("demo", set_ or ()), out, plan, json_)
+
+
+def run(
+    recipe: Annotated[Path, typer.Argument(help="The recipe, a YAML file.")],
+    set_: Set = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the run (runs/NAME, or runs/NAME-tiny); resumed if there."),
+    ] = None,
+    engine: Engine = "local",
+    plan: Plan = False,
+    json_: Json = False,
+) -> None:
+    """Run a recipe, or finish what is there.
+
+    Example: neuroprior run recipes/quick.yaml --set scale=tiny --out runs/try
+    """
+    from neuroprior.experiment import load_recipe
+
+    checked = load_recipe(recipe, set_ or ())
+    suffix = "-tiny" if checked.scale == "tiny" else ""
+    _run(checked, out or Path("runs") / f"{checked.name}{suffix}", plan, json_)
+
+
+def report(
+    run_dir: Annotated[Path, typer.Argument(help="Folder of a run.")],
+    publish: Annotated[
+        Path | None,
+        typer.Option(help="Also write figures, tables, recipe and provenance here, small enough to commit."),
+    ] = None,
+) -> None:
+    """Write the report of a run again, as far as the run is finished.
+
+    Example: neuroprior report runs/quick --publish docs/results/quick
+    """
+    from neuroprior.experiment import load_run
+    from neuroprior.report import publish as publish_results
+    from neuroprior.report import write_report
+
+    if publish is not None and publish.is_file():
+        raise InputError(f"--publish {publish}: is a file; name a folder")
+    results = load_run(run_dir)
+    print(f"Report: {write_report(results)}")
+    if publish is not None:
+        print(f"Published {len(publish_results(results, publish))} files in {publish}")
+
+
+def _run(recipe: "Recipe", out: Path, plan: bool, as_json: bool) -> None:
+    from neuroprior.experiment import load_run, plan_recipe, run_recipe
+    from neuroprior.report import write_report
+
+    if plan:
+        _say_plan(plan_recipe(recipe, out), recipe, out, as_json)
+        return
+    started = time.monotonic()
+    with Progress() as progress:
+        failures = run_recipe(recipe, out, command=["neuroprior", *sys.argv[1:]], watch=progress.update)
+    for failure in failures:
+        print(f"neuroprior: step {failure.step.label} failed: {failure.reason}", file=sys.stderr)
+    page = write_report(load_run(out))
+    seconds = time.monotonic() - started
+    if as_json:
+        print(json.dumps({"out": str(out), "report": str(page), "seconds": round(seconds, 1), "failed": len(failures)}))
+    else:
+        print(f"Done in {seconds:.0f} s. Report: {page.resolve()}")
+    if failures:
+        raise typer.Exit(1)
+
+
+def _say_plan(forecast: "Forecast", recipe: "Recipe", out: Path, as_json: bool) -> None:
+    costs = forecast.costs
+    if as_json:
+        labels = {cost.step.key: cost.step.label for cost in costs}
+        steps = [
+            {
+                "label": cost.step.label,
+                "needs": [labels[key] for _, key in cost.step.inputs],
+                "done": cost.done,
+                "seconds": round(cost.seconds, 1),
+                "memory_mb": round(cost.memory_mb),
+                "disk_mb": round(cost.disk_mb, 1),
+            }
+            for cost in costs
+        ]
+        whole = {
+            "seconds": round(forecast.seconds, 1),
+            "memory_mb": round(forecast.memory_mb),
+            "disk_mb": round(forecast.disk_mb, 1),
+        }
+        print(json.dumps({"steps": steps, "workers": forecast.workers, **whole}))
+        return
+    compute = recipe.compute
+    print(f"{recipe.name}: {len(costs)} steps into {out}, {forecast.workers} at a time ({compute.device} asked for)")
+    rows = []
+    for group in forecast.groups():
+        first = group[0]
+        left = sum(not cost.done for cost in group)
+        state = "all done" if not left else f"{left} to do" if left == len(group) else f"{left} of {len(group)} to do"
+        needs = ", ".join(name for name, _ in first.step.inputs) or "-"
+        one = (duration(first.seconds), size(first.memory_mb), size(first.disk_mb))
+        rows.append((first.step.label.rpartition("-seed")[0] or first.step.label, state, needs, *one))
+    print_table(("step", "how many", "needs", "time of one", "memory", "disk"), rows)
+    print(
+        f"All that is to do: about {duration(forecast.seconds)} from start to end, "
+        f"{size(forecast.memory_mb)} of memory, {size(forecast.disk_mb)} of disk. Nothing was run."
+    )

@@ -1,0 +1,315 @@
+"""What a run will cost, before anything of it runs: time from short trials here, memory and disk by counting.
+
+Time: a training step, a forward pass, the twin's pass over an image and the reading of images are each done a few
+times at small size, and multiplied by how often the recipe does them. Memory: the tensors that a training step keeps
+for its backward pass are counted on torch's meta device, which computes nothing; parameters, data and the program come
+on top.
+"""
+
+import heapq
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from neuroprior.classifier import ResNet
+from neuroprior.experiment.inputs import as_color, count_images, stimuli_of, task_images, twin_of
+from neuroprior.experiment.recipe import Recipe, SimulatedMouseTarget, TwinTarget
+from neuroprior.experiment.store import Step, memory_mb
+from neuroprior.experiment.work import TargetWork, TrainWork
+from neuroprior.modes import evaluating
+from neuroprior.recordings import simulate_scan
+from neuroprior.regularizer import SimilarityRegularizer
+from neuroprior.similarity import centered_cosine
+from neuroprior.twin import predict_population
+from neuroprior.types import SimilarityTarget
+
+_MB = 2**20
+_REPEATS = 3
+_TRIAL_SECONDS = 1.0  # a training step longer than this is tried with fewer images, at two sizes, and extrapolated
+_EVALUATED_AT_ONCE = {"train": 500, "measure": 256}  # images a forward pass, as `evaluate` and `noise_accuracy` have it
+_CONVOLUTIONS_BESIDE = 3  # of a layer's output, in a forward pass that keeps nothing: input, output, the shortcut
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a step is expected to take. `memory_mb`: at its peak, the program included; `disk_mb`: what it leaves."""
+
+    step: Step
+    seconds: float
+    memory_mb: float
+    disk_mb: float
+    done: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """The graph with its cost. `seconds`: from start to end with this many workers, of what is not done yet."""
+
+    costs: tuple[Cost, ...]
+    workers: int
+    seconds: float
+
+    @property
+    def memory_mb(self) -> float:
+        """The largest steps that may run at the same time, together."""
+        return sum(sorted((cost.memory_mb for cost in self.costs if not cost.done), reverse=True)[: self.workers])
+
+    @property
+    def disk_mb(self) -> float:
+        """What the steps that are not done will leave."""
+        return sum(cost.disk_mb for cost in self.costs if not cost.done)
+
+    def groups(self) -> list[list[Cost]]:
+        """The steps of each kind and condition together, in the order of the plan: seeds cost alike."""
+        grouped: dict[tuple[str, str], list[Cost]] = {}
+        for cost in self.costs:
+            grouped.setdefault((cost.step.kind, getattr(cost.step.work, "condition", "")), []).append(cost)
+        return list(grouped.values())
+
+
+def forecast(recipe: Recipe, steps: Sequence[Step], done: Callable[[Step], bool]) -> Forecast:
+    """Predict the cost of each step of a recipe whose `compute` is settled."""
+    compute = recipe.compute
+    assert isinstance(compute.workers, int) and isinstance(compute.threads, int)  # noqa: PT018 - settled
+    before = torch.get_num_threads()
+    torch.set_num_threads(compute.threads)
+    try:
+        trial = _Trial(recipe)
+        costs = []
+        for step in steps:
+            seconds, memory, disk = trial.cost(step)
+            costs.append(Cost(step, seconds, memory / _MB, disk / _MB, done(step)))
+    finally:
+        torch.set_num_threads(before)
+    return Forecast(tuple(costs), compute.workers, _duration(costs, compute.workers))
+
+
+class _Trial:
+    """A recipe's sizes, and the speeds measured for it; each kind of step is worked out once."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+        self.device = recipe.compute.device
+        few = task_images(recipe.task.model_copy(update={"n_train": 20, "n_test": 20}), "train")
+        self.image = few.pixels.shape[1:]
+        self.n = {"train": count_images(recipe.task, "train"), "test": count_images(recipe.task, "test")}
+        self.stimuli, self.tier = stimuli_of(recipe.stimuli, recipe.target)
+        self.stimulus = self.stimuli.pixels.shape[1:]
+        self.network = ResNet(
+            recipe.network.architecture,
+            width=recipe.network.width,
+            classes=len(few.classes),
+            channels=self.image[0],
+        ).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.parameters = 4 * sum(p.numel() for p in self.network.parameters())
+        self.program = (memory_mb("VmRSS") or 0) * _MB
+        started = time.perf_counter()
+        tried = len(task_images(recipe.task.model_copy(update={"n_train": 300}), "train"))
+        self.reading = (time.perf_counter() - started) / tried
+        self.forward = self._forward_seconds()
+        self._known: dict[object, tuple[float, float, float]] = {}
+
+    def cost(self, step: Step) -> tuple[float, float, float]:
+        """Seconds, bytes of memory, bytes on disk."""
+        regularized = isinstance(step.work, TrainWork) and step.work.regularizer is not None
+        kind = (step.kind, regularized)
+        if kind not in self._known:
+            if isinstance(step.work, TargetWork):
+                self._known[kind] = self._target()
+            elif isinstance(step.work, TrainWork):
+                self._known[kind] = self._training(regularized)
+            else:
+                self._known[kind] = self._measuring()
+        return self._known[kind]
+
+    def _training(self, regularized: bool) -> tuple[float, float, float]:
+        settings = self.recipe.training
+        validation = max(1, round(settings.validation_fraction * self.n["train"]))
+        steps = (self.n["train"] - validation) // settings.batch_size * settings.epochs
+        seconds = steps * self._step_seconds(regularized) + settings.epochs * validation * self.forward
+        seconds += self.n["train"] * self.reading
+        padded = (self.image[1] + 8) * (self.image[2] + 8) * self.image[0]
+        pixels = int(np.prod(self.image))
+        # Padding is done in floats, once, before the first step; what stays is bytes.
+        loading = self.n["train"] * (2 * pixels + 4 * pixels + 5 * padded)
+        stepping = self.n["train"] * (2 * pixels + padded) + self._kept_bytes(regularized)
+        matrix = 4 * self._n_trained() ** 2 if regularized else 0
+        memory = self.program + 4 * self.parameters + matrix + max(loading, stepping)
+        return seconds, memory, self.parameters
+
+    def _measuring(self) -> tuple[float, float, float]:
+        n, levels = self.n["test"], len(self.recipe.noise.sigmas)
+        heldout = int(np.count_nonzero(self.tier == "oracle"))
+        area = np.prod(self.stimulus) / np.prod(self.image[1:])
+        seconds = (n * levels + heldout * area) * self.forward + n * self.reading
+        batch = min(n, _EVALUATED_AT_ONCE["measure"])
+        images = 5 * n * int(np.prod(self.image))
+        taps = 4 * heldout * sum(self._tap_sizes())
+        memory = self.program + self.parameters + images + max(self._forward_bytes(batch), taps)
+        return seconds, memory, 50_000.0
+
+    def _target(self) -> tuple[float, float, float]:
+        n, trained = len(self.stimuli), self._n_trained()
+        neurons, looking = 1000, 0.0
+        if isinstance(self.recipe.target, TwinTarget):
+            twin = twin_of(self.recipe.target)
+            neurons = twin.n_neurons
+            few = self.stimuli.select(self.stimuli.ids[: min(48, n)])
+            predict_population(twin, few)
+            looking = n / len(few) * _median(lambda: predict_population(twin, few))
+        elif isinstance(self.recipe.target, SimulatedMouseTarget):
+            target = self.recipe.target
+            neurons = target.n_neurons
+            chosen = np.concatenate([self.stimuli.ids[self.tier == tier][:20] for tier in ("train", "oracle")])
+            few, oracle = self.stimuli.select(chosen), chosen[-20:]
+            looking = (
+                n
+                / len(few)
+                * _median(
+                    lambda: simulate_scan(few, oracle, n_neurons=neurons, n_repeats=target.n_repeats, seed=0), repeats=1
+                )
+            )
+        block = np.random.default_rng(0).standard_normal((min(512, trained), neurons)).astype(np.float32)
+        comparing = (trained / len(block)) ** 2 * _median(lambda: centered_cosine(block))
+        compressed = 0.7 * self.stimuli.pixels.size
+        matrices = 4 * trained**2 * (2 if isinstance(self.recipe.target, SimulatedMouseTarget) else 1)
+        memory = self.program + 3 * 4 * n * neurons + 3 * 4 * trained**2
+        return looking + comparing + 1.0, memory, matrices + compressed
+
+    def _n_trained(self) -> int:
+        return int(np.count_nonzero(self.tier == "train"))
+
+    def _step_seconds(self, regularized: bool) -> float:
+        """Seconds of a training step: tried as it is, or where that is long, extrapolated from two smaller ones."""
+        batch, stimuli = self.recipe.training.batch_size, self.recipe.regularizer.stimuli_per_step
+        sizes = [part for part in (8, 4, 1) if batch // part >= 2 and stimuli // part >= 2]
+        small, large = sizes[0], sizes[min(1, len(sizes) - 1)]
+        quick = self._try_step(batch // small, stimuli // small if regularized else 0)
+        if quick * small <= _TRIAL_SECONDS or small == large:
+            return self._try_step(batch, stimuli if regularized else 0)
+        slow = self._try_step(batch // large, stimuli // large if regularized else 0)
+        slope = (slow - quick) / (1 / large - 1 / small)  # seconds = fixed part + slope * part of a batch
+        return slow + slope * (1 - 1 / large)
+
+    def _try_step(self, images: int, stimuli: int) -> float:
+        network = self.network.train()
+        regularizer = None
+        if stimuli:
+            shown = self.stimuli.select(self.stimuli.ids[: max(stimuli, 2)])
+            eye = np.eye(len(shown), dtype=np.float32)
+            options = self.recipe.regularizer
+            regularizer = SimilarityRegularizer(
+                network,
+                SimilarityTarget(eye, shown.ids, shown.digest, "user"),
+                shown,
+                options.taps if isinstance(options.taps, int) else list(options.taps),
+                pairs=options.pairs,
+                batch_norm=options.batch_norm,
+                stimuli_per_step=len(shown),
+                preprocess=as_color if self.image[0] == 3 else None,
+            )
+        parameters = [*network.parameters(), *(regularizer.parameters() if regularizer is not None else ())]
+        optimizer = torch.optim.SGD(parameters, 1e-6, momentum=0.9)
+        batch = torch.rand(images, *self.image, device=self.device)
+        labels = torch.zeros(images, dtype=torch.long, device=self.device)
+
+        def step() -> None:
+            with torch.autocast(self.device, torch.bfloat16, enabled=self.recipe.compute.precision == "bfloat16"):
+                loss = F.cross_entropy(network(batch), labels)
+                loss = loss if regularizer is None else loss + regularizer()
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            float(loss.detach())  # waits for a GPU to finish
+
+        step()
+        return _median(step)
+
+    def _forward_seconds(self) -> float:
+        """Seconds of a forward pass, an image."""
+        batch = torch.rand(32, *self.image, device=self.device)
+        with torch.inference_mode(), evaluating(self.network):
+            self.network(batch)
+            return _median(lambda: float(self.network(batch).sum())) / len(batch)
+
+    def _kept_bytes(self, regularized: bool) -> float:
+        """Bytes that a step keeps for its backward pass, with as much again as its largest map takes thrice."""
+        seen: dict[int, int] = {}
+
+        def note(tensor: torch.Tensor) -> torch.Tensor:
+            storage = tensor.untyped_storage()
+            seen[storage._cdata] = storage.nbytes()
+            return tensor
+
+        network = self._on_meta()
+        batch = self.recipe.training.batch_size
+        shapes = [(batch, *self.image)]
+        if regularized:
+            shapes.append((self.recipe.regularizer.stimuli_per_step, self.image[0], *self.stimulus))
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            kept = [network(torch.empty(shape, device="meta")) for shape in shapes]
+        half: float = 0.5 if self.recipe.compute.precision == "bfloat16" else 1.0
+        largest = max(4 * self.recipe.network.width * shape[0] * shape[2] * shape[3] for shape in shapes)
+        del kept
+        return half * float(sum(seen.values()) + _CONVOLUTIONS_BESIDE * largest)
+
+    def _forward_bytes(self, images: int) -> float:
+        return _CONVOLUTIONS_BESIDE * 4.0 * images * self.recipe.network.width * float(np.prod(self.image[1:]))
+
+    def _tap_sizes(self) -> list[int]:
+        """Values a stimulus at each of the network's stages."""
+        sizes = []
+        x = torch.empty(1, self.image[0], *self.stimulus, device="meta")
+        network = self._on_meta()
+        for stage in ResNet.stages:
+            x = getattr(network, stage)(x)
+            sizes.append(x.numel())
+        return sizes
+
+    def _on_meta(self) -> nn.Module:
+        with torch.device("meta"):
+            return ResNet(
+                self.recipe.network.architecture, width=self.recipe.network.width, channels=self.image[0]
+            ).train()
+
+
+def _median(what: Callable[[], object], repeats: int = _REPEATS) -> float:
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        what()
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds)
+
+
+def _duration(costs: Sequence[Cost], workers: int) -> float:
+    """Play the engine: `workers` take ready steps, longest first; return when the last one ends."""
+    left = {cost.step.key: {key for _, key in cost.step.inputs} for cost in costs if not cost.done}
+    by_key = {cost.step.key: cost for cost in costs}
+    for missing in left.values():
+        missing &= left.keys()
+    waiting: dict[str, list[str]] = {}
+    for key, missing in left.items():
+        for needed in missing:
+            waiting.setdefault(needed, []).append(key)
+    ready = [(-by_key[key].step.cost, k, key) for k, (key, missing) in enumerate(left.items()) if not missing]
+    heapq.heapify(ready)
+    running: list[tuple[float, str]] = []
+    now, count = 0.0, len(left)
+    while ready or running:
+        while ready and len(running) < workers:
+            key = heapq.heappop(ready)[2]
+            heapq.heappush(running, (now + by_key[key].seconds, key))
+        now, ended = heapq.heappop(running)
+        for key in waiting.get(ended, ()):
+            left[key].discard(ended)
+            if not left[key]:
+                count += 1
+                heapq.heappush(ready, (-by_key[key].step.cost, count, key))
+    return now

@@ -1,0 +1,183 @@
+"""What a recipe names, read: stimuli, images, twins, recordings, matrices; and the check that it all fits together."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+
+from neuroprior.classifier import (
+    GaussianBlur,
+    LabelledImages,
+    ResNet,
+    check_image_folder,
+    check_parquet_images,
+    load_cifar_binary,
+    load_image_folder,
+    load_packaged_digits,
+    load_parquet_images,
+)
+from neuroprior.classifier.training import Augmentation
+from neuroprior.experiment.conditions import CONDITIONS
+from neuroprior.experiment.recipe import (
+    MatrixTarget,
+    Recipe,
+    ScansTarget,
+    StimuliSection,
+    Target,
+    TaskSection,
+    TwinTarget,
+    data_path,
+)
+from neuroprior.recordings import load_scan, load_stimuli, packaged_photographs, target_from_scans
+from neuroprior.regularizer import Taps, evenly_spaced_stages
+from neuroprior.similarity import load_matrix
+from neuroprior.sources import hint
+from neuroprior.twin import Twin, check_size, load_twin
+from neuroprior.types import InputError, Scan, SimilarityTarget, Stimuli, Tier
+
+TIERS: tuple[Tier, Tier] = ("train", "oracle")
+
+
+def paths_of(recipe: Recipe) -> Iterator[str]:
+    """Give all files and folders that a recipe names, as it names them."""
+    yield from stimuli_paths(recipe)
+    yield from (path for part in ("train", "test") if (path := recipe.task.path(part)) is not None)
+
+
+def stimuli_paths(recipe: Recipe) -> Iterator[str]:
+    """Give those that the target is made of."""
+    if recipe.stimuli.path is not None:
+        yield recipe.stimuli.path
+    match recipe.target:
+        case TwinTarget(path=path):
+            yield path
+        case ScansTarget(paths=paths):
+            yield from paths
+        case MatrixTarget(path=path, ids=ids):
+            yield from (path, ids)
+
+
+def require(path: str) -> Path:
+    """Return where a recipe's file or folder lies. Raises `InputError`, saying how to get it, where it is not there."""
+    place = data_path(path)
+    if not place.exists():
+        source = hint(path)
+        how = f"`neuroprior data fetch {source}` brings it, or " if source is not None else ""
+        raise InputError(f"{place}: no such file; {how}put it there, or name the data folder in NEUROPRIOR_DATA")
+    return place
+
+
+def check_inputs(recipe: Recipe) -> None:
+    """Raise `InputError` for what would only fail hours later: open every file, and try what must fit together."""
+    stimuli, target, task, regularizer = recipe.stimuli, recipe.target, recipe.task, recipe.regularizer
+    for path in paths_of(recipe):
+        require(path)
+    shown, tier = stimuli_of(stimuli, target)
+    n_train = int(np.count_nonzero(tier == "train"))
+    match target:
+        case TwinTarget():
+            check_size(twin_of(target), shown)
+        case ScansTarget():
+            target_from_scans(scans_of(target), "oracle")
+        case MatrixTarget():
+            known = matrix_of(target, shown).image_ids
+            n_train = int(np.count_nonzero(np.isin(shown.ids[tier == "train"], known)))
+    if regularizer.stimuli_per_step > n_train:
+        raise InputError(
+            f"regularizer.stimuli_per_step is {regularizer.stimuli_per_step}, but there are {n_train} training stimuli"
+        )
+    for named, n in ((task.path("train"), task.n_train), (task.path("test"), task.n_test)):
+        if named is not None and task.source == "parquet":
+            check_parquet_images(data_path(named), n=n)
+        if named is not None and task.source == "image_folder":
+            check_image_folder(data_path(named), n=n, size=task.size)
+    few = task.model_copy(update={"n_train": 20, "n_test": 20})
+    train, test = task_images(few, "train"), task_images(few, "test")
+    if (train.pixels.shape[1:], train.classes) != (test.pixels.shape[1:], test.classes):
+        raise InputError(
+            f"task: training images are {train.pixels.shape[1:]} of {len(train.classes)} classes, test images "
+            f"{test.pixels.shape[1:]} of {len(test.classes)}; name two parts of one data set, with the same classes"
+        )
+    Augmentation(torch.from_numpy(train.pixels), recipe.training.augmentation)
+    channels = train.pixels.shape[1]
+    one_of_each = torch.from_numpy(train.pixels[:1]).float(), torch.zeros(1, channels, *shown.pixels.shape[1:])
+    if any(CONDITIONS[name].blurred for name in recipe.conditions):
+        for image in one_of_each:
+            GaussianBlur(recipe.blur_sigma)(image)
+    model = ResNet(recipe.network.architecture, width=recipe.network.width, channels=channels)
+    if isinstance(regularizer.taps, int):
+        evenly_spaced_stages(model, one_of_each[1], regularizer.taps)
+    else:
+        Taps(model, regularizer.taps)
+
+
+def twin_of(target: TwinTarget) -> Twin:
+    """Return the twin that a recipe names."""
+    return load_twin(data_path(target.path), scan=target.scan, neutral_behavior=target.neutral_behavior)
+
+
+def scans_of(target: ScansTarget) -> list[Scan]:
+    """Return the recordings that a recipe names."""
+    return [load_scan(data_path(path)) for path in target.paths]
+
+
+def matrix_of(target: MatrixTarget, stimuli: Stimuli) -> SimilarityTarget:
+    """Return the matrix that a recipe names."""
+    return load_matrix(data_path(target.path), data_path(target.ids), stimuli)
+
+
+def stimuli_of(section: StimuliSection, target: Target) -> tuple[Stimuli, np.ndarray]:
+    """Return the stimuli of a recipe, training ones first, and each one's tier."""
+    if section.path is not None:
+        tiers = {name: load_stimuli(data_path(section.path), tier=name) for name in TIERS}
+    elif isinstance(target, ScansTarget) and section.source == "scans":
+        scan = load_scan(data_path(target.paths[0]))  # the others show the same images, or are refused
+        tiers = {
+            name: scan.stimuli.select(scan.stimuli.ids[np.unique(scan.trial_image[scan.tier == name])])
+            for name in TIERS
+        }
+    else:
+        tiers = {name: packaged_photographs(name) for name in TIERS}
+    if section.n_train is not None:
+        tiers["train"] = tiers["train"].select(tiers["train"].ids[: section.n_train])
+    stimuli = Stimuli(
+        np.concatenate([part.ids for part in tiers.values()]),
+        np.concatenate([part.pixels for part in tiers.values()]),
+    )
+    return stimuli, np.repeat(list(tiers), [len(part) for part in tiers.values()])
+
+
+def task_images(task: TaskSection, part: Literal["train", "test"]) -> LabelledImages:
+    """Return `n_train` or `n_test` images of that part of the task: a file's first, or as many of every class."""
+    n = task.n_train if part == "train" else task.n_test
+    path = task.path(part)
+    match task.source:
+        case "parquet":
+            return load_parquet_images(data_path(str(path)), task.color, n)
+        case "cifar_binary":
+            return load_cifar_binary(data_path(str(path)), part, task.color, n)
+        case "image_folder":
+            return load_image_folder(data_path(str(path)), task.color, n, task.size)
+        case "digits":
+            digits = load_packaged_digits(task.color)[0 if part == "train" else 1]
+            # They are sorted by class: the first n would be of one class, every k-th are of all.
+            rows = np.linspace(0, len(digits) - 1, min(n or len(digits), len(digits))).astype(np.int64)
+            return digits.rows(rows)
+
+
+def count_images(task: TaskSection, part: Literal["train", "test"]) -> int:
+    """Return how many images that part of the task has, without reading them where that can be known."""
+    import pyarrow.parquet as pq
+
+    wanted = task.n_train if part == "train" else task.n_test
+    if task.source == "parquet":
+        held = int(pq.read_metadata(data_path(str(task.path(part)))).num_rows)
+        return min(wanted or held, held)
+    return len(task_images(task, part))
+
+
+def as_color(gray: torch.Tensor) -> torch.Tensor:
+    """Show gray stimuli to a colour network: the same values in each of three channels."""
+    return gray.expand(-1, 3, -1, -1)

@@ -1,0 +1,39 @@
+"""The formats of recordings that there are, and the way in and out."""
+
+import os
+from pathlib import Path
+
+from neuroprior.recordings.formats.plain import PLAIN, write_plain
+from neuroprior.recordings.formats.scan_format import ScanFormat
+from neuroprior.types import InputError, Scan
+
+__all__ = ["SCAN_FORMATS", "load_scan", "save_scan"]
+
+SCAN_FORMATS: tuple[ScanFormat, ...] = (PLAIN,)
+
+
+def load_scan(path: str | os.PathLike[str], format: str | None = None) -> Scan:
+    """Read a recording; its format is found by looking at it, or forced by name.
+
+    Raises `InputError` where nothing is there, for a format that is not known, and as the format's reader does.
+    """
+    place = Path(path)
+    known = ", ".join(f"{entry.name} ({entry.about})" for entry in SCAN_FORMATS)
+    if format is not None and format not in [entry.name for entry in SCAN_FORMATS]:
+        raise InputError(f"{place}: format {format!r} is not one of {known}")
+    if not place.exists():
+        raise InputError(f"{place}: no such file or folder; give a recording in one of these formats: {known}")
+    found = [e for e in SCAN_FORMATS if (e.name == format if format is not None else e.recognises(place))]
+    if not found:
+        raise InputError(f"{place}: no known format of recordings; the formats are {known}")
+    if len(found) > 1:
+        raise InputError(f"{place}: could be {' or '.join(e.name for e in found)}; say which one with format=")
+    return found[0].load(place)
+
+
+def save_scan(scan: Scan, path: str | os.PathLike[str]) -> None:
+    """Write a recording in the plain format; the file appears whole or not at all, and `load_scan` reads it.
+
+    Raises `InputError` for a scan that could not be read again, such as one with behaviour that is not finite.
+    """
+    write_plain(scan, Path(path))

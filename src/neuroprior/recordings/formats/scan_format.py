@@ -1,0 +1,23 @@
+"""What a format of recordings is, to the registry."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from neuroprior.types import Scan
+
+__all__ = ["ScanFormat"]
+
+
+@dataclass(frozen=True, slots=True)
+class ScanFormat:
+    """One format of recordings."""
+
+    name: str
+    """What `load_scan(path, format=...)` calls it."""
+    about: str
+    """What such a file or folder is, in a few words, for messages."""
+    recognises: Callable[[Path], bool]
+    """Whether an existing path looks like it. Quick, and never raises."""
+    load: Callable[[Path], Scan]
+    """Read it; `InputError` naming file and field for whatever is wrong."""

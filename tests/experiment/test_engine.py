@@ -1,0 +1,233 @@
+"""The engine and the store: each step once, whatever dies, fills up or is edited."""
+
+import errno
+import json
+import multiprocessing
+import os
+import re
+import signal
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+from neuroprior.experiment.engine import run_steps
+from neuroprior.experiment.store import CHECKPOINT, Step, Store, digest_file
+from neuroprior.types import InputError
+
+
+class Work(BaseModel):
+    name: str
+    what: str = "write"
+    log: str = ""
+
+
+def do(work: Work, inputs: Mapping[str, Path], out: Path, say) -> None:
+    """Write the names of all that came before; or fail in the way that the work asks for."""
+    if work.log:
+        with Path(work.log).open("a") as log:
+            log.write(f"{work.name}\n")
+    match work.what:
+        case "fail":
+            (out / "half").write_text("x")
+            raise ValueError("asked to fail")
+        case "die":
+            (out / "half").write_text("x")
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "no space":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        case "no memory":
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+        case "sleep":
+            time.sleep(1.5)
+        case "keep":
+            (out / CHECKPOINT).write_text("kept")
+            (out / "half").write_text("x")
+            raise ValueError("stopped")
+        case "read only":
+            raise PermissionError(errno.EROFS, os.strerror(errno.EROFS), str(out))
+    before = [(inputs[name] / "said").read_text() for name in sorted(inputs)]
+    (out / "said").write_text(" ".join([*before, work.name]))
+
+
+def step(name: str, *inputs: Step, what: str = "write", log: Path | None = None, cost: float = 1.0) -> Step:
+    return Step(
+        "test",
+        name,
+        Work(name=name, what=what, log=str(log or "")),
+        inputs=tuple((f"in{k}", one.key) for k, one in enumerate(inputs)),
+        cost=cost,
+    )
+
+
+def run(steps, store, workers=2, said=None):
+    watch = (lambda *a: said.append(a)) if said is not None else (lambda *_: None)
+    return run_steps(steps, store, do, workers=workers, watch=watch)
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_steps_run_after_their_inputs_and_read_them(tmp_path, workers):
+    store = Store(tmp_path)
+    a, b = step("a"), step("b")
+    c = step("c", a, b)
+    d = step("d", c, a)
+    assert run([a, b, c, d], store, workers) == []
+    assert (store.folder(d) / "said").read_text() == "a b c a d"
+    assert {p.name for p in tmp_path.iterdir() if not p.name.startswith(".")} == {
+        "store.json",
+        *(s.name for s in (a, b, c, d)),
+    }
+    assert list((tmp_path / ".unfinished").iterdir()) == []
+
+
+def test_what_is_there_is_not_done_again(tmp_path):
+    store, log = Store(tmp_path / "store"), tmp_path / "log"
+    a = step("a", log=log)
+    b = step("b", a, log=log)
+    assert run([a, b], store) == []
+    said: list = []
+    assert run([a, b], store, said=said) == []
+    assert log.read_text().split() == ["a", "b"]
+    assert {what for _, what, _ in said} == {"already there"}
+
+
+@pytest.mark.parametrize(
+    ("what", "reason"),
+    [
+        ("fail", "asked to fail"),
+        ("die", "killed, most likely for want of memory"),
+        ("no space", r"no space left on the disk .*MB free\); free some"),
+        ("no memory", r"out of memory .* \(compute\.workers=1\)"),
+        ("read only", "cannot be written .* NEUROPRIOR_STORE"),
+    ],
+)
+def test_one_step_fails_and_the_rest_goes_on(tmp_path, what, reason):
+    store = Store(tmp_path)
+    bad, good = step("bad", what=what), step("good")
+    after_bad, after_good = step("after-bad", bad), step("after-good", good)
+    (failure,) = run([bad, good, after_bad, after_good], store)
+    assert failure.step == bad
+    assert failure.reason.count("\n") == 0
+    assert re.search(reason, failure.reason), failure.reason
+    assert [store.has(one) for one in (bad, good, after_bad, after_good)] == [False, True, False, True]
+    visible = {p.name for p in tmp_path.iterdir() if not p.name.startswith(".")}
+    assert visible == {"store.json", good.name, after_good.name}
+
+
+def test_two_runs_at_once_do_each_step_once(tmp_path):
+    """Two engines on one store, as two commands would be: every step is begun exactly once."""
+    log = tmp_path / "log"
+    a = step("a", what="sleep", log=log)
+    b, c = step("b", log=log), step("c", a, log=log)
+    context = multiprocessing.get_context("spawn")
+    both = [context.Process(target=run, args=([a, b, c], Store(tmp_path / "store"), 1)) for _ in range(2)]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join(60)
+    assert [process.exitcode for process in both] == [0, 0]
+    assert sorted(log.read_text().split()) == ["a", "b", "c"]
+    assert Store(tmp_path / "store").has(c)
+
+
+def test_a_stopped_step_keeps_its_checkpoint_and_nothing_else(tmp_path):
+    store = Store(tmp_path)
+    bad = step("bad", what="keep")
+    assert len(run([bad], store)) == 1
+    assert [p.name for p in store.unfinished(bad.name).iterdir()] == [CHECKPOINT]
+    with store.writing(bad) as out:
+        assert out is not None
+        assert (out / CHECKPOINT).read_text() == "kept"
+        (out / "said").write_text("x")
+    assert sorted(p.name for p in store.folder(bad).iterdir()) == ["said", "step.json"]
+    store.verify(bad)
+
+
+def edit(folder: Path) -> str:
+    (folder / "said").write_text("something else")
+    return r"said: edited since the step was finished \(its digest differs\)"
+
+
+def remove(folder: Path) -> str:
+    (folder / "said").unlink()
+    return "said is missing from the finished step"
+
+
+def add(folder: Path) -> str:
+    (folder / "note").write_text("x")
+    return "note was added to the finished step"
+
+
+def garble(folder: Path) -> str:
+    (folder / "step.json").write_text("{")
+    return r"step\.json: missing or damaged"
+
+
+@pytest.mark.parametrize("how", [edit, remove, add, garble])
+def test_an_edited_step_is_refused_before_anything_runs(tmp_path, how):
+    store, log = Store(tmp_path / "store"), tmp_path / "log"
+    a = step("a")
+    b = step("b", a, log=log)
+    assert run([a], store) == []
+    with pytest.raises(InputError, match=f"{how(store.folder(a))}.*delete .* and give the same command again"):
+        run([a, b], store)
+    assert not log.exists()
+
+
+def test_a_store_of_a_newer_version_is_refused(tmp_path):
+    (tmp_path / "store.json").write_text('{"format": 99}')
+    with pytest.raises(InputError, match=r"written by a newer neuroprior \(store format 99, this one knows 1\)"):
+        run([step("a")], Store(tmp_path))
+    (tmp_path / "store.json").write_text("{")
+    with pytest.raises(InputError, match="damaged"):
+        run([step("a")], Store(tmp_path))
+
+
+def test_a_clock_that_jumps_changes_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(time, "time", lambda: 0.0)
+    store = Store(tmp_path)
+    assert run([step("a")], store) == []
+    seconds = json.loads((store.folder(step("a")) / "step.json").read_text())["seconds"]
+    assert 0 <= seconds < 60
+
+
+def test_steps_are_longest_first(tmp_path):
+    log = tmp_path / "log"
+    steps = [step(f"s{k}", cost=cost, log=log) for k, cost in enumerate([1.0, 3.0, 2.0])]
+    assert run(steps, Store(tmp_path / "store"), workers=1) == []
+    assert log.read_text().split() == ["s1", "s2", "s0"]
+
+
+def test_digest_of_a_folder(tmp_path):
+    """Names and contents count; the time, hidden files and the folder's own name do not."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    for folder in (one, two):
+        (folder / "deep").mkdir(parents=True)
+        (folder / "deep" / "a").write_text("a")
+    (two / ".DS_Store").write_text("x")
+    assert digest_file(one) == digest_file(two)
+    (two / "deep" / "a").rename(two / "deep" / "b")
+    assert digest_file(one) != digest_file(two)
+
+
+def test_nobody_waits_for_a_dead_process(tmp_path):
+    """A lock goes with the process that held it, even when it was killed."""
+    store, one = Store(tmp_path), step("a")
+    store.create()
+    held = multiprocessing.get_context("spawn").Process(target=hold, args=(store, one))
+    held.start()
+    deadline = time.monotonic() + 30
+    while not store.is_taken(one.name) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert store.is_taken(one.name)
+    threading.Timer(0.5, held.kill).start()
+    assert run([one], store) == []
+    held.join()
+
+
+def hold(store: Store, one: Step) -> None:
+    with store.writing(one):
+        time.sleep(60)

@@ -1,0 +1,223 @@
+"""Recordings in files: what is saved is loaded, whatever is wrong is named with file and field."""
+
+import dataclasses
+import hashlib
+import os
+import pickle
+
+import numpy as np
+import pytest
+
+import neuroprior.recordings.formats.plain as plain
+import neuroprior.recordings.formats.registry as registry
+from neuroprior.recordings.formats import SCAN_FORMATS, ScanFormat, load_scan, save_scan
+from neuroprior.types import InputError, Scan, Stimuli
+
+TRIALS, NEURONS, IMAGES = 9, 5, 4
+
+
+@pytest.fixture
+def scan():
+    rng = np.random.default_rng(0)
+    return Scan(
+        name="static26872-17-20",
+        stimuli=Stimuli(np.array([f"image-{k}" for k in range(IMAGES)]), rng.integers(0, 256, (4, 3, 6), np.uint8)),
+        trial_image=np.array([0, 1, 2, 3, 3, 2, 3, 2, 1]),
+        responses=rng.gamma(2.0, size=(TRIALS, NEURONS)).astype(np.float32),
+        tier=np.array(["train", "validation", *["oracle"] * 6, "train"]),
+        behavior=rng.random((TRIALS, 2), dtype=np.float32),
+        behavior_names=("running speed", "pupil size"),
+        pupil_center=rng.random((TRIALS, 2), dtype=np.float32),
+        neuron_xyz=rng.random((NEURONS, 3), dtype=np.float32),
+    )
+
+
+def same(first: Scan, second: Scan) -> bool:
+    for field in dataclasses.fields(Scan):
+        one, other = getattr(first, field.name), getattr(second, field.name)
+        if field.name == "stimuli":
+            equal = one.digest == other.digest
+        elif isinstance(one, np.ndarray):
+            equal = one.dtype == other.dtype and np.array_equal(one, other)
+        else:
+            equal = type(one) is type(other) and one == other
+        if not equal:
+            return False
+    return True
+
+
+def test_what_is_saved_is_loaded(scan, tmp_path):
+    save_scan(scan, tmp_path / "new" / "scan.npz")
+    assert same(load_scan(tmp_path / "new" / "scan.npz"), scan)
+    assert same(load_scan(str(tmp_path / "new" / "scan.npz"), format="plain"), scan)
+    bare = dataclasses.replace(scan, behavior=None, behavior_names=(), pupil_center=None, neuron_xyz=None)
+    save_scan(bare, str(tmp_path / "bare.npz"))
+    assert same(load_scan(tmp_path / "bare.npz"), bare)
+    assert not same(bare, scan)
+
+
+def test_the_suffix_does_not_matter_to_what_is_in_it(scan, tmp_path):
+    save_scan(scan, tmp_path / "recording")
+    assert os.listdir(tmp_path) == ["recording"]
+    assert same(load_scan(tmp_path / "recording"), scan)
+
+
+def test_same_scan_same_bytes(scan, tmp_path):
+    for name in ("a.npz", "b.npz"):
+        save_scan(scan, tmp_path / name)
+    a, b = (hashlib.sha256((tmp_path / name).read_bytes()).hexdigest() for name in ("a.npz", "b.npz"))
+    assert a == b
+
+
+@pytest.fixture
+def fields(scan, tmp_path):
+    save_scan(scan, tmp_path / "whole.npz")
+    with np.load(tmp_path / "whole.npz") as archive:
+        return dict(archive)
+
+
+def write(path, fields, **changes):
+    np.savez(path, **{name: value for name, value in (fields | changes).items() if value is not None})
+    return path
+
+
+def test_the_fields_are_those_that_the_documentation_lists(fields):
+    listed = [line.split("`")[1] for line in (plain.__doc__ or "").splitlines() if line.startswith("| `")]
+    assert listed == list(fields)
+
+
+def test_other_widths_of_numbers_are_converted(fields, scan, tmp_path):
+    path = write(
+        tmp_path / "wide.npz",
+        fields,
+        trial_image=fields["trial_image"].astype(np.uint8),
+        responses=fields["responses"].astype(np.float64),
+        behavior=np.asfortranarray(fields["behavior"].astype(">f8")),
+        neuron_xyz=fields["neuron_xyz"].astype(np.float64),
+    )
+    assert same(load_scan(path), scan)
+
+
+def spoiled(array: np.ndarray, at: tuple[int, ...] | int, value: object) -> np.ndarray:
+    array = array.copy()
+    array[at] = value
+    return array
+
+
+FAULTS = [
+    ("name", lambda _: None, "field 'name' is missing (it holds images,"),
+    ("name", lambda _: np.array(["a", "b"]), "field 'name' is <U1 (2,), not one string; give the recording a name"),
+    ("name", lambda _: np.array(""), "field 'name' is <U1 (), not one string"),
+    ("images", lambda a: a.astype(float), "field 'images' is float64 (4, 3, 6), not uint8 (image, height, width)"),
+    ("images", lambda a: a[0], "field 'images' is uint8 (3, 6), not uint8 (image, height, width); convert"),
+    ("image_names", lambda a: a[:3], "field 'image_names' is <U7 (3,), not 4 strings; give one for each image"),
+    ("image_names", lambda a: a.astype("S"), "field 'image_names' is |S7 (4,), not 4 strings"),
+    ("image_names", lambda a: spoiled(a, 2, a[1]), "field 'image_names' is 'image-1' in rows 1 and 2; give each image"),
+    ("image_names", lambda a: a.astype(object), "field 'image_names' cannot be read (Object arrays cannot be"),
+    ("trial_image", lambda a: a.astype(float), "field 'trial_image' is float64 (9,), not integers (trial); give each"),
+    ("trial_image", lambda a: a[:0], "field 'trial_image' is int64 (0,), not integers (trial)"),
+    ("trial_image", lambda a: a + 1, "field 'trial_image' is 4 on trial 3, but of 4 images; rows count from 0"),
+    ("trial_image", lambda a: a - 1, "field 'trial_image' is -1 on trial 0, but of 4 images"),
+    ("responses", lambda a: a[:-1], "field 'responses' is float32 (8, 5), not real numbers (9, 1 or more); give one"),
+    ("responses", lambda a: a[:, 0], "field 'responses' is float32 (9,), not real numbers (9, 1 or more)"),
+    ("responses", lambda a: a[:, :0], "field 'responses' is float32 (9, 0), not real numbers (9, 1 or more)"),
+    ("responses", lambda a: a.astype(complex), "field 'responses' is complex128 (9, 5), not real numbers"),
+    ("responses", lambda a: spoiled(a, (3, 2), np.nan), "field 'responses' is nan in row 3, column 2; drop the trial"),
+    ("responses", lambda a: spoiled(a.astype(float), (3, 2), 1e300), "field 'responses' is 1e+300 in row 3, column 2"),
+    ("tier", lambda a: a[:-1], "field 'tier' is <U10 (8,), not 9 strings; give one for each trial"),
+    ("tier", lambda a: spoiled(a, 4, "test"), "field 'tier' is 'test' on trial 4; use only train, validation, oracle"),
+    ("behavior", lambda a: a[:, 0], "field 'behavior' is float32 (9,), not real numbers (9, 1 or more)"),
+    ("behavior", lambda a: a[:, :1], "field 'behavior_names' is <U13 (2,), not 1 strings; give one for each channel"),
+    ("behavior", lambda a: spoiled(a, (0, 1), np.inf), "field 'behavior' is inf in row 0, column 1; drop the trial or"),
+    ("behavior", lambda _: None, "field 'behavior' is missing while 'behavior_names' is there; give both or none"),
+    ("behavior_names", lambda _: None, "field 'behavior_names' is missing while 'behavior' is there; give both"),
+    ("behavior_names", lambda a: a[[0, 0]], "field 'behavior_names' is 'running speed' in rows 0 and 1; give each"),
+    ("pupil_center", lambda a: a[:, :1], "field 'pupil_center' is float32 (9, 1), not real numbers (9, 2); give one"),
+    ("neuron_xyz", lambda a: a[:-1], "field 'neuron_xyz' is float32 (4, 3), not real numbers (5, 3); give one row for"),
+    ("neuron_xyz", lambda a: spoiled(a, (4, 0), np.nan), "field 'neuron_xyz' is nan in row 4, column 0; drop the neur"),
+]
+
+
+@pytest.mark.parametrize(("field", "spoil", "says"), FAULTS)
+def test_a_wrong_field_is_named_with_file_and_mend(fields, tmp_path, shapes_unchecked, field, spoil, says):
+    path = write(tmp_path / "wrong.npz", fields, **{field: spoil(fields[field])})
+    with pytest.raises(InputError) as error:
+        load_scan(path)
+    said = str(error.value)
+    assert said.startswith(f"{path}: {says}")
+    assert ";" in said
+    assert "\n" not in said
+
+
+def test_what_could_not_be_read_again_is_not_written(scan, tmp_path):
+    lost = dataclasses.replace(scan, pupil_center=spoiled(scan.pupil_center, (2, 0), np.nan))
+    with pytest.raises(InputError, match=r"lost\.npz: field 'pupil_center' is nan in row 2, column 0"):
+        save_scan(lost, tmp_path / "lost.npz")
+    assert not os.listdir(tmp_path)
+
+
+def test_what_is_no_recording_is_said_with_the_formats_there_are(scan, tmp_path):
+    formats = r"plain \(one \.npz file with the fields of neuroprior\.Scan\)"
+    (tmp_path / "text.mat").write_text("neither")
+    for path in (tmp_path / "text.mat", tmp_path):
+        with pytest.raises(InputError, match=f"no known format of recordings; the formats are {formats}"):
+            load_scan(path)
+    with pytest.raises(InputError, match=f"none: no such file or folder; .*: {formats}"):
+        load_scan(tmp_path / "none")
+    save_scan(scan, tmp_path / "a.npz")
+    with pytest.raises(InputError, match=f"format 'nwb' is not one of {formats}"):
+        load_scan(tmp_path / "a.npz", format="nwb")
+    with pytest.raises(InputError, match=r"text\.mat: not an \.npz file, or damaged"):
+        load_scan(tmp_path / "text.mat", format="plain")
+    content = (tmp_path / "a.npz").read_bytes()
+    (tmp_path / "cut.npz").write_bytes(content[: len(content) // 2])
+    with pytest.raises(InputError, match=r"cut\.npz: not an \.npz file, or damaged; write it with"):
+        load_scan(tmp_path / "cut.npz")
+    np.savez(tmp_path / "stimuli.npz", images=scan.stimuli.pixels, names=scan.stimuli.ids)
+    with pytest.raises(InputError, match=r"field 'name' is missing \(it holds images, names\)"):
+        load_scan(tmp_path / "stimuli.npz")
+    np.save(tmp_path / "array.npz", scan.responses)
+    os.rename(tmp_path / "array.npz.npy", tmp_path / "array.npz")
+    with pytest.raises(InputError, match=r"array\.npz: a single array, not an \.npz file"):
+        load_scan(tmp_path / "array.npz")
+
+
+def test_a_damaged_file_is_an_input_error_wherever_the_damage_is(scan, tmp_path):
+    save_scan(scan, tmp_path / "whole.npz")
+    whole = (tmp_path / "whole.npz").read_bytes()
+    rng = np.random.default_rng(0)
+    refused = 0
+    for place in rng.integers(0, len(whole), 100):
+        damaged = bytearray(whole)
+        damaged[place] ^= int(rng.integers(1, 256))
+        (tmp_path / "damaged.npz").write_bytes(damaged)
+        try:
+            load_scan(tmp_path / "damaged.npz")
+        except InputError:
+            refused += 1
+    assert refused > 50  # some bytes (dates, flags) mean nothing
+
+
+def test_a_pickle_inside_is_never_run(fields, tmp_path):
+    class Bomb:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "it ran"), "w"))
+
+    path = write(tmp_path / "bomb.npz", fields, tier=np.array([Bomb()] * TRIALS, dtype=object))
+    (tmp_path / "plain.npz").write_bytes(pickle.dumps(Bomb()))
+    (tmp_path / "it ran").unlink(missing_ok=True)
+    for file in (path, tmp_path / "plain.npz"):
+        with pytest.raises(InputError):
+            load_scan(file)
+    assert not (tmp_path / "it ran").exists()
+
+
+def test_a_file_that_two_formats_know_is_asked_about(scan, tmp_path, monkeypatch):
+    other = ScanFormat("other", "the same again", lambda path: True, lambda path: scan)
+    monkeypatch.setattr(registry, "SCAN_FORMATS", (*SCAN_FORMATS, other))
+    save_scan(scan, tmp_path / "a.npz")
+    with pytest.raises(InputError, match=r"a\.npz: could be plain or other; say which one with format="):
+        load_scan(tmp_path / "a.npz")
+    assert load_scan(tmp_path / "a.npz", format="other") is scan
+    (tmp_path / "b").touch()
+    assert load_scan(tmp_path / "b") is scan
