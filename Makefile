@@ -5,7 +5,7 @@ VENV   ?= .venv
 PIP_ARGS ?=
 BIN    := $(VENV)/bin
 
-.PHONY: help install demo test test-all lint types unit format clean
+.PHONY: help install demo test test-all lint types unit format clean gpu-check gpu-pack
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -41,5 +41,11 @@ format: install ## let ruff mend what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-clean: ## remove .venv, runs and caches
-	rm -rf $(VENV) runs .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+gpu-check: install ## tests and benchmarks on the CUDA device, where there is one
+	$(BIN)/python gpu/check.py
+
+gpu-pack: install ## build/gpu-pack.tar: all that a machine with a GPU and no network needs (gpu/README.md)
+	$(BIN)/python gpu/pack.py --out build/gpu-pack.tar
+
+clean: ## remove .venv, runs, build and caches
+	rm -rf $(VENV) runs build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -1,6 +1,6 @@
 """One step of joint training at the paper's sizes: ours against the loop that a person would write.
 
-    python benchmarks/joint_step.py [--json] [--width 16]
+    python benchmarks/joint_step.py [--json] [--width 64] [--repeats 5] [--device cpu|cuda]
 
 Peer: eager fp32 in the standard memory format, a DataLoader over per-image augmentation, two forward passes for the two
 halves of 32 pairs, the running mean and the loss as the code lineage has them. Both train on 64 images of 32x32 and 64
@@ -24,7 +24,7 @@ from neuroprior.classifier.training import Augmentation
 from neuroprior.similarity import target_from_population
 from neuroprior.types import Population, SimilarityTarget, Stimuli
 
-BATCH, STIMULI, REPEATS = 64, 512, 15
+BATCH, STIMULI = 64, 512
 
 
 class Images(Dataset):
@@ -49,14 +49,17 @@ def endless(loader: DataLoader) -> Iterator:
         yield from loader
 
 
-def obvious_steps(width: int, images: Images, stimuli: torch.Tensor, target: torch.Tensor) -> Callable[[], None]:
+def obvious_steps(
+    width: int, images: Images, stimuli: torch.Tensor, target: torch.Tensor, device: str
+) -> Callable[[], None]:
     """The plain loop, from the paper's text and its code lineage's choices."""
     torch.manual_seed(0)
-    network = ResNet(width=width)
-    theta = nn.Parameter(torch.zeros(5))
+    network = ResNet(width=width).to(device)
+    theta = nn.Parameter(torch.zeros(5, device=device))
+    stimuli, target = stimuli.to(device), target.to(device)
     optimizer = torch.optim.SGD([*network.parameters(), theta], 0.01, momentum=0.9)
     batches = endless(DataLoader(images, batch_size=BATCH, shuffle=True))
-    means: list[torch.Tensor] = [torch.zeros(())] * 5
+    means: list[torch.Tensor] = [torch.zeros((), device=device)] * 5
 
     def features(x: torch.Tensor) -> list[torch.Tensor]:
         found = [network.stem(network.scaling(x))]
@@ -65,7 +68,7 @@ def obvious_steps(width: int, images: Images, stimuli: torch.Tensor, target: tor
         return found
 
     def step() -> None:
-        x, y = next(batches)
+        x, y = (part.to(device) for part in next(batches))
         loss = F.cross_entropy(network(x), y)
         rows = torch.randperm(len(stimuli))[:64]
         left, right = rows[:32], rows[32:]
@@ -81,36 +84,52 @@ def obvious_steps(width: int, images: Images, stimuli: torch.Tensor, target: tor
         optimizer.zero_grad()
         (loss + 20 * gap.square().mean()).backward()
         optimizer.step()
+        wait_for(device)
 
     return step
 
 
 def our_steps(
-    width: int, images: Images, stimuli: Stimuli | None, target: SimilarityTarget | None, **options: object
+    width: int,
+    images: Images,
+    stimuli: Stimuli | None,
+    target: SimilarityTarget | None,
+    device: str,
+    **options: object,
 ) -> Callable[[], None]:
     """Our loop's step, with or without the regulariser."""
     torch.manual_seed(0)
-    network = ResNet(width=width).to(memory_format=torch.channels_last)
+    network = ResNet(width=width).to(device, memory_format=torch.channels_last)
     reg = None if stimuli is None or target is None else SimilarityRegularizer(network, target, stimuli, **options)
     optimizer = torch.optim.SGD([*network.parameters(), *(reg.parameters() if reg else ())], 0.01, momentum=0.9)
-    augment, random = Augmentation(images.pixels, "crop_flip"), torch.Generator().manual_seed(0)
+    augment, random = Augmentation(images.pixels.to(device), "crop_flip"), torch.Generator().manual_seed(0)
+    labels = images.labels.to(device)
 
     def step() -> None:
         rows = torch.randperm(len(images), generator=random)[:BATCH]
-        loss = F.cross_entropy(network(augment(rows, random)), images.labels[rows])
+        loss = F.cross_entropy(network(augment(rows, random)), labels[rows.to(device)])
         if reg is not None:
             loss = loss + reg()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+        wait_for(device)
 
     return step
+
+
+def wait_for(device: str) -> None:
+    """Let a GPU finish what it was told to do."""
+    if device == "cuda":
+        torch.cuda.synchronize()
 
 
 def main() -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--width", type=int, default=16)
+    parser.add_argument("--width", type=int, default=64, help="of the ResNet18; the paper's is 64")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--json", action="store_true", help="end with one JSON object on a line")
     arguments = parser.parse_args()
 
@@ -122,22 +141,22 @@ def main() -> None:
     images = Images(torch.randint(256, (2000, 1, 32, 32), dtype=torch.uint8), torch.randint(10, (2000,)))
     floats, matrix = torch.from_numpy(pixels)[:, None].float() / 255, torch.from_numpy(target.matrix.copy())
     few = {"stimuli_per_step": 12, "pairs": "all"}
-    width = arguments.width
+    width, device = arguments.width, arguments.device
     seconds = in_turn(
         {
-            "obvious, 64 stimuli": obvious_steps(width, images, floats, matrix),
-            "ours, 64 stimuli": our_steps(width, images, stimuli, target),
-            "ours, 12 stimuli": our_steps(width, images, stimuli, target, **few),
-            "ours, plain": our_steps(width, images, None, None),
+            "obvious, 64 stimuli": obvious_steps(width, images, floats, matrix, device),
+            "ours, 64 stimuli": our_steps(width, images, stimuli, target, device),
+            "ours, 12 stimuli": our_steps(width, images, stimuli, target, device, **few),
+            "ours, plain": our_steps(width, images, None, None, device),
         },
-        REPEATS,
+        arguments.repeats,
     )
     obvious, full, short, plain = seconds.values()
     show(
         "joint_step",
         [at_least("images/s against the obvious loop, 64 stimuli", ratio(obvious, full), 1.0)],
         {
-            "width": width,
+            "width, device": f"{width}, {device}",
             **{f"seconds a step, {name}": spread(taken) for name, taken in seconds.items()},
             "regularised step over plain, 64 stimuli": f"{ratio(full, plain):.2f}",
             "regularised step over plain, 12 stimuli and all pairs": f"{ratio(short, plain):.2f}",

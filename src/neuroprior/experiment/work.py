@@ -97,6 +97,8 @@ def do_work(
     # The same bytes again: cuDNN would otherwise choose among kernels by timing them.
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.benchmark = False
+    # float32 means float32: torch would otherwise round a convolution's factors to 10 bits on a GPU.
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     match work:
         case TargetWork():
             make_targets(work, out, say)
