@@ -2,8 +2,8 @@
 
     python -m benchmarks [NAME ...] [--out docs/results/benchmarks.md] [--json FILE]
 
-Each runs as its own command (`python benchmarks/NAME.py --json`). The page names machine, commit and command beside each
-number. Exit 1 where a bound was missed or a benchmark failed; the others run all the same.
+Each runs as its own command (`python benchmarks/NAME.py --json`); the page names machine and commit. Exit 1 where a
+bound was missed or a benchmark failed; the others run all the same.
 """
 
 import argparse

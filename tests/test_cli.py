@@ -29,13 +29,34 @@ def stimuli_file(tmp_path, stimuli):
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["demo"], ["run"], ["report"], ["target"], ["target", "build"], ["target", "show"]]
+    "command",
+    [
+        [],
+        ["demo"],
+        ["run"],
+        ["report"],
+        ["target"],
+        ["target", "build"],
+        ["target", "show"],
+        ["runs"],
+        ["runs", "ls"],
+        ["runs", "show"],
+        ["runs", "gc"],
+        ["recipe"],
+        ["recipe", "schema"],
+        ["recipe", "show"],
+        ["stimuli"],
+        ["stimuli", "prepare"],
+        ["data"],
+        ["data", "list"],
+        ["data", "fetch"],
+    ],
 )
 def test_every_command_explains_itself_with_an_example(capsys, command):
     status, out, _ = call(capsys, *command, "--help")
     assert status == 0
     assert "Usage" in out
-    if command and command != ["target"]:
+    if command and command not in (["target"], ["runs"], ["recipe"], ["stimuli"], ["data"]):
         assert "Example: neuroprior" in out
 
 
@@ -55,6 +76,13 @@ def test_version(capsys):
         (["report", "stimuli.npz"], "stimuli.npz: is a file; name the folder of a run"),
         (["demo", "--set", "training.epoch=1"], "did you mean 'epochs'?"),
         (["demo", "--set", "regularizer.alpha=-1"], "regularizer.alpha"),
+        (["runs", "ls", "nowhere"], "nowhere: no such folder"),
+        (["runs", "show", "nowhere"], "nowhere: no run in it"),
+        (["runs", "gc", "."], "not a store; name a run's folder, or a store"),
+        (["recipe", "show", "none.yaml"], "none.yaml: no such recipe"),
+        (["stimuli", "prepare", "nowhere", "--out", "s.npz"], "nowhere"),
+        (["data", "fetch", "cifar11"], "did you mean 'cifar10'?"),
+        (["demo", "--set", "conditions=[user_matrix]"], "needs target.kind matrix"),
         (["frobnicate"], "No such command 'frobnicate'"),
         (["run"], "Missing argument 'recipe'"),
     ],
@@ -142,3 +170,72 @@ def test_the_command_line_starts_without_torch():
     code = "import sys; import neuroprior.cli; print('torch' in sys.modules, 'matplotlib' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False False"
+
+
+def test_a_plan_is_printed_and_nothing_is_run(capsys, tmp_path):
+    out = tmp_path / "run"
+    settings = ["scale=tiny", "seeds=[0, 1]", "conditions=[none, shuffle]", "network.width=2"]
+    settings.append("compute={device: cpu, precision: float32, threads: 1, workers: 2}")
+    arguments = ["demo", "--out", str(out), "--plan", *[x for s in settings for x in ("--set", s)]]
+    status, said, _ = call(capsys, *arguments)
+    assert status == 0
+    assert "demo: 9 steps into" in said
+    assert "train-shuffle    2 to do   target" in said
+    assert said.splitlines()[-1].startswith("All that is to do: about ")
+    plan = json.loads(call(capsys, *arguments, "--json")[1])
+    assert [step["label"] for step in plan["steps"][:3]] == ["target", "train-none-seed0", "measure-none-seed0"]
+    assert plan["steps"][2]["needs"] == ["target", "train-none-seed0"]
+    assert not out.exists()
+
+
+def test_runs_are_listed_shown_and_tidied(capsys, tmp_path):
+    settings = ["scale=tiny", "conditions=[none]", "task.n_train=150", "network.width=2", "task.n_test=20"]
+    settings.append("compute={device: cpu, precision: float32, threads: 1, workers: 1}")
+    out = tmp_path / "runs" / "r"
+    assert call(capsys, "demo", "--out", str(out), *[x for s in settings for x in ("--set", s)])[0] == 0
+    listed = call(capsys, "runs", "ls", str(out.parent))[1]
+    assert "3 of 3" in listed
+    assert json.loads(call(capsys, "runs", "ls", str(out.parent), "--json")[1])["runs"][0]["done"] == 3
+    shown = call(capsys, "runs", "show", str(out))[1]
+    assert [line.split()[:2] for line in shown.splitlines()[2:]] == [
+        ["target", "done"],
+        ["train-none-seed0", "done"],
+        ["measure-none-seed0", "done"],
+    ]
+    assert "nothing can go" in call(capsys, "runs", "gc", str(out))[1]
+    left = out / "steps" / ".unfinished" / "train-old-0"
+    left.mkdir()
+    assert "1 folders, 0.0 MB, can go; --yes removes them" in call(capsys, "runs", "gc", str(out))[1]
+    assert left.exists()
+    assert "removed" in call(capsys, "runs", "gc", str(out), "--yes")[1]
+    assert not left.exists()
+
+
+def test_photographs_to_stimuli(capsys, tmp_path):
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    for k in range(5):
+        Image.fromarray(rng.integers(0, 256, (64, 64)).astype(np.uint8)).save(tmp_path / f"{k}.png")
+    out = tmp_path / "stimuli.npz"
+    status, said, _ = call(capsys, "stimuli", "prepare", str(tmp_path), "--out", str(out), "--oracle", "2", "--json")
+    assert status == 0
+    assert json.loads(said)["train"] == 3
+    with np.load(out) as made:
+        assert made["images"].shape == (5, 36, 64)
+
+
+def test_data_is_listed(capsys, tmp_path):
+    listed = json.loads(call(capsys, "data", "list", "--to", str(tmp_path), "--json")[1])
+    assert {"cifar10", "cifar100", "tiny-imagenet", "sensorium", "vgg19"} <= {s["name"] for s in listed["sources"]}
+    assert {s["state"] for s in listed["sources"]} == {"absent"}
+    assert "cifar-10-batches-bin" in call(capsys, "data", "list", "--to", str(tmp_path))[1]
+
+
+def test_the_schema_beside_the_recipes_is_the_codes(capsys):
+    """`neuroprior recipe schema > recipes/recipe.schema.json` after a change of the recipe."""
+    schema = json.loads(call(capsys, "recipe", "schema")[1])
+    assert schema == json.loads((QUICK.parent / "recipe.schema.json").read_text())
+    assert "neural_model" in schema["properties"]["conditions"]["items"]["enum"]
+    for recipe in QUICK.parent.glob("*.yaml"):
+        assert recipe.read_text().startswith("# yaml-language-server: $schema=recipe.schema.json")

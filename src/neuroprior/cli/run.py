@@ -1,6 +1,7 @@
 """`neuroprior demo`, `run` and `report`."""
 
 import json
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -118,8 +119,11 @@ def _say_plan(forecast: "Forecast", recipe: "Recipe", out: Path, as_json: bool) 
         }
         print(json.dumps({"steps": steps, "workers": forecast.workers, **whole}))
         return
-    compute = recipe.compute
-    print(f"{recipe.name}: {len(costs)} steps into {out}, {forecast.workers} at a time ({compute.device} asked for)")
+    compute = forecast.compute
+    print(
+        f"{recipe.name}: {len(costs)} steps into {out}, {compute.workers} at a time "
+        f"({compute.device}, {compute.precision}, threads of each: {compute.threads})"
+    )
     rows = []
     for group in forecast.groups():
         first = group[0]
@@ -131,5 +135,11 @@ def _say_plan(forecast: "Forecast", recipe: "Recipe", out: Path, as_json: bool) 
     print_table(("step", "how many", "needs", "time of one", "memory", "disk"), rows)
     print(
         f"All that is to do: about {duration(forecast.seconds)} from start to end, "
-        f"{size(forecast.memory_mb)} of memory, {size(forecast.disk_mb)} of disk. Nothing was run."
+        f"{size(forecast.memory_mb)} of memory, {size(forecast.disk_mb)} of disk ({size(_free_mb(out))} free). "
+        "Nothing was run."
     )
+
+
+def _free_mb(out: Path) -> float:
+    there = next(folder for folder in (out.resolve(), *out.resolve().parents) if folder.is_dir())
+    return shutil.disk_usage(there).free / 2**20

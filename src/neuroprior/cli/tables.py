@@ -10,7 +10,7 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
-def duration(seconds: float) -> str:
+def duration(seconds: float | int) -> str:
     """Say a time in the unit that suits it: "12 s", "3 min", "5 h", "2.5 days"."""
     for unit, length, most in (("s", 1, 120), ("min", 60, 7200), ("h", 3600, 172_800)):
         if seconds < most:
@@ -18,7 +18,7 @@ def duration(seconds: float) -> str:
     return f"{seconds / 86_400:.1f} days"
 
 
-def size(megabytes: float) -> str:
+def size(megabytes: float | int) -> str:
     """Say a size: "0.1 MB", "40 MB", "2.5 GB"."""
     if megabytes >= 1024:
         return f"{megabytes / 1024:.1f} GB"

@@ -7,6 +7,7 @@ on top.
 """
 
 import heapq
+import math
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -19,7 +20,7 @@ from torch.nn import functional as F
 
 from neuroprior.classifier import ResNet
 from neuroprior.experiment.inputs import as_color, count_images, stimuli_of, task_images, twin_of
-from neuroprior.experiment.recipe import Recipe, SimulatedMouseTarget, TwinTarget
+from neuroprior.experiment.recipe import ComputeSection, Recipe, SimulatedMouseTarget, TwinTarget
 from neuroprior.experiment.store import Step, memory_mb
 from neuroprior.experiment.work import TargetWork, TrainWork
 from neuroprior.modes import evaluating
@@ -49,21 +50,27 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """The graph with its cost. `seconds`: from start to end with this many workers, of what is not done yet."""
+    """The graph with its cost. `seconds`: from start to end, of what is not done yet. `compute` is settled."""
 
     costs: tuple[Cost, ...]
-    workers: int
+    compute: ComputeSection
     seconds: float
+
+    @property
+    def workers(self) -> int:
+        """How many steps run at a time."""
+        return int(self.compute.workers)
 
     @property
     def memory_mb(self) -> float:
         """The largest steps that may run at the same time, together."""
-        return sum(sorted((cost.memory_mb for cost in self.costs if not cost.done), reverse=True)[: self.workers])
+        largest = sorted((cost.memory_mb for cost in self.costs if not cost.done), reverse=True)
+        return math.fsum(largest[: self.workers])
 
     @property
     def disk_mb(self) -> float:
         """What the steps that are not done will leave."""
-        return sum(cost.disk_mb for cost in self.costs if not cost.done)
+        return math.fsum(cost.disk_mb for cost in self.costs if not cost.done)
 
     def groups(self) -> list[list[Cost]]:
         """The steps of each kind and condition together, in the order of the plan: seeds cost alike."""
@@ -83,11 +90,20 @@ def forecast(recipe: Recipe, steps: Sequence[Step], done: Callable[[Step], bool]
         trial = _Trial(recipe)
         costs = []
         for step in steps:
-            seconds, memory, disk = trial.cost(step)
-            costs.append(Cost(step, seconds, memory / _MB, disk / _MB, done(step)))
+            needs = trial.needs(step)
+            costs.append(Cost(step, needs.seconds, needs.memory / _MB, needs.disk / _MB, done(step)))
     finally:
         torch.set_num_threads(before)
-    return Forecast(tuple(costs), compute.workers, _duration(costs, compute.workers))
+    return Forecast(tuple(costs), compute, _duration(costs, compute.workers))
+
+
+@dataclass(frozen=True, slots=True)
+class _Needs:
+    """Seconds, bytes of memory at the peak, bytes left on disk."""
+
+    seconds: float
+    memory: float
+    disk: float
 
 
 class _Trial:
@@ -113,10 +129,10 @@ class _Trial:
         tried = len(task_images(recipe.task.model_copy(update={"n_train": 300}), "train"))
         self.reading = (time.perf_counter() - started) / tried
         self.forward = self._forward_seconds()
-        self._known: dict[object, tuple[float, float, float]] = {}
+        self._known: dict[object, _Needs] = {}
 
-    def cost(self, step: Step) -> tuple[float, float, float]:
-        """Seconds, bytes of memory, bytes on disk."""
+    def needs(self, step: Step) -> _Needs:
+        """Return what a step needs; steps of a kind that differ in condition or seed alone need the same."""
         regularized = isinstance(step.work, TrainWork) and step.work.regularizer is not None
         kind = (step.kind, regularized)
         if kind not in self._known:
@@ -128,7 +144,7 @@ class _Trial:
                 self._known[kind] = self._measuring()
         return self._known[kind]
 
-    def _training(self, regularized: bool) -> tuple[float, float, float]:
+    def _training(self, regularized: bool) -> _Needs:
         settings = self.recipe.training
         validation = max(1, round(settings.validation_fraction * self.n["train"]))
         steps = (self.n["train"] - validation) // settings.batch_size * settings.epochs
@@ -141,9 +157,9 @@ class _Trial:
         stepping = self.n["train"] * (2 * pixels + padded) + self._kept_bytes(regularized)
         matrix = 4 * self._n_trained() ** 2 if regularized else 0
         memory = self.program + 4 * self.parameters + matrix + max(loading, stepping)
-        return seconds, memory, self.parameters
+        return _Needs(seconds, float(memory), float(self.parameters))
 
-    def _measuring(self) -> tuple[float, float, float]:
+    def _measuring(self) -> _Needs:
         n, levels = self.n["test"], len(self.recipe.noise.sigmas)
         heldout = int(np.count_nonzero(self.tier == "oracle"))
         area = np.prod(self.stimulus) / np.prod(self.image[1:])
@@ -152,9 +168,9 @@ class _Trial:
         images = 5 * n * int(np.prod(self.image))
         taps = 4 * heldout * sum(self._tap_sizes())
         memory = self.program + self.parameters + images + max(self._forward_bytes(batch), taps)
-        return seconds, memory, 50_000.0
+        return _Needs(float(seconds), float(memory), 50_000.0)
 
-    def _target(self) -> tuple[float, float, float]:
+    def _target(self) -> _Needs:
         n, trained = len(self.stimuli), self._n_trained()
         neurons, looking = 1000, 0.0
         if isinstance(self.recipe.target, TwinTarget):
@@ -180,7 +196,7 @@ class _Trial:
         compressed = 0.7 * self.stimuli.pixels.size
         matrices = 4 * trained**2 * (2 if isinstance(self.recipe.target, SimulatedMouseTarget) else 1)
         memory = self.program + 3 * 4 * n * neurons + 3 * 4 * trained**2
-        return looking + comparing + 1.0, memory, matrices + compressed
+        return _Needs(looking + comparing + 1.0, float(memory), float(matrices + compressed))
 
     def _n_trained(self) -> int:
         return int(np.count_nonzero(self.tier == "train"))

@@ -149,6 +149,19 @@ class NoiseSection(Section):
     seed: int = 0
 
 
+Figure = Literal["noise", "examples", "matrix", "histogram", "truth", "pairs", "training", "gamma", "taps"]
+
+
+class ReportSection(Section):
+    """What the report shows; no step depends on it."""
+
+    title: str | None = Field(default=None, description="in place of the recipe's name")
+    levels: tuple[Annotated[float, Field(ge=0)], ...] = Field(
+        default=(0.05, 0.10, 0.15), description="noise levels of the headline table: the nearest ones measured"
+    )
+    figures: tuple[Figure, ...] = Field(default=get_args(Figure), description="which figures, in the page's own order")
+
+
 class ComputeSection(Section):
     """Where and how it runs; `auto` is resolved once, when the run is created, and kept in its `recipe.yaml`."""
 
@@ -174,6 +187,7 @@ class Recipe(Section):
     conditions: tuple[str, ...] = Field(min_length=1)
     seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
     noise: NoiseSection = NoiseSection()
+    report: ReportSection = ReportSection()
     compute: ComputeSection = ComputeSection()
     scale: Literal["full", "tiny"] = "full"
 

@@ -66,4 +66,8 @@ class RunResults:
     stimuli: Stimuli
     examples: NoiseExamples
     noise_levels: tuple[float, ...]
+    shown_levels: tuple[float, ...] = (0.05, 0.10, 0.15)
+    """Noise levels of the headline table."""
+    figures: tuple[str, ...] | None = None
+    """Which figures the page has; all where it is None."""
     missing: tuple[str, ...] = ()

@@ -23,7 +23,7 @@ from neuroprior.experiment.provenance import provenance
 from neuroprior.experiment.recipe import Recipe, parse_recipe
 from neuroprior.experiment.results import METRICS_SCHEMA, ConditionCard, NoiseExamples, RunResults
 from neuroprior.experiment.runs import read_plan, register_run, store_of
-from neuroprior.experiment.store import appearing_whole, folder_name, write_json
+from neuroprior.experiment.store import appearing_whole, disk_fault, folder_name, write_json
 from neuroprior.experiment.work import condition_target, do_work
 from neuroprior.recordings import load_stimuli
 from neuroprior.types import InputError, SimilarityTarget
@@ -55,9 +55,12 @@ def run_recipe(recipe: Recipe, out: Path, *, command: Sequence[str], watch: Watc
     if not (out / "plan.json").exists():
         write_json(out / "provenance.json", provenance(recipe, command, digests))
         write_json(out / "plan.json", planned)
-    if not all(store.has(step) for step in steps):  # a store where all is there may be read-only
+    try:
         store.create()
         register_run(out, store, (step.name for step in steps))
+    except OSError as error:
+        if not all(store.has(step) for step in steps):  # a store where all is there may be read-only
+            raise InputError(f"{store.root}: {disk_fault(error, store.root) or error}") from None
     assert isinstance(recipe.compute.workers, int)  # resolved above
     do = partial(do_work, checkpoint_seconds=recipe.compute.checkpoint_seconds)
     failures = run_steps(steps, store, do, workers=recipe.compute.workers, watch=watch)
@@ -106,7 +109,7 @@ def load_run(out: Path) -> RunResults:
     examples, n_classes = _examples([folder for folder in folders.values() if (folder / "examples.npz").is_file()])
     return RunResults(
         folder=out,
-        name=recipe.name,
+        name=recipe.report.title or recipe.name,
         description=recipe.description,
         task="handwritten digits" if recipe.task.path("test") is None else f"the images of {recipe.task.path('test')}",
         n_classes=n_classes,
@@ -119,10 +122,12 @@ def load_run(out: Path) -> RunResults:
             for name in recipe.conditions
             if CONDITIONS[name].target != "none"
         },
-        truth=SimilarityTarget.load(made / "model.safetensors") if (made / "data.safetensors").exists() else None,
+        truth=SimilarityTarget.load(made / "model.safetensors") if recipe.target.kind == "simulated_mouse" else None,
         stimuli=load_stimuli(made / "stimuli.npz"),
         examples=examples,
         noise_levels=recipe.noise.sigmas,
+        shown_levels=recipe.report.levels,
+        figures=recipe.report.figures,
         missing=missing,
     )
 

@@ -167,13 +167,10 @@ class Store:
     def create(self) -> None:
         """Make the store where there is none."""
         self.check()
-        try:
-            (self.root / ".locks").mkdir(parents=True, exist_ok=True)
-            if not (self.root / "store.json").exists():
-                written_by = f"neuroprior {neuroprior.__version__}"
-                write_json(self.root / "store.json", {"format": FORMAT, "written_by": written_by})
-        except OSError as error:
-            raise InputError(f"{self.root}: {disk_fault(error, self.root) or error}") from None
+        (self.root / ".locks").mkdir(parents=True, exist_ok=True)
+        if not (self.root / "store.json").exists():
+            written_by = f"neuroprior {neuroprior.__version__}"
+            write_json(self.root / "store.json", {"format": FORMAT, "written_by": written_by})
 
     def verify(self, step: Step) -> None:
         """Raise `InputError` where the files of a finished step are not those that it wrote."""
@@ -291,7 +288,8 @@ def appearing_whole(path: Path) -> Iterator[Path]:
         yield temporary
         os.replace(temporary, path)
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # on a read-only disk there is nothing to remove
+            temporary.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: Mapping[str, Any] | list[Any]) -> None:

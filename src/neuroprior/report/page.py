@@ -63,7 +63,7 @@ def write_figures(
     """Write the main figures (noise, similarity, training, gamma) in these formats; return what was written."""
     folder.mkdir(parents=True, exist_ok=True)
     written = []
-    for maker in _MAIN:
+    for maker in _wanted(results, _MAIN):
         with house_style():
             plate = maker(results)
         for panel in plate.panels:
@@ -94,14 +94,19 @@ def render_page(results: RunResults) -> str:
         conditions=results.conditions,
         headline=headline_table(results),
         verdict=verdict(results),
-        noise_plates=[_drawn(results, maker) for maker in _BEFORE_TABLE],
+        noise_plates=[_drawn(results, maker) for maker in _wanted(results, _BEFORE_TABLE)],
         noise_table=noise_table(results),
-        plates=[_drawn(results, maker) for maker in _AFTER_TABLE],
+        plates=[_drawn(results, maker) for maker in _wanted(results, _AFTER_TABLE)],
         tap_table=tap_table(results),
         provenance=results.provenance,
         recipe=results.recipe_yaml,
     )
     return page
+
+
+def _wanted(results: RunResults, makers: Sequence[_Maker]) -> list[_Maker]:
+    """Return the plates that the recipe asks for: `noise` is made by `noise_plate`."""
+    return [m for m in makers if results.figures is None or m.__name__.removesuffix("_plate") in results.figures]
 
 
 def _drawn(results: RunResults, maker: _Maker) -> tuple[Plate, list[Markup]]:

@@ -12,7 +12,6 @@ from neuroprior.types import InputError
 
 NOT_MEASURED = "–"
 WEIGHTED = "γ-weighted"
-SHOWN_LEVELS = (0.05, 0.10, 0.15)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,9 +177,11 @@ def neural_sentence(results: RunResults) -> str:
 
 
 def shown_levels(results: RunResults) -> tuple[float, ...]:
-    """Return the measured noise levels above 0 closest to 0.05, 0.10 and 0.15, and the largest; ascending."""
+    """Return the measured noise levels above 0 closest to those that the recipe shows, and the largest; ascending."""
     measured = sorted({x for card in results.conditions for x in noise_curve(results, card.name).x if x > 0})
-    nearest = {min(measured, key=lambda x: (round(abs(x - wanted), 9), x)) for wanted in SHOWN_LEVELS if measured}
+    nearest = {
+        min(measured, key=lambda x: (round(abs(x - wanted), 9), x)) for wanted in results.shown_levels if measured
+    }
     return tuple(sorted(nearest | set(measured[-1:])))
 
 

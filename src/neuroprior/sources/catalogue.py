@@ -1,5 +1,6 @@
 """What can be downloaded: where from, how large, under which licence, and the SHA-256 that proves it arrived whole."""
 
+import difflib
 import os
 from dataclasses import dataclass
 from pathlib import PurePath, PurePosixPath
@@ -144,10 +145,12 @@ SOURCES = (
 
 def find_source(name: str) -> Source:
     """Return the source of this name. Raises `InputError`, which lists them all, when there is none."""
-    for source in SOURCES:
-        if source.name == name:
-            return source
-    raise InputError(f"no data of the name {name!r}; there are {', '.join(source.name for source in SOURCES)}")
+    by_name = {source.name: source for source in SOURCES}
+    if name not in by_name:
+        near = difflib.get_close_matches(name, by_name, n=1)
+        hint_ = f"did you mean {near[0]!r}? " if near else ""
+        raise InputError(f"no data of the name {name!r}; {hint_}there are: {', '.join(by_name)}")
+    return by_name[name]
 
 
 def hint(path: str | os.PathLike[str]) -> str | None:
