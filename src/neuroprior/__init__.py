@@ -15,7 +15,7 @@ if TYPE_CHECKING:
         target_from_scans,
     )
     from neuroprior.regularizer import SimilarityRegularizer
-    from neuroprior.robustness import noise_accuracy
+    from neuroprior.robustness import linf_accuracy, noise_accuracy
     from neuroprior.similarity import load_matrix
     from neuroprior.twin import load_twin, target_from_twin
     from neuroprior.types import (
@@ -42,6 +42,7 @@ _HOME = {
     "SimilarityRegularizer": "regularizer",
     "SimilarityTarget": "types",
     "Stimuli": "types",
+    "linf_accuracy": "robustness",
     "load_matrix": "similarity",
     "load_scan": "recordings",
     "load_stimuli": "recordings",
@@ -66,6 +67,7 @@ __all__ = [
     "SimilarityRegularizer",
     "SimilarityTarget",
     "Stimuli",
+    "linf_accuracy",
     "load_matrix",
     "load_scan",
     "load_stimuli",

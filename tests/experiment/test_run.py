@@ -23,6 +23,7 @@ from neuroprior.experiment.plan import plan
 from neuroprior.experiment.run import store_of
 from neuroprior.experiment.store import Step
 from neuroprior.experiment.work import new_network, similarity_rows, task_images
+from neuroprior.report import write_report
 from neuroprior.similarity import shuffle_target
 from neuroprior.types import InputError
 
@@ -81,6 +82,29 @@ def test_metrics_hold_every_number_and_no_time(finished):
     assert {r["condition"] for r in gamma} == {"neural_model", "neural_data", "shuffle"}
     assert sum(r["value"] for r in gamma if r["condition"] == "shuffle") == pytest.approx(1)
     assert {r["condition"] for r in rows if r["metric"] == "similarity_loss"} == {r["condition"] for r in gamma}
+
+
+def test_an_attack_is_measured_where_the_recipe_asks_for_one(tmp_path):
+    radii = "robustness={radii: [0, 0.02, 0.1], n_images: 40, steps: 5}"
+    assert go(tmp_path / "run", "conditions=[none]", radii) == []
+    rows = pq.read_table(tmp_path / "run" / "metrics.parquet").to_pylist()
+    left = [(r["x"], r["value"], r["n"]) for r in rows if r["metric"] == "linf_accuracy"]
+    assert [x for x, _, _ in left] == [0, 0.02, 0.1]
+    assert [value for _, value, _ in left] == sorted((value for _, value, _ in left), reverse=True)
+    assert {n for _, _, n in left} == {40}
+    assert "Accuracy under attack" in write_report(load_run(tmp_path / "run")).read_text()
+
+
+def test_the_report_shows_what_the_recipe_asks_for(tmp_path, finished):
+    shown = "report={title: A title, levels: [0.2], figures: [noise, gamma]}"
+    os.environ["NEUROPRIOR_STORE"] = str(finished / "steps")
+    try:
+        assert go(tmp_path / "run", shown) == []
+        page = write_report(load_run(tmp_path / "run")).read_text()
+    finally:
+        del os.environ["NEUROPRIOR_STORE"]
+    assert "<h1>A title</h1>" in page
+    assert page.count("<figure") < write_report(load_run(finished)).read_text().count("<figure")
 
 
 def test_provenance(finished):

@@ -41,7 +41,8 @@ def test_the_twin_at_hand_is_the_one_in_the_catalogue(data):
 
 
 def test_an_unknown_name_lists_those_there_are():
-    with pytest.raises(InputError, match=r"no data of the name 'cifar'; did you mean 'cifar10'\? there are: cifar10, cifar100, "):
+    says = r"no data of the name 'cifar'; did you mean 'cifar10'\? there are: cifar10, cifar100, "
+    with pytest.raises(InputError, match=says):
         find_source("cifar")
 
 

@@ -163,7 +163,10 @@ class _Trial:
         n, levels = self.n["test"], len(self.recipe.noise.sigmas)
         heldout = int(np.count_nonzero(self.tier == "oracle"))
         area = np.prod(self.stimulus) / np.prod(self.image[1:])
-        seconds = (n * levels + heldout * area) * self.forward + n * self.reading
+        attack = self.recipe.robustness
+        attacked = min(n, attack.n_images) * len(attack.radii) * attack.steps * attack.restarts
+        # A gradient costs about two forward passes more; how many images hold out to the end is not known before.
+        seconds = (n * levels + heldout * area + 3 * attacked) * self.forward + n * self.reading
         batch = min(n, _EVALUATED_AT_ONCE["measure"])
         images = 5 * n * int(np.prod(self.image))
         taps = 4 * heldout * sum(self._tap_sizes())

@@ -68,6 +68,7 @@ def plan(recipe: Recipe, digests: dict[str, str]) -> list[Step]:
                     mean=recipe.regularizer.mean,
                     blur_sigma=blur_sigma,
                     noise=recipe.noise,
+                    robustness=recipe.robustness,
                     machine=machine,
                 ),
                 inputs=(("target", target.key), ("network", trained.key)),

@@ -149,7 +149,17 @@ class NoiseSection(Section):
     seed: int = 0
 
 
-Figure = Literal["noise", "examples", "matrix", "histogram", "truth", "pairs", "training", "gamma", "taps"]
+class RobustnessSection(Section):
+    """Accuracy under an Linf attack of fixed radius (PGD on the margin); none where no radius is given."""
+
+    radii: tuple[Annotated[float, Field(ge=0)], ...] = ()
+    n_images: int = Field(default=1000, ge=1, description="the first so many test images")
+    steps: int = Field(default=50, ge=1)
+    restarts: int = Field(default=1, ge=1)
+    seed: int = 0
+
+
+Figure = Literal["noise", "attack", "examples", "matrix", "histogram", "truth", "pairs", "training", "gamma", "taps"]
 
 
 class ReportSection(Section):
@@ -187,6 +197,7 @@ class Recipe(Section):
     conditions: tuple[str, ...] = Field(min_length=1)
     seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
     noise: NoiseSection = NoiseSection()
+    robustness: RobustnessSection = RobustnessSection()
     report: ReportSection = ReportSection()
     compute: ComputeSection = ComputeSection()
     scale: Literal["full", "tiny"] = "full"

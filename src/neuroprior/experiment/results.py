@@ -21,8 +21,9 @@ METRICS_SCHEMA = pa.schema(
         pa.field("n", pa.int64(), nullable=False),  # how many images or pairs are behind the value
     ]
 )
-"""Long form, no time and no path. Metrics: `noise_accuracy` (x: sigma), `similarity_correlation` (Pearson of S_cnn and
-S_neural on held-out stimuli, i < j; one row with tap null for the gamma-weighted S, one a tap), and, with x: epoch,
+"""Long form, no time and no path. Metrics: `noise_accuracy` (x: sigma), `linf_accuracy` (x: radius),
+`similarity_correlation` (Pearson of S_cnn and S_neural on held-out stimuli, i < j; one row with tap null for the
+gamma-weighted S, one a tap), and, with x: epoch,
 `task_loss`, `similarity_loss`, `validation_loss`, `validation_accuracy`, `gamma` (one a tap)."""
 
 

@@ -21,6 +21,7 @@ from neuroprior.experiment.recipe import (
     NetworkSection,
     NoiseSection,
     RegularizerSection,
+    RobustnessSection,
     ScansTarget,
     Section,
     SimulatedMouseTarget,
@@ -33,7 +34,7 @@ from neuroprior.experiment.store import CHECKPOINT, write_json
 from neuroprior.recordings import load_stimuli, simulate_scan, target_from_scan, target_from_scans
 from neuroprior.regularizer import SimilarityRegularizer
 from neuroprior.regularizer.loss import Mean
-from neuroprior.robustness import noise_accuracy
+from neuroprior.robustness import linf_accuracy, noise_accuracy
 from neuroprior.similarity import shuffle_target, target_from_population
 from neuroprior.twin import predict_population, target_details
 from neuroprior.types import NetworkCard, Population, SimilarityTarget
@@ -71,7 +72,7 @@ class TrainWork(Section):
 
 
 class MeasureWork(Section):
-    """Measure one trained network: accuracy under noise, similarity to the brain on held-out stimuli."""
+    """Measure one trained network: accuracy under noise and attack, similarity to the brain on held-out stimuli."""
 
     condition: str
     seed: int
@@ -81,6 +82,7 @@ class MeasureWork(Section):
     mean: Mean
     blur_sigma: float | None
     noise: NoiseSection
+    robustness: RobustnessSection
     machine: Machine
 
 
@@ -209,7 +211,7 @@ def train_network(
 
 
 def measure_network(work: MeasureWork, inputs: Mapping[str, Path], out: Path, say: Say) -> None:
-    """Write `metrics.json`: the noise curve, and the correlation of S_cnn and S_neural on held-out stimuli."""
+    """Write `metrics.json`: accuracy under noise and attack, correlation of S_cnn and S_neural on held-out stimuli."""
     from safetensors.torch import load_file
 
     images = task_images(work.task, "test")
@@ -229,11 +231,34 @@ def measure_network(work: MeasureWork, inputs: Mapping[str, Path], out: Path, sa
         row(work, "noise_accuracy", float(value), curve.n, x=sigma)
         for sigma, value in zip(curve.sigmas, curve.accuracy, strict=True)
     ]
+    rows += attack_rows(work, network, images, say)
     rows += similarity_rows(work, network, inputs)
     write_json(out / "metrics.json", rows)
     shown = images.rows(np.unique(images.labels, return_index=True)[1][:_EXAMPLES])  # one of each of the first classes
     names = np.array([images.classes[label] for label in shown.labels])
     np.savez_compressed(out / "examples.npz", images=shown.pixels, labels=names, classes=np.array(images.classes))
+
+
+def attack_rows(work: MeasureWork, network: ResNet, images: LabelledImages, say: Say) -> list[dict[str, Any]]:
+    """Accuracy under an Linf attack at each radius that the recipe asks for."""
+    options = work.robustness
+    if not options.radii:
+        return []
+    some = images.rows(slice(0, options.n_images))
+    left = linf_accuracy(
+        network,
+        torch.from_numpy(some.pixels).float() / 255,
+        torch.from_numpy(some.labels),
+        options.radii,
+        steps=options.steps,
+        restarts=options.restarts,
+        seed=options.seed,
+        progress=lambda done, of: say("attack", done / of),
+    )
+    return [
+        row(work, "linf_accuracy", float(value), left.n, x=radius)
+        for radius, value in zip(left.radii, left.accuracy, strict=True)
+    ]
 
 
 def similarity_rows(work: MeasureWork, network: ResNet, inputs: Mapping[str, Path]) -> list[dict[str, Any]]:

@@ -97,8 +97,8 @@ def _draw(axes: Axes, line: Line, *, markers: bool, scale: float = 1.0) -> None:
     )
 
 
-def noise_curves(lines: Sequence[Line], chance: float | None) -> Figure:
-    """Accuracy against noise sigma, SEM bands where there are two seeds or more, chance as a dotted line."""
+def accuracy_curves(lines: Sequence[Line], x: str, chance: float | None) -> Figure:
+    """Accuracy against the size of a disturbance, SEM bands from two seeds on, chance as a dotted line."""
     figure, axes = _panel(3.2 + _legend_height([line.label for line in lines]))
     for line in lines:
         _draw(axes, line, markers=True, scale=100.0)
@@ -115,7 +115,7 @@ def noise_curves(lines: Sequence[Line], chance: float | None) -> Figure:
         )
     axes.set_ylim(bottom=0)
     axes.yaxis.set_major_formatter(PercentFormatter(decimals=0))
-    _name_axes(axes, "noise σ (pixels in [0, 1])", "test accuracy")
+    _name_axes(axes, f"{x} (pixels in [0, 1])", "test accuracy")
     _legend(figure, axes)
     return figure
 

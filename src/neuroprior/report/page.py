@@ -22,6 +22,7 @@ from neuroprior.report.verdict import verdict
 _Maker = Callable[[RunResults], Plate]
 _BEFORE_TABLE: tuple[_Maker, ...] = (plates.noise_plate,)
 _AFTER_TABLE: tuple[_Maker, ...] = (
+    plates.attack_plate,
     plates.examples_plate,
     plates.matrix_plate,
     plates.histogram_plate,
@@ -33,6 +34,7 @@ _AFTER_TABLE: tuple[_Maker, ...] = (
 )
 _MAIN: tuple[_Maker, ...] = (
     plates.noise_plate,
+    plates.attack_plate,
     plates.matrix_plate,
     plates.histogram_plate,
     plates.truth_plate,
@@ -105,8 +107,10 @@ def render_page(results: RunResults) -> str:
 
 
 def _wanted(results: RunResults, makers: Sequence[_Maker]) -> list[_Maker]:
-    """Return the plates that the recipe asks for: `noise` is made by `noise_plate`."""
-    return [m for m in makers if results.figures is None or m.__name__.removesuffix("_plate") in results.figures]
+    """Return the plates that the recipe asks for (`noise` is made by `noise_plate`); an attack only where one was run."""
+    attacked = "linf_accuracy" in results.metrics["metric"].to_pylist()
+    asked = [m for m in makers if results.figures is None or m.__name__.removesuffix("_plate") in results.figures]
+    return [maker for maker in asked if attacked or maker is not plates.attack_plate]
 
 
 def _drawn(results: RunResults, maker: _Maker) -> tuple[Plate, list[Markup]]:

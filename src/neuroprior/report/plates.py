@@ -16,7 +16,6 @@ from neuroprior.report.tables import (
     curve_of,
     minus,
     neural_sentence,
-    noise_curve,
     seeds_phrase,
     taps_of,
     targets_sentence,
@@ -68,21 +67,48 @@ def _bands(n: Sequence[int]) -> str:
 
 def noise_plate(results: RunResults) -> Plate:
     """Accuracy against noise (the paper's Figure 4)."""
-    heading = "Accuracy under Gaussian noise"
-    cards, lines = _lines(results, lambda name: noise_curve(results, name))
+    return _accuracy_plate(
+        results,
+        "noise",
+        "Accuracy under Gaussian noise",
+        "noise_accuracy",
+        ("noise σ", "σ", "with Gaussian noise of standard deviation σ added to the pixels"),
+        absent="No noise measurement is finished.",
+    )
+
+
+def attack_plate(results: RunResults) -> Plate:
+    """Accuracy that an attack left, against its radius."""
+    return _accuracy_plate(
+        results,
+        "attack",
+        "Accuracy under attack (Linf, fixed radius)",
+        "linf_accuracy",
+        ("radius ε", "ε", "after projected gradient ascent on the margin moved each pixel by at most ε"),
+        absent="No attack is finished.",
+    )
+
+
+def _accuracy_plate(
+    results: RunResults, name: str, heading: str, metric: str, words: tuple[str, str, str], absent: str
+) -> Plate:
+    axis, symbol, what = words
+    cards, lines = _lines(results, lambda condition: curve_of(results.metrics, condition, metric))
     if not lines:
-        return Plate(heading, absent="No noise measurement is finished.")
+        return Plate(heading, absent=absent)
     n = _seeds([line.curve for line in lines])
     images = {count for line in lines for count in line.curve.counts}
     tested = f"{min(images):,}" if len(images) == 1 else f"{min(images):,} to {max(images):,}"
     chance = None if results.n_classes is None else 1 / results.n_classes
     caption = (
-        f"Accuracy on {tested} test images with Gaussian noise of standard deviation σ added to the pixels. "
+        f"Accuracy on {tested} test images {what}. "
         f"{_bands(n)} {'Dotted: chance. ' if chance else ''}{targets_sentence(results, cards)}"
     )
-    last = [f"{line.label} {100 * line.curve.estimates[-1].mean:.1f} % at σ = {line.curve.x[-1]:g}" for line in lines]
-    alt = f"Line chart of test accuracy against noise, {len(lines)} conditions; at the right end: {', '.join(last)}."
-    return Plate(heading, (Panel("noise", figures.noise_curves(lines, chance), alt),), caption)
+    last = [
+        f"{line.label} {100 * line.curve.estimates[-1].mean:.1f} % at {symbol} = {line.curve.x[-1]:g}" for line in lines
+    ]
+    alt = f"Line chart of test accuracy against {axis}, {len(lines)} conditions; at the right end: {', '.join(last)}."
+    return Plate(heading, (Panel(name, figures.accuracy_curves(lines, axis, chance), alt),), caption)
 
 
 def examples_plate(results: RunResults) -> Plate:

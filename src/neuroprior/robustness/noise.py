@@ -87,9 +87,14 @@ def draw_noise(images: Float[torch.Tensor, "image channel h w"], seed: int) -> F
     """Standard normal noise for each image, seeded by its pixels and `seed`: the image, not its place, decides."""
     noise = np.empty(tuple(images.shape), dtype=np.float32)
     for row, image in enumerate(images.numpy()):
-        key = hashlib.blake2b(image.tobytes(), digest_size=16, key=str(seed).encode()).digest()
-        noise[row] = np.random.Generator(np.random.SFC64(list(key))).standard_normal(image.shape, dtype=np.float32)
+        noise[row] = random_of(image, str(seed)).standard_normal(image.shape, dtype=np.float32)
     return torch.from_numpy(noise)
+
+
+def random_of(image: np.ndarray, seed: str) -> np.random.Generator:
+    """Return a generator seeded by an image's pixels and `seed`: the image, not its place, decides what is drawn."""
+    key = hashlib.blake2b(image.tobytes(), digest_size=16, key=seed.encode()).digest()
+    return np.random.Generator(np.random.SFC64(list(key)))
 
 
 def clipped(noisy: torch.Tensor, clean: torch.Tensor, clip: Clip) -> torch.Tensor:
