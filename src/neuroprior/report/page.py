@@ -107,7 +107,7 @@ def render_page(results: RunResults) -> str:
 
 
 def _wanted(results: RunResults, makers: Sequence[_Maker]) -> list[_Maker]:
-    """Return the plates that the recipe asks for (`noise` is made by `noise_plate`); an attack only where one was run."""
+    """Return the plates that the recipe asks for (`noise` by `noise_plate`); an attack only where one was run."""
     attacked = "linf_accuracy" in results.metrics["metric"].to_pylist()
     asked = [m for m in makers if results.figures is None or m.__name__.removesuffix("_plate") in results.figures]
     return [maker for maker in asked if attacked or maker is not plates.attack_plate]
