@@ -101,6 +101,16 @@ def test_prediction_is_deterministic_and_does_not_depend_on_its_company(data):
     assert np.allclose(first, backwards, atol=2e-6)
 
 
+def test_a_coarse_prediction_is_an_option_that_says_so(data):
+    twin = load_twin(data(CHECKPOINT))
+    few = load_stimuli(data(STIMULI), tier="oracle")
+    few = few.select(few.ids[:20])
+    fine, coarse = (target_from_twin(twin, few, precision=p) for p in ("float32", "bfloat16"))
+    assert "precision" not in fine.details
+    assert coarse.details["precision"] == "bfloat16: too coarse for a target that results rest on"
+    assert 1e-5 < np.abs(fine.matrix - coarse.matrix).max() < 0.05  # coarser than what a target may differ by
+
+
 @pytest.mark.parametrize(
     "options",
     [

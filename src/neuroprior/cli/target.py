@@ -3,7 +3,7 @@
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -20,6 +20,9 @@ def target_build(
     stimuli: Annotated[Path, typer.Option(help="An .npz with images, names and tier.")],
     out: Annotated[Path, typer.Option(help="File to write, e.g. target.safetensors.")],
     tier: Annotated[str, typer.Option(help="Which stimuli: train, oracle, or all.")] = "train",
+    precision: Annotated[
+        Literal["float32", "bfloat16"], typer.Option(help="bfloat16 is for a quick look: too coarse for results.")
+    ] = "float32",
     json_: Json = False,
 ) -> None:
     """Make a similarity target from a digital twin and stimuli (Eq. 2).
@@ -36,7 +39,10 @@ def target_build(
     shown = load_stimuli(stimuli) if tier == "all" else load_stimuli(stimuli, tier=tier)  # type: ignore[arg-type]
     with Progress() as progress:
         made = target_from_twin(
-            load_twin(twin), shown, progress=lambda done, of: progress.update("twin", "predicting", done / of)
+            load_twin(twin),
+            shown,
+            precision=precision,
+            progress=lambda done, of: progress.update("twin", "predicting", done / of),
         )
     made.save(out)
     _describe(made, json_)

@@ -1,6 +1,7 @@
 """Twin -> Population -> SimilarityTarget: what the twin's neurons would say to images, at neutral behaviour."""
 
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 import torch
@@ -12,13 +13,22 @@ from neuroprior.types import InputError, Population, SimilarityTarget, Stimuli
 _CHUNK = 16  # images a pass: their maps stay in the cache from layer to layer, which 64 do not (measured: 1.5 times)
 
 
+Precision = Literal["float32", "bfloat16"]
+
+
 def predict_population(
-    twin: Twin, stimuli: Stimuli, *, progress: Callable[[int, int], None] | None = None
+    twin: Twin,
+    stimuli: Stimuli,
+    *,
+    precision: Precision = "float32",
+    progress: Callable[[int, int], None] | None = None,
 ) -> Population:
     """Predict the mean response of every neuron to every image, float32, at mean behaviour and mean pupil position.
 
     Pixels (0..255) are z-scored with one mean and one standard deviation (ddof 0): the twin's own, or those of
     `stimuli`. Same stimuli, threads and versions: same numbers. `progress` is told images done and images in all.
+    `precision: bfloat16` computes the maps with 8 bits of mantissa: for a quick look where a processor is fast at it,
+    too coarse for a target that results rest on (`benchmarks/twin_predict.py` says by how much S then differs).
     Raises `InputError` for images of another size.
     """
     check_size(twin, stimuli)
@@ -30,8 +40,9 @@ def predict_population(
             pixels = torch.from_numpy(stimuli.pixels[start : start + _CHUNK].astype(np.float32))
             images = ((pixels - mean) / std)[:, None].contiguous(memory_format=torch.channels_last)
             n = len(images)
-            rates = twin.model(images, behavior.expand(n, -1), torch.zeros(n, 2))
-            responses[start : start + n] = rates.numpy()
+            with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
+                rates = twin.model(images, behavior.expand(n, -1), torch.zeros(n, 2))
+            responses[start : start + n] = rates.float().numpy()
             if progress is not None:
                 progress(start + n, len(stimuli))
     weights = np.ones(twin.n_neurons, dtype=np.float32) if twin.weights is None else twin.weights
@@ -58,11 +69,21 @@ def pixel_scale(twin: Twin, stimuli: Stimuli) -> tuple[float, float]:
 
 
 def target_from_twin(
-    twin: Twin, stimuli: Stimuli, *, progress: Callable[[int, int], None] | None = None
+    twin: Twin,
+    stimuli: Stimuli,
+    *,
+    precision: Precision = "float32",
+    progress: Callable[[int, int], None] | None = None,
 ) -> SimilarityTarget:
-    """S_model (Eq. 6): Eq. 2 of the twin's predictions, each neuron weighted by w_a v_a where the twin knows them."""
-    population = predict_population(twin, stimuli, progress=progress)
-    return target_from_population(population, stimuli, details=target_details(twin, stimuli))
+    """S_model (Eq. 6): Eq. 2 of the twin's predictions, each neuron weighted by w_a v_a where the twin knows them.
+
+    A target of `precision: bfloat16` says in its details that it is coarse.
+    """
+    population = predict_population(twin, stimuli, precision=precision, progress=progress)
+    details = dict(target_details(twin, stimuli))
+    if precision == "bfloat16":
+        details["precision"] = "bfloat16: too coarse for a target that results rest on"
+    return target_from_population(population, stimuli, details=details)
 
 
 def target_details(twin: Twin, stimuli: Stimuli) -> dict[str, str | float | int]:

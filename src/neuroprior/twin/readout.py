@@ -33,7 +33,8 @@ class GaussianReadout(nn.Module):
     ) -> Float[torch.Tensor, "image neuron"]:
         """Sample the maps at each neuron's shifted position and weight the features found there."""
         height, width = maps.shape[2:]
-        rows = maps.permute(0, 2, 3, 1).reshape(len(maps), height * width, -1)
+        # Under autocast the maps may be coarser than the parameters; what is read out is not.
+        rows = maps.permute(0, 2, 3, 1).reshape(len(maps), height * width, -1).to(self.features.dtype)
         # Neurons in the order of their pixels: neighbours in the list then find their rows in the cache.
         order = torch.argsort(_pixel(self.positions, height, width))
         place = torch.empty_like(order)
