@@ -14,8 +14,8 @@ import torch
 from measured import at_least, at_most, in_turn, ratio, show, spread
 from torch.nn import functional as F
 
-from neuroprior.experiment import data_folder
 from neuroprior.similarity import centered_cosine
+from neuroprior.sources import data_folder
 from neuroprior.twin import Twin, load_twin, predict_population
 from neuroprior.types import Stimuli
 

@@ -21,8 +21,7 @@ def list_(to: To = None, json_: Json = False) -> None:
 
     Example: neuroprior data list
     """
-    from neuroprior.experiment import data_folder
-    from neuroprior.sources import listing
+    from neuroprior.sources import data_folder, listing
 
     folder = to or data_folder()
     states = listing(folder)
@@ -63,9 +62,8 @@ def fetch(
 
     Example: neuroprior data fetch cifar10 --to data
     """
-    from neuroprior.experiment import data_folder
+    from neuroprior.sources import data_folder, find_source
     from neuroprior.sources import fetch as bring
-    from neuroprior.sources import find_source
 
     sources = [find_source(name) for name in names]  # a misspelt last name stops before the first download
     folder = to or data_folder()

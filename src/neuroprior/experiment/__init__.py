@@ -1,12 +1,37 @@
 """Recipe to finished run: the schema, the graph of steps, the store that keeps them, the engine that runs them."""
 
-from neuroprior.experiment.engine import Failure, Watch
-from neuroprior.experiment.forecast import Forecast
-from neuroprior.experiment.recipe import Recipe, data_folder, load_recipe, recipe_schema
-from neuroprior.experiment.results import RunResults
-from neuroprior.experiment.run import load_run, packaged_recipe, plan_recipe, run_recipe
-from neuroprior.experiment.runs import find_garbage, list_runs, remove_garbage, show_run, store_of
-from neuroprior.experiment.store import Store
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from neuroprior.experiment.engine import Failure, Watch
+    from neuroprior.experiment.forecast import Forecast
+    from neuroprior.experiment.recipe import Recipe, load_recipe, recipe_schema
+    from neuroprior.experiment.results import RunResults
+    from neuroprior.experiment.run import load_run, packaged_recipe, plan_recipe, run_recipe
+    from neuroprior.experiment.runs import find_garbage, list_runs, remove_garbage, show_run, store_of
+    from neuroprior.experiment.store import Store
+
+# Imported on first use: looking at runs needs no torch, and so no seconds.
+_HOME = {
+    "Failure": "engine",
+    "Forecast": "forecast",
+    "Recipe": "recipe",
+    "RunResults": "results",
+    "Store": "store",
+    "Watch": "engine",
+    "find_garbage": "runs",
+    "list_runs": "runs",
+    "load_recipe": "recipe",
+    "load_run": "run",
+    "packaged_recipe": "run",
+    "plan_recipe": "run",
+    "recipe_schema": "recipe",
+    "remove_garbage": "runs",
+    "run_recipe": "run",
+    "show_run": "runs",
+    "store_of": "runs",
+}
 
 __all__ = [
     "Failure",
@@ -15,7 +40,6 @@ __all__ = [
     "RunResults",
     "Store",
     "Watch",
-    "data_folder",
     "find_garbage",
     "list_runs",
     "load_recipe",
@@ -28,3 +52,11 @@ __all__ = [
     "show_run",
     "store_of",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'neuroprior.experiment' has no attribute {name!r}")
+    value = getattr(import_module(f"neuroprior.experiment.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value

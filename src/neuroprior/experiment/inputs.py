@@ -28,12 +28,11 @@ from neuroprior.experiment.recipe import (
     Target,
     TaskSection,
     TwinTarget,
-    data_path,
 )
 from neuroprior.recordings import load_scan, load_stimuli, packaged_photographs, target_from_scans
 from neuroprior.regularizer import Taps, evenly_spaced_stages
 from neuroprior.similarity import load_matrix
-from neuroprior.sources import hint
+from neuroprior.sources import data_path, hint
 from neuroprior.twin import Twin, check_size, load_twin
 from neuroprior.types import InputError, Scan, SimilarityTarget, Stimuli, Tier
 

@@ -4,9 +4,10 @@ from collections.abc import Iterable
 
 from neuroprior.experiment.conditions import CONDITIONS
 from neuroprior.experiment.inputs import stimuli_paths
-from neuroprior.experiment.recipe import Recipe, data_path
+from neuroprior.experiment.recipe import Recipe
 from neuroprior.experiment.store import Step, digest_file
 from neuroprior.experiment.work import Machine, MeasureWork, TargetWork, TrainWork
+from neuroprior.sources import data_path
 
 TARGET = "target"
 

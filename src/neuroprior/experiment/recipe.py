@@ -266,18 +266,6 @@ def parse_recipe(text: str, origin: str, overrides: Sequence[str] = ()) -> Recip
         raise InputError(f"{origin}: {_one_line(error)}") from None
 
 
-def data_path(path: str) -> Path:
-    """Where a recipe's file lies: as given if absolute, else in the data folder."""
-    return Path(path) if Path(path).is_absolute() else data_folder() / path
-
-
-def data_folder() -> Path:
-    """The folder that NEUROPRIOR_DATA names, else `data`, or `../shared/data` where only that is there."""
-    named = os.environ.get("NEUROPRIOR_DATA")
-    shared = Path("../shared/data")
-    return Path(named) if named else shared if shared.is_dir() and not Path("data").is_dir() else Path("data")
-
-
 def recipe_schema() -> dict[str, Any]:
     """JSON schema (2020-12) of a recipe's file, for editors that complete and check."""
     schema = Recipe.model_json_schema()
