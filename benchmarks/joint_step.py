@@ -163,6 +163,7 @@ def main() -> None:
             **{f"images/s, {name}": f"{BATCH / statistics.median(taken):.0f}" for name, taken in seconds.items()},
         },
         arguments.json,
+        device,
     )
 
 

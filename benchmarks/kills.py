@@ -22,7 +22,6 @@ from pathlib import Path
 
 from measured import at_least, at_most, show, spread
 
-from neuroprior.experiment import show_run
 from neuroprior.experiment.store import digest_file, manifest
 
 WORKERS = 2
@@ -69,7 +68,7 @@ def main() -> None:
         assert begin(root / "whole", root / "whole.log").wait() == 0, (root / "whole.log").read_text()
         seconds = time.monotonic() - start
         wanted = (root / "whole" / "metrics.parquet").read_bytes()
-        kills, different, broken, finished, stopped, extra = 0, 0, 0, 0, 0, []
+        kills, different, broken, finished, resumed, extra = 0, 0, 0, 0, 0, []
         while kills < arguments.kills or not finished:
             out, log = root / f"run{finished}", root / f"run{finished}.log"
             killed_here = 0
@@ -87,10 +86,10 @@ def main() -> None:
                     process.wait()
                     kills, killed_here = kills + 1, killed_here + 1
                     if (out / "plan.json").exists():
-                        stopped += sum(state.state in ("stopped", "at work") for state in show_run(out))
                         broken += half_written(out / "steps")
             finished += 1
             different += (out / "metrics.parquet").read_bytes() != wanted
+            resumed += log.read_text().count("going on from its checkpoint")
             begun = Counter(line.partition(":")[0] for line in log.read_text().splitlines() if "starting" in line)
             if killed_here:
                 extra.append((sum(begun.values()) - len(begun)) / killed_here)
@@ -98,13 +97,13 @@ def main() -> None:
         "kills",
         [
             at_least("kills", kills, arguments.kills),
+            at_least("trainings that went on from a checkpoint", resumed, 1),
             at_most("runs whose metrics.parquet differs from the undisturbed one's", different, 0),
             at_most("visible steps that were half-written", broken, 0),
             at_most("steps done again, for each kill", max(extra), WORKERS),
         ],
         {
             "runs that were killed and came to their end": finished,
-            "trainings found stopped with a checkpoint": stopped,
             "steps done again, for each kill": spread(extra) if len(extra) > 1 else f"{statistics.mean(extra):.2f}",
             "seconds of an undisturbed run": f"{seconds:.0f}",
         },

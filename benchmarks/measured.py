@@ -41,9 +41,10 @@ def at_most(what: str, value: float, bound: float) -> dict[str, Any]:
     return {"what": what, "value": value, "bound": bound, "direction": "at most"}
 
 
-def show(name: str, checks: list[dict[str, Any]], details: dict[str, Any], as_json: bool) -> None:
+def show(name: str, checks: list[dict[str, Any]], details: dict[str, Any], as_json: bool, device: str = "cpu") -> None:
     """Print details and checks; with `as_json` the last line is one object."""
-    device = f"cpu, {torch.get_num_threads()} threads"
+    threads = f"cpu, {torch.get_num_threads()} threads"
+    device = torch.cuda.get_device_name() if device == "cuda" else threads
     print(f"{name} on {device}, torch {torch.__version__}")
     for key, value in details.items():
         print(f"  {key}: {value}")

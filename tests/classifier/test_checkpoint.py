@@ -134,6 +134,24 @@ def test_a_damaged_file_is_named(tmp_path):
         checkpoint.load()
 
 
+def test_a_save_that_fails_half_way_leaves_the_old_state(tmp_path, monkeypatch):
+    checkpoint = Checkpoint(tmp_path / "checkpoint")
+    checkpoint.save({"a": torch.zeros(3)})
+
+    def half(tensors, path, metadata):
+        Path(path).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("neuroprior.classifier.checkpoint.save_file", half)
+    with pytest.raises(OSError, match="No space left"):
+        checkpoint.save({"a": torch.ones(3)})
+    monkeypatch.undo()
+    kept = checkpoint.load()
+    assert kept is not None
+    assert torch.equal(kept["a"], torch.zeros(3))
+    assert [p.name for p in tmp_path.iterdir()] == ["checkpoint"]
+
+
 def test_time_between_saves(tmp_path):
     assert not Checkpoint(tmp_path / "a", 1000.0).is_due()
     assert Checkpoint(tmp_path / "a", 0.0).is_due()

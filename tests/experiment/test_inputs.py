@@ -156,6 +156,21 @@ def test_a_changed_image_in_a_folder_is_another_run(folder):
     [
         ({**MOUSE, "conditions": ["user_matrix"]}, "'user_matrix' needs target.kind matrix, not simulated_mouse"),
         ({**MOUSE, "stimuli": {"source": "scans"}, "conditions": ["none"]}, "goes with target.kind scans"),
+        (
+            {"stimuli": {"source": "photographs"}, "target": {"kind": "scans", "paths": ["a"]}, "conditions": ["none"]},
+            "goes with target.kind scans",
+        ),
+        (
+            {
+                "stimuli": {"source": "scans"},
+                "target": {"kind": "scans", "paths": ["a", "a"]},
+                "conditions": ["none"],
+            },
+            "names a scan twice",
+        ),
+        ({**MOUSE, "conditions": ["none"], "seeds": [-1]}, "greater than or equal to 0"),
+        ({**MOUSE, "conditions": ["none"], "noise": {"sigmas": []}}, "at least 1 item"),
+        ({**MOUSE, "conditions": ["none"], "training": {"momentum": -1}}, "momentum is -1"),
         ({**MOUSE, "conditions": ["none"], "task": {"source": "cifar_binary"}}, "needs folder, not nothing"),
         (
             {**MOUSE, "conditions": ["none"], "task": {"source": "parquet", "train": "a"}},
@@ -191,6 +206,32 @@ def test_a_half_copied_dataset_is_named(folder):
     batch.write_bytes(batch.read_bytes()[:-1000])
     with pytest.raises(InputError, match=r"data_batch_2\.bin"):
         go(folder, **MOUSE, conditions=["none"], task={"source": "cifar_binary", "folder": "cifar"})
+
+
+def test_classes_are_those_of_the_whole_file(folder):
+    """Sorted by label, the first images show few classes: training and measurement must still agree."""
+    import io
+
+    import pyarrow as pa
+
+    rng = np.random.default_rng(0)
+    for part in ("train", "test"):
+        images = []
+        for _ in range(150):
+            buffer = io.BytesIO()
+            Image.fromarray(rng.integers(0, 256, (32, 32)).astype(np.uint8)).save(buffer, "PNG")
+            images.append({"bytes": buffer.getvalue(), "path": None})
+        table = pa.table({"img": images, "label": np.repeat(np.arange(15), 10)})
+        pq.write_table(table, folder / f"{part}.parquet")
+    task = {"source": "parquet", "train": "train.parquet", "test": "test.parquet", "n_test": 40}
+    results, _ = go(folder, **MOUSE, conditions=["none"], task=task)
+    assert results.n_classes == 15
+
+
+def test_a_batch_larger_than_the_data_is_told_at_once(folder):
+    with pytest.raises(InputError, match=r"batch_size is 60, but 60 training images less 6 for validation"):
+        go(folder, **MOUSE, conditions=["none"], training={**SMALL["training"], "batch_size": 60})
+    assert not (folder / "run").exists()
 
 
 def test_a_target_can_be_cut_and_is_not_centred_again(target, stimuli):

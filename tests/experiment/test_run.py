@@ -95,14 +95,12 @@ def test_an_attack_is_measured_where_the_recipe_asks_for_one(tmp_path):
     assert "Accuracy under attack" in write_report(load_run(tmp_path / "run")).read_text()
 
 
-def test_the_report_shows_what_the_recipe_asks_for(tmp_path, finished):
+def test_the_report_shows_what_the_recipe_asks_for(tmp_path, finished, monkeypatch):
     shown = "report={title: A title, levels: [0.2], figures: [noise, gamma]}"
-    os.environ["NEUROPRIOR_STORE"] = str(finished / "steps")
-    try:
-        assert go(tmp_path / "run", shown) == []
-        page = write_report(load_run(tmp_path / "run")).read_text()
-    finally:
-        del os.environ["NEUROPRIOR_STORE"]
+    monkeypatch.setenv("NEUROPRIOR_STORE", str(finished / "steps"))
+    assert go(tmp_path / "run", shown) == []
+    page = write_report(load_run(tmp_path / "run")).read_text()
+    monkeypatch.delenv("NEUROPRIOR_STORE")
     assert "<h1>A title</h1>" in page
     assert page.count("<figure") < write_report(load_run(finished)).read_text().count("<figure")
 

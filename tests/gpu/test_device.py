@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from neuroprior import SimilarityRegularizer
-from neuroprior.classifier import LabelledImages, ResNet, TrainingSettings, train
+from neuroprior.classifier import Checkpoint, LabelledImages, ResNet, TrainingSettings, train
 from neuroprior.recordings import load_stimuli
 from neuroprior.robustness import draw_noise, noise_accuracy
 from neuroprior.similarity import centered_cosine
@@ -134,6 +134,35 @@ def test_the_same_training_twice_is_the_same_to_the_last_bit(device, target, sti
     assert all(value.device.type == device.type for value in weights.values())
     other, _, _ = run(2)
     assert history != other
+
+
+def test_a_training_that_was_stopped_goes_on_to_the_last_bit(device, target, stimuli, tmp_path):
+    settings = TrainingSettings(epochs=2, batch_size=32, augmentation="crop_flip", validation_fraction=0.2)
+
+    class Stopped(Exception):
+        pass
+
+    class StopsAt(Checkpoint):
+        left = 3
+
+        def save(self, state):
+            super().save(state)
+            self.left -= 1
+            if not self.left:
+                raise Stopped
+
+    def run(checkpoint=None):
+        network = resnet(classes=2).to(device, memory_format=torch.channels_last)
+        reg = SimilarityRegularizer(network, target, stimuli, **FEW, seed=1)
+        history = train(network, bars(), settings, seed=1, regularizer=reg, checkpoint=checkpoint)
+        return history, {**network.state_dict(), "theta": reg.theta.detach()}
+
+    history, weights = run()
+    with pytest.raises(Stopped):
+        run(StopsAt(tmp_path / "checkpoint", 0.0))
+    again, weights_again = run(Checkpoint(tmp_path / "checkpoint", 0.0))
+    assert history == again
+    assert all(torch.equal(value, weights_again[name]) for name, value in weights.items())
 
 
 def test_autocast_shortens_the_features_and_not_the_similarity(device, target, stimuli):

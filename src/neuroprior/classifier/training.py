@@ -42,8 +42,12 @@ class TrainingSettings:
             raise InputError(f"training: epochs {self.epochs} and batch_size {self.batch_size} must be >= 1 and >= 2")
         if not 0 < self.validation_fraction < 1:
             raise InputError(f"training: validation_fraction is {self.validation_fraction}; it must be in (0, 1)")
-        if not self.learning_rate > 0:
-            raise InputError(f"training: learning_rate is {self.learning_rate}; it must be above 0")
+        if not 0 < self.learning_rate < math.inf:
+            raise InputError(f"training: learning_rate is {self.learning_rate}; it must be above 0, and finite")
+        if not (0 <= self.momentum < 1 and 0 <= self.weight_decay < math.inf):
+            raise InputError(
+                f"training: momentum is {self.momentum}, weight_decay {self.weight_decay}; use [0, 1) and 0 or more"
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,18 +80,22 @@ def _run(recipe: "Recipe", out: Path, plan: bool, as_json: bool) -> None:
     from neuroprior.report import write_report
 
     if plan:
-        _say_plan(plan_recipe(recipe, out), recipe, out, as_json)
+        with Progress() as progress:
+            cost = plan_recipe(recipe, out, watch=progress.update)
+        _say_plan(cost, recipe, out, as_json)
         return
     started = time.monotonic()
     with Progress() as progress:
         failures = run_recipe(recipe, out, command=["neuroprior", *sys.argv[1:]], watch=progress.update)
     for failure in failures:
         print(f"neuroprior: step {failure.step.label} failed: {failure.reason}", file=sys.stderr)
-    page = write_report(load_run(out))
+    page = None if any(failure.step.kind == "target" for failure in failures) else write_report(load_run(out))
     seconds = time.monotonic() - started
     if as_json:
-        print(json.dumps({"out": str(out), "report": str(page), "seconds": round(seconds, 1), "failed": len(failures)}))
-    else:
+        failed = {failure.step.label: failure.reason for failure in failures}
+        report = None if page is None else str(page)
+        print(json.dumps({"out": str(out), "report": report, "seconds": round(seconds, 1), "failed": failed}))
+    elif page is not None:
         print(f"Done in {seconds:.0f} s. Report: {page.resolve()}")
     if failures:
         raise typer.Exit(1)

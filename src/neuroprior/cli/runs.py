@@ -80,10 +80,12 @@ def gc(
     """
     from neuroprior.experiment import Store, find_garbage, remove_garbage, store_of
 
+    # A run that is named is there, wherever the store believes it to be: it may have been moved.
+    alive = [place] if (place / "plan.json").exists() else []
     store = Store(place) if (place / "store.json").exists() else store_of(place)
-    found = find_garbage(store)
+    found = find_garbage(store, *alive)
     if yes:
-        remove_garbage(store, found)
+        remove_garbage(store, found, *alive)
     if json_:
         said = [{**asdict(garbage), "folder": str(garbage.folder)} for garbage in found]
         print(json.dumps({"store": str(store.root), "removed": yes, "garbage": said}))

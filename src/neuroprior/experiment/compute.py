@@ -3,6 +3,8 @@
 import os
 import statistics
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch.nn import functional as F
@@ -13,6 +15,7 @@ from neuroprior.types import InputError
 
 _GAIN = 1.15  # bfloat16 must be at least this much faster: less is within this measurement's noise
 _REPEATS = 5
+_TRIAL_IMAGES = 32
 
 
 def resolve_compute(recipe: Recipe) -> ComputeSection:
@@ -28,15 +31,14 @@ def resolve_compute(recipe: Recipe) -> ComputeSection:
     threads = wanted.threads if wanted.threads != "auto" else max(1, cores // workers)
     precision = wanted.precision
     if precision == "auto":
-        precision = faster_precision(recipe.network, recipe.training.batch_size, device, threads)
-    return ComputeSection(device=device, precision=precision, threads=threads, workers=workers)
+        precision = faster_precision(recipe.network, min(recipe.training.batch_size, _TRIAL_IMAGES), device, threads)
+    settled = {"device": device, "precision": precision, "threads": threads, "workers": workers}
+    return wanted.model_copy(update=settled)
 
 
 def faster_precision(network: NetworkSection, batch_size: int, device: str, threads: int) -> Precision:
     """Time a training step of the recipe's network in both precisions, in turn, and return the faster one's name."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
+    with torch_settled(threads):
         model = ResNet(network.architecture, width=network.width)
         model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         images = torch.rand(batch_size, 1, 32, 32, device=device)
@@ -58,5 +60,17 @@ def faster_precision(network: NetworkSection, batch_size: int, device: str, thre
                     taken.append(seconds)
         gain = statistics.median(times["float32"]) / statistics.median(times["bfloat16"])
         return "bfloat16" if gain >= _GAIN else "float32"
+
+
+@contextmanager
+def torch_settled(threads: int) -> Iterator[None]:
+    """So many threads, and on a GPU the same bytes every time: no kernels chosen by a race, no float32 cut to TF32."""
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = torch.get_num_threads(), cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32, matmul.allow_tf32
+    torch.set_num_threads(threads)
+    cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32, matmul.allow_tf32 = True, False, False, False
+    try:
+        yield
     finally:
-        torch.set_num_threads(before)
+        torch.set_num_threads(before[0])
+        cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32, matmul.allow_tf32 = before[1:]

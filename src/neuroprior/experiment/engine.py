@@ -155,10 +155,18 @@ class _Team:
 
     def give(self, step: Step, inputs: Mapping[str, Path]) -> None:
         """Start a step, in a worker that is waiting or in a new one."""
-        self._idle = [worker for worker in self._idle if worker.is_alive()]
-        worker = self._idle.pop() if self._idle else _Worker(self._context, self._store, self._do)
+        while self._idle:
+            worker = self._idle.pop()
+            try:
+                worker.pipe.send((step, inputs))
+            except OSError:  # it died while it had nothing to do
+                worker.end()
+                continue
+            break
+        else:
+            worker = _Worker(self._context, self._store, self._do)
+            worker.pipe.send((step, inputs))
         self._busy[worker.pipe] = (worker, step)
-        worker.pipe.send((step, inputs))
 
     def news(self) -> Iterator[tuple[Step, str | Failure | None, float]]:
         """Wait a moment for what workers say: what a step is doing and the part done, or a `Failure`, or None: done."""
@@ -193,10 +201,6 @@ class _Worker:
         self._process = context.Process(target=_serve, args=arguments, daemon=True)
         self._process.start()
         theirs.close()
-
-    def is_alive(self) -> bool:
-        """Whether it can take a step."""
-        return bool(self._process.is_alive())
 
     def end(self) -> None:
         """End it, whatever it is doing."""
@@ -233,7 +237,7 @@ def _serve(pipe: Connection, store: Store, do: Do, environment: dict[str, str]) 
         try:
             while True:
                 given.put(pipe.recv())
-        except (EOFError, OSError):
+        except BaseException:  # the other end is gone, or what came cannot be read: nobody must wait for this process
             os._exit(1)
 
     threading.Thread(target=listen, daemon=True).start()

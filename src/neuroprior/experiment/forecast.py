@@ -19,6 +19,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from neuroprior.classifier import ResNet
+from neuroprior.experiment.compute import torch_settled
 from neuroprior.experiment.inputs import as_color, count_images, stimuli_of, task_images, twin_of
 from neuroprior.experiment.recipe import ComputeSection, Recipe, SimulatedMouseTarget, TwinTarget
 from neuroprior.experiment.store import Step, memory_mb
@@ -33,7 +34,7 @@ from neuroprior.types import SimilarityTarget
 _MB = 2**20
 _REPEATS = 3
 _TRIAL_SECONDS = 1.0  # a training step longer than this is tried with fewer images, at two sizes, and extrapolated
-_EVALUATED_AT_ONCE = {"train": 500, "measure": 256}  # images a forward pass, as `evaluate` and `noise_accuracy` have it
+_EVALUATED_AT_ONCE = 256  # images a forward pass, as `noise_accuracy` has it
 _CONVOLUTIONS_BESIDE = 3  # of a layer's output, in a forward pass that keeps nothing: input, output, the shortcut
 
 
@@ -84,16 +85,12 @@ def forecast(recipe: Recipe, steps: Sequence[Step], done: Callable[[Step], bool]
     """Predict the cost of each step of a recipe whose `compute` is settled."""
     compute = recipe.compute
     assert isinstance(compute.workers, int) and isinstance(compute.threads, int)  # noqa: PT018 - settled
-    before = torch.get_num_threads()
-    torch.set_num_threads(compute.threads)
-    try:
+    with torch_settled(compute.threads):
         trial = _Trial(recipe)
         costs = []
         for step in steps:
             needs = trial.needs(step)
             costs.append(Cost(step, needs.seconds, needs.memory / _MB, needs.disk / _MB, done(step)))
-    finally:
-        torch.set_num_threads(before)
     return Forecast(tuple(costs), compute, _duration(costs, compute.workers))
 
 
@@ -125,9 +122,7 @@ class _Trial:
         ).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.parameters = 4 * sum(p.numel() for p in self.network.parameters())
         self.program = (memory_mb("VmRSS") or 0) * _MB
-        started = time.perf_counter()
-        tried = len(task_images(recipe.task.model_copy(update={"n_train": 300}), "train"))
-        self.reading = (time.perf_counter() - started) / tried
+        self.reading = self._reading_seconds()
         self.forward = self._forward_seconds()
         self._known: dict[object, _Needs] = {}
 
@@ -167,7 +162,7 @@ class _Trial:
         attacked = min(n, attack.n_images) * len(attack.radii) * attack.steps * attack.restarts
         # A gradient costs about two forward passes more; how many images hold out to the end is not known before.
         seconds = (n * levels + heldout * area + 3 * attacked) * self.forward + n * self.reading
-        batch = min(n, _EVALUATED_AT_ONCE["measure"])
+        batch = min(n, _EVALUATED_AT_ONCE)
         images = 5 * n * int(np.prod(self.image))
         taps = 4 * heldout * sum(self._tap_sizes())
         memory = self.program + self.parameters + images + max(self._forward_bytes(batch), taps)
@@ -228,6 +223,7 @@ class _Trial:
                 SimilarityTarget(eye, shown.ids, shown.digest, "user"),
                 shown,
                 options.taps if isinstance(options.taps, int) else list(options.taps),
+                mean=options.mean,
                 pairs=options.pairs,
                 batch_norm=options.batch_norm,
                 stimuli_per_step=len(shown),
@@ -249,6 +245,18 @@ class _Trial:
 
         step()
         return _median(step)
+
+    def _reading_seconds(self) -> float:
+        """Seconds to read an image: from two sizes, since opening a file takes the same for all of it."""
+
+        def read(n: int) -> float:
+            start = time.perf_counter()
+            task_images(self.recipe.task.model_copy(update={"n_train": n}), "train")
+            return time.perf_counter() - start
+
+        few, many = 50, min(1050, max(100, self.n["train"]))
+        read(few)
+        return max(read(many) - read(few), 0.0) / (many - few)
 
     def _forward_seconds(self) -> float:
         """Seconds of a forward pass, an image."""

@@ -13,6 +13,9 @@ from neuroprior.classifier import (
     ResNet,
     check_image_folder,
     check_parquet_images,
+    count_cifar_binary,
+    count_image_folder,
+    count_parquet_images,
     load_cifar_binary,
     load_image_folder,
     load_packaged_digits,
@@ -32,7 +35,7 @@ from neuroprior.experiment.recipe import (
 from neuroprior.recordings import load_scan, load_stimuli, packaged_photographs, target_from_scans
 from neuroprior.regularizer import Taps, evenly_spaced_stages
 from neuroprior.similarity import load_matrix
-from neuroprior.sources import data_path, hint
+from neuroprior.sources import data_path, how_to_get
 from neuroprior.twin import Twin, check_size, load_twin
 from neuroprior.types import InputError, Scan, SimilarityTarget, Stimuli, Tier
 
@@ -62,9 +65,9 @@ def require(path: str) -> Path:
     """Return where a recipe's file or folder lies. Raises `InputError`, saying how to get it, where it is not there."""
     place = data_path(path)
     if not place.exists():
-        source = hint(path)
-        how = f"`neuroprior data fetch {source}` brings it, or " if source is not None else ""
-        raise InputError(f"{place}: no such file; {how}put it there, or name the data folder in NEUROPRIOR_DATA")
+        how = how_to_get(path)
+        found = f"{how}; or " if how is not None else ""
+        raise InputError(f"{place}: no such file; {found}put it there, or name the data folder in NEUROPRIOR_DATA")
     return place
 
 
@@ -79,11 +82,13 @@ def check_inputs(recipe: Recipe) -> None:
         case TwinTarget():
             check_size(twin_of(target), shown)
         case ScansTarget():
-            target_from_scans(scans_of(target), "oracle")
+            for one in TIERS:
+                target_from_scans(scans_of(target), one)
         case MatrixTarget():
-            known = matrix_of(target, shown).image_ids
+            known = matrix_of(target, stimuli).image_ids
             n_train = int(np.count_nonzero(np.isin(shown.ids[tier == "train"], known)))
-    if regularizer.stimuli_per_step > n_train:
+    regularized = any(CONDITIONS[name].target != "none" for name in recipe.conditions)
+    if regularized and regularizer.stimuli_per_step > n_train:
         raise InputError(
             f"regularizer.stimuli_per_step is {regularizer.stimuli_per_step}, but there are {n_train} training stimuli"
         )
@@ -92,6 +97,13 @@ def check_inputs(recipe: Recipe) -> None:
             check_parquet_images(data_path(named), n=n)
         if named is not None and task.source == "image_folder":
             check_image_folder(data_path(named), n=n, size=task.size)
+    n_images = count_images(task, "train")
+    held_out = max(1, round(recipe.training.validation_fraction * n_images))
+    if n_images - held_out < recipe.training.batch_size:
+        raise InputError(
+            f"training.batch_size is {recipe.training.batch_size}, but {n_images} training images less {held_out} for "
+            "validation do not fill one batch; lower it"
+        )
     few = task.model_copy(update={"n_train": 20, "n_test": 20})
     train, test = task_images(few, "train"), task_images(few, "test")
     if (train.pixels.shape[1:], train.classes) != (test.pixels.shape[1:], test.classes):
@@ -122,8 +134,9 @@ def scans_of(target: ScansTarget) -> list[Scan]:
     return [load_scan(data_path(path)) for path in target.paths]
 
 
-def matrix_of(target: MatrixTarget, stimuli: Stimuli) -> SimilarityTarget:
-    """Return the matrix that a recipe names."""
+def matrix_of(target: MatrixTarget, section: StimuliSection) -> SimilarityTarget:
+    """Return the matrix that a recipe names; it may hold stimuli that `n_train` leaves out."""
+    stimuli, _ = stimuli_of(section.model_copy(update={"n_train": None}), target)
     return load_matrix(data_path(target.path), data_path(target.ids), stimuli)
 
 
@@ -167,14 +180,19 @@ def task_images(task: TaskSection, part: Literal["train", "test"]) -> LabelledIm
 
 
 def count_images(task: TaskSection, part: Literal["train", "test"]) -> int:
-    """Return how many images that part of the task has, without reading them where that can be known."""
-    import pyarrow.parquet as pq
-
+    """Return how many images that part of the task has, without reading them."""
     wanted = task.n_train if part == "train" else task.n_test
-    if task.source == "parquet":
-        held = int(pq.read_metadata(data_path(str(task.path(part)))).num_rows)
-        return min(wanted or held, held)
-    return len(task_images(task, part))
+    path = data_path(str(task.path(part)))
+    match task.source:
+        case "parquet":
+            held = count_parquet_images(path)
+        case "cifar_binary":
+            held = count_cifar_binary(path, part)
+        case "image_folder":
+            held = count_image_folder(path)
+        case "digits":
+            held = len(load_packaged_digits()[0 if part == "train" else 1])
+    return min(wanted or held, held)
 
 
 def as_color(gray: torch.Tensor) -> torch.Tensor:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from neuroprior.experiment.conditions import CONDITIONS
 from neuroprior.experiment.inputs import stimuli_paths
-from neuroprior.experiment.recipe import Recipe
+from neuroprior.experiment.recipe import Recipe, RobustnessSection
 from neuroprior.experiment.store import Step, digest_file
 from neuroprior.experiment.work import Machine, MeasureWork, TargetWork, TrainWork
 from neuroprior.sources import data_path
@@ -46,7 +46,7 @@ def plan(recipe: Recipe, digests: dict[str, str]) -> list[Step]:
                 work=TrainWork(
                     condition=condition,
                     seed=seed,
-                    task=recipe.task.model_copy(update={"n_test": None}),
+                    task=recipe.task.model_copy(update={"n_test": None, "test": recipe.task.train}),
                     network=recipe.network,
                     training=recipe.training,
                     regularizer=recipe.regularizer if regularized else None,
@@ -63,13 +63,13 @@ def plan(recipe: Recipe, digests: dict[str, str]) -> list[Step]:
                 work=MeasureWork(
                     condition=condition,
                     seed=seed,
-                    task=recipe.task.model_copy(update={"n_train": None}),
+                    task=recipe.task.model_copy(update={"n_train": None, "train": recipe.task.test}),
                     network=recipe.network,
                     taps=recipe.regularizer.taps,
                     mean=recipe.regularizer.mean,
                     blur_sigma=blur_sigma,
                     noise=recipe.noise,
-                    robustness=recipe.robustness,
+                    robustness=recipe.robustness if recipe.robustness.radii else RobustnessSection(),
                     machine=machine,
                 ),
                 inputs=(("target", target.key), ("network", trained.key)),

@@ -61,6 +61,12 @@ class ScansTarget(Section):
     kind: Literal["scans"]
     paths: tuple[str, ...] = Field(min_length=1)
 
+    @model_validator(mode="after")
+    def _each_once(self) -> "ScansTarget":
+        if len(set(self.paths)) != len(self.paths):
+            raise ValueError("paths names a scan twice; it would count twice in the mean")
+        return self
+
 
 class MatrixTarget(Section):
     """A matrix of your own: `path` an `.npy` (n, n), `ids` a text file with the id of a stimulus a line.
@@ -144,7 +150,9 @@ class RegularizerSection(Section):
 class NoiseSection(Section):
     """Gaussian noise levels, in units of the pixel range."""
 
-    sigmas: tuple[Annotated[float, Field(ge=0)], ...] = tuple(round(0.01 * k, 2) for k in range(16))
+    sigmas: tuple[Annotated[float, Field(ge=0)], ...] = Field(
+        default=tuple(round(0.01 * k, 2) for k in range(16)), min_length=1
+    )
     clip: Clip = "none"
     seed: int = 0
 
@@ -195,7 +203,7 @@ class Recipe(Section):
     regularizer: RegularizerSection = RegularizerSection()
     blur_sigma: float = Field(default=1.0, gt=0, description="of the `blur` condition's first module, in pixels")
     conditions: tuple[str, ...] = Field(min_length=1)
-    seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(default=(0,), min_length=1)
     noise: NoiseSection = NoiseSection()
     robustness: RobustnessSection = RobustnessSection()
     report: ReportSection = ReportSection()
@@ -216,8 +224,9 @@ class Recipe(Section):
         for what, values in (("conditions", self.conditions), ("seeds", self.seeds)):
             if len(set(values)) != len(values):
                 raise ValueError(f"{what}: {list(values)} names one twice")
-        if self.stimuli.source == "scans" and self.target.kind != "scans":
-            raise ValueError(f"stimuli.source scans goes with target.kind scans, not {self.target.kind}")
+        if (self.stimuli.source == "scans") != (self.target.kind == "scans"):
+            # Images of another file could have the same names and other pixels.
+            raise ValueError("stimuli.source scans goes with target.kind scans, and no other does")
         return self
 
     def to_yaml(self) -> str:

@@ -2,11 +2,11 @@
 
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from functools import partial
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -22,11 +22,14 @@ from neuroprior.experiment.plan import TARGET, plan
 from neuroprior.experiment.provenance import provenance
 from neuroprior.experiment.recipe import Recipe, parse_recipe
 from neuroprior.experiment.results import METRICS_SCHEMA, ConditionCard, NoiseExamples, RunResults
-from neuroprior.experiment.runs import read_plan, register_run, store_of
-from neuroprior.experiment.store import appearing_whole, disk_fault, folder_name, write_json
+from neuroprior.experiment.runs import PlannedStep, RunPlan, named_store, register_run, store_of
+from neuroprior.experiment.store import appearing_whole, disk_fault, write_json
 from neuroprior.experiment.work import condition_target, do_work
 from neuroprior.recordings import load_stimuli
 from neuroprior.types import InputError, SimilarityTarget
+
+_FREE = ("description", "report")  # of these no step depends
+_FREE_COMPUTE = frozenset({"workers", "checkpoint_seconds"})
 
 
 def run_recipe(recipe: Recipe, out: Path, *, command: Sequence[str], watch: Watch) -> list[Failure]:
@@ -39,22 +42,17 @@ def run_recipe(recipe: Recipe, out: Path, *, command: Sequence[str], watch: Watc
     warm_up(do_work.__module__, "torch._dynamo")
     check_inputs(recipe)
     recipe = _resolved(recipe, out)
+    out.mkdir(parents=True, exist_ok=True)
+    _keep_recipe(recipe, out)
+    recipe = _resolved(recipe, out)  # two commands at once: the first one's `compute` holds for both
     digests: dict[str, str] = {}
     steps = plan(recipe, digests)
-    store = store_of(out)
-    planned = {
-        "store": os.environ.get("NEUROPRIOR_STORE"),
-        "steps": [{"label": step.label, "kind": step.kind, "key": step.key} for step in steps],
-    }
+    planned = RunPlan(tuple(PlannedStep(s.label, s.kind, s.key) for s in steps), _store_to_keep(out))
     _refuse_changed_inputs(out, planned)
-    # In this order, each whole: a run killed in between finds its recipe and writes the rest again.
-    out.mkdir(parents=True, exist_ok=True)
-    if not (out / "recipe.yaml").exists():
-        with appearing_whole(out / "recipe.yaml") as temporary:
-            temporary.write_text(recipe.to_yaml())
     if not (out / "plan.json").exists():
         write_json(out / "provenance.json", provenance(recipe, command, digests))
-        write_json(out / "plan.json", planned)
+    planned.write(out)
+    store = store_of(out)
     try:
         store.create()
         register_run(out, store, (step.name for step in steps))
@@ -68,10 +66,39 @@ def run_recipe(recipe: Recipe, out: Path, *, command: Sequence[str], watch: Watc
     return failures
 
 
-def plan_recipe(recipe: Recipe, out: Path) -> Forecast:
+def _keep_recipe(recipe: Recipe, out: Path) -> None:
+    """Write `recipe.yaml`, unless another command just did; what no step depends on may change later."""
+    kept, text = out / "recipe.yaml", recipe.to_yaml()
+    if kept.exists():
+        if kept.read_text() != text:
+            with appearing_whole(kept) as temporary:
+                temporary.write_text(text)
+        return
+    mine = out / f".recipe.{os.getpid()}"
+    try:
+        mine.write_text(text)
+        try:
+            os.link(mine, kept)  # unlike a rename, refused where the file is there: the first command's stays
+        except FileExistsError:
+            pass
+        except OSError:  # a disk without links
+            os.replace(mine, kept)
+    finally:
+        with suppress(OSError):
+            mine.unlink(missing_ok=True)
+
+
+def _store_to_keep(out: Path) -> str | None:
+    named = named_store()
+    return RunPlan.read(out).store if named is None and (out / "plan.json").exists() else named
+
+
+def plan_recipe(recipe: Recipe, out: Path, *, watch: Watch) -> Forecast:
     """Predict what `run_recipe` would cost; nothing is written. Raises `InputError` as it would."""
+    watch("plan", "looking at the data", 0.0)
     _refuse_other_content(out)
     check_inputs(recipe)
+    watch("plan", "short trials", 0.3)
     recipe = _resolved(recipe, out)
     return forecast(recipe, plan(recipe, {}), store_of(out).has)
 
@@ -89,11 +116,9 @@ def load_run(out: Path) -> RunResults:
     try:
         recipe = parse_recipe((out / "recipe.yaml").read_text(), str(out / "recipe.yaml"))
         origin = json.loads((out / "provenance.json").read_text())
-        planned = read_plan(out)
         store = store_of(out)
-        folders = {e["label"]: store.root / folder_name(e["label"], e["key"]) for e in planned["steps"]}
-        if not (out / "metrics.parquet").exists():  # the run was stopped before its end
-            gather_metrics(folders.values(), out)
+        folders = {step.label: store.root / step.name for step in RunPlan.read(out).steps}
+        gather_metrics(folders.values(), out)  # again: the run may have been stopped since it last did
         metrics = pq.read_table(out / "metrics.parquet", schema=METRICS_SCHEMA)
     except FileNotFoundError as error:
         raise InputError(
@@ -178,10 +203,9 @@ def _refuse_other_content(out: Path) -> None:
         raise InputError(f"{out}: holds other files; choose an empty or new folder for --out")
 
 
-def _refuse_changed_inputs(out: Path, planned: Mapping[str, Any]) -> None:
+def _refuse_changed_inputs(out: Path, planned: RunPlan) -> None:
     """A run whose data or code changed since would mix two runs: its finished steps are of the old ones."""
-    kept = out / "plan.json"
-    if kept.exists() and json.loads(kept.read_text())["steps"] != planned["steps"]:
+    if (out / "plan.json").exists() and RunPlan.read(out).steps != planned.steps:
         raise InputError(
             f"{out}: its data files, this package or a library changed since that run was made; choose another --out"
         )
@@ -194,16 +218,15 @@ def _resolved(recipe: Recipe, out: Path) -> Recipe:
         return recipe.model_copy(update={"compute": resolve_compute(recipe)})
     old = parse_recipe(kept.read_text(), str(kept))
     asked, had = yaml.safe_load(recipe.to_yaml()), yaml.safe_load(old.to_yaml())
-    compute = asked.pop("compute")
-    free = {"workers", "checkpoint_seconds"}  # of these no number depends
-    for part, value in compute.items():
-        if part not in free and value not in ("auto", had["compute"][part]):
+    for part, value in asked["compute"].items():
+        if part not in _FREE_COMPUTE and value not in ("auto", had["compute"][part]):
             raise InputError(
                 f"{out}: its run has compute.{part}={had['compute'][part]}, not {value}; choose another --out"
             )
-    had.pop("compute")
-    differing = [key for key in asked if asked[key] != had[key]]
+    differing = [key for key in asked if key not in ("compute", *_FREE) and asked[key] != had[key]]
     if differing:
         raise InputError(f"{out}: holds a run of another recipe ({differing[0]} differs); choose another --out")
-    changed = {part: compute[part] for part in free if compute[part] != "auto"}
-    return old.model_copy(update={"compute": old.compute.model_copy(update=changed)})
+    said = recipe.compute.model_fields_set & _FREE_COMPUTE
+    changed = {part: getattr(recipe.compute, part) for part in said if getattr(recipe.compute, part) != "auto"}
+    compute = old.compute.model_copy(update=changed)
+    return old.model_copy(update={"compute": compute, **{key: getattr(recipe, key) for key in _FREE}})

@@ -3,12 +3,16 @@
 import hashlib
 import json
 import os
+import platform
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
+
+from filelock import Timeout
 
 from neuroprior.experiment.store import CHECKPOINT, Store, folder_name, manifest, write_json
 from neuroprior.types import InputError
@@ -49,23 +53,55 @@ class Garbage:
     disk_mb: float
 
 
-def read_plan(out: Path) -> dict[str, Any]:
-    """Return `plan.json` of a run. Raises `InputError` where there is none, or a damaged one."""
-    try:
-        planned = json.loads((out / "plan.json").read_text())
-        _ = [(entry["label"], entry["kind"], entry["key"]) for entry in planned["steps"]], planned["store"]
-    except (FileNotFoundError, NotADirectoryError):
-        raise InputError(f"{out}: no run in it (plan.json is missing); `neuroprior run` makes one") from None
-    except (ValueError, KeyError, TypeError):
-        raise InputError(f"{out / 'plan.json'}: damaged; delete it and give the run's command again") from None
-    return dict(planned)
+@dataclass(frozen=True, slots=True)
+class PlannedStep:
+    """One step as `plan.json` names it."""
+
+    label: str
+    kind: str
+    key: str
+
+    @property
+    def name(self) -> str:
+        """Name of its folder in the store."""
+        return folder_name(self.label, self.key)
+
+
+@dataclass(frozen=True, slots=True)
+class RunPlan:
+    """What `plan.json` holds: the steps of a run, and the store they lie in where that is not the run's own."""
+
+    steps: tuple[PlannedStep, ...]
+    store: str | None
+
+    @classmethod
+    def read(cls, out: Path) -> "RunPlan":
+        """Read a run's. Raises `InputError` where there is none, or a damaged one."""
+        try:
+            said = json.loads((out / "plan.json").read_text())
+            steps = tuple(PlannedStep(e["label"], e["kind"], e["key"]) for e in said["steps"])
+            return cls(steps, said["store"])
+        except (FileNotFoundError, NotADirectoryError):
+            raise InputError(f"{out}: no run in it (plan.json is missing); `neuroprior run` makes one") from None
+        except (ValueError, KeyError, TypeError):
+            raise InputError(f"{out / 'plan.json'}: damaged; delete it and give the run's command again") from None
+
+    def write(self, out: Path) -> None:
+        """Write it into a run's folder."""
+        write_json(out / "plan.json", asdict(self))
+
+
+def named_store() -> str | None:
+    """The store that NEUROPRIOR_STORE names, as an absolute path: a run must find it from any folder."""
+    named = os.environ.get("NEUROPRIOR_STORE")
+    return str(Path(named).absolute()) if named else None
 
 
 def store_of(out: Path) -> Store:
     """The store that NEUROPRIOR_STORE names, else the one the run was made with, else the run's own."""
-    named = os.environ.get("NEUROPRIOR_STORE")
+    named = named_store()
     if not named and (out / "plan.json").exists():
-        named = read_plan(out)["store"]
+        named = RunPlan.read(out).store
     return Store(Path(named or out / "steps"))
 
 
@@ -78,7 +114,10 @@ def list_runs(folder: Path) -> list[RunSummary]:
 
 
 def _summary(out: Path) -> RunSummary:
-    states = show_run(out)
+    try:
+        states = show_run(out)
+    except InputError:  # one damaged run must not hide the others
+        return RunSummary(out, out.name, "damaged", from_future=False, steps=0, done=0, disk_mb=0.0)
     created = str(_json(out / "provenance.json").get("created", "unknown"))
     try:
         from_future = datetime.fromisoformat(created) > datetime.now(UTC)
@@ -99,22 +138,21 @@ def _summary(out: Path) -> RunSummary:
 
 def show_run(out: Path) -> list[StepState]:
     """Return each step of a run, in the order of its plan."""
-    planned, store = read_plan(out), store_of(out)
-    return [_state(store, entry) for entry in planned["steps"]]
+    planned, store = RunPlan.read(out), store_of(out)
+    return [_state(store, step) for step in planned.steps]
 
 
-def _state(store: Store, entry: Mapping[str, str]) -> StepState:
-    name = folder_name(entry["label"], entry["key"])
-    folder, unfinished = store.root / name, store.unfinished(name)
+def _state(store: Store, step: PlannedStep) -> StepState:
+    folder, unfinished = store.root / step.name, store.unfinished(step.name)
     said = manifest(folder)
     state: Literal["done", "at work", "stopped", "to do"] = "to do"
     if folder.is_dir():
         state = "done"
     elif unfinished.is_dir():
-        state = "at work" if store.is_taken(name) else "stopped" if (unfinished / CHECKPOINT).exists() else "to do"
+        state = "at work" if store.is_taken(step.name) else "stopped" if (unfinished / CHECKPOINT).exists() else "to do"
     return StepState(
-        label=entry["label"],
-        kind=entry["kind"],
+        label=step.label,
+        kind=step.kind,
         state=state,
         seconds=said.get("seconds"),
         peak_memory_mb=said.get("peak_memory_mb"),
@@ -127,33 +165,47 @@ def register_run(out: Path, store: Store, names: Iterable[str]) -> None:
     """Write down in the store which of its steps this run needs, so that `find_garbage` leaves them."""
     # Relative, so that a run and its own store may be moved together.
     place = os.path.relpath(out.resolve(), store.root.resolve())
-    known = store.root / ".runs" / f"{hashlib.sha256(place.encode()).hexdigest()[:16]}.json"
+    host = platform.node()
+    known = store.root / ".runs" / f"{hashlib.sha256(f'{host}:{place}'.encode()).hexdigest()[:16]}.json"
     known.parent.mkdir(exist_ok=True)
-    write_json(known, {"run": place, "steps": sorted(names)})
+    write_json(known, {"run": place, "host": host, "steps": sorted(names)})
 
 
-def find_garbage(store: Store) -> list[Garbage]:
+def find_garbage(store: Store, *alive: Path) -> list[Garbage]:
     """Return what no run needs: steps of runs that are gone, and what stopped processes left of such steps.
 
-    A step that some process is at work on is never among them.
+    Runs of other machines count as there, and those of `alive` wherever the store believes them to be; a step that
+    some process is at work on is never among them. Raises `InputError` for a folder that is no store, and where the
+    store's note of a run cannot be read.
     """
     if not (store.root / "store.json").exists():
         raise InputError(f"{store.root}: not a store; name a run's folder, or a store")
     store.check()
-    needed: set[str] = set()
-    gone: dict[str, str] = {}
-    for known in sorted((store.root / ".runs").glob("*.json")):
-        said = _json(known)
-        names = [str(name) for name in said.get("steps", ())]
-        if (store.root / str(said.get("run")) / "plan.json").exists():
-            needed.update(names)
-        else:
-            gone.update(dict.fromkeys(names, str(said.get("run"))))
+    needed, gone = _needed(store, alive)
     return [
         Garbage(folder, f"of {gone[name]}, which is gone" if name in gone else "of no run", size_mb(folder))
         for name, folder in sorted(_step_folders(store))
         if name not in needed and not store.is_taken(name)
     ]
+
+
+def _needed(store: Store, alive: Iterable[Path]) -> tuple[set[str], dict[str, str]]:
+    """Return the names of steps that runs need, and for those of lost runs which run it was."""
+    needed = {step.name for out in alive for step in RunPlan.read(out).steps}
+    gone: dict[str, str] = {}
+    for known in sorted((store.root / ".runs").glob("*.json")):
+        said = _json(known)
+        if not said.keys() >= {"run", "host", "steps"}:
+            raise InputError(f"{known}: damaged; delete it, and give the command of the run that it was of once more")
+        if _is_there(store, said):
+            needed.update(said["steps"])
+        else:
+            gone.update(dict.fromkeys(said["steps"], str(said["run"])))
+    return needed, gone
+
+
+def _is_there(store: Store, said: Mapping[str, Any]) -> bool:
+    return bool(said["host"] != platform.node()) or (store.root / said["run"] / "plan.json").exists()
 
 
 def _step_folders(store: Store) -> Iterator[tuple[str, Path]]:
@@ -163,22 +215,33 @@ def _step_folders(store: Store) -> Iterator[tuple[str, Path]]:
             yield folder.name, folder
 
 
-def remove_garbage(store: Store, found: Iterable[Garbage]) -> None:
-    """Remove what `find_garbage` found, and the entries of runs that are gone."""
+def remove_garbage(store: Store, found: Iterable[Garbage], *alive: Path) -> None:
+    """Remove what `find_garbage` found and no run has asked for since, and the notes of runs that are gone."""
+    for doomed in [*store.root.glob(".removed-*"), *(store.root / ".unfinished").glob(".removed-*")]:
+        shutil.rmtree(doomed)  # of a removal that was killed
     for garbage in found:
-        # Out of sight first: a folder half removed must not be taken for a finished step.
-        doomed = garbage.folder.with_name(f".removed-{garbage.folder.name}")
-        garbage.folder.rename(doomed)
-        shutil.rmtree(doomed)
+        with suppress(Timeout), store.lock(garbage.folder.name, timeout=0.0):
+            if garbage.folder.name in _needed(store, alive)[0]:
+                continue
+            if garbage.folder.is_symlink():
+                garbage.folder.unlink()
+                continue
+            # Out of sight first: a folder half removed must not be taken for a finished step.
+            doomed = garbage.folder.with_name(f".removed-{garbage.folder.name}")
+            garbage.folder.rename(doomed)
+            shutil.rmtree(doomed)
     for known in (store.root / ".runs").glob("*.json"):
-        if not (store.root / str(_json(known).get("run")) / "plan.json").exists():
+        if not _is_there(store, _json(known)):
             known.unlink()
 
 
 def size_mb(folder: Path) -> float:
     """Megabytes of the files in a folder; 0 where there is none."""
-    sizes = (file.stat().st_size for file in folder.rglob("*") if file.is_file()) if folder.is_dir() else ()
-    return sum(sizes) / 2**20
+    total = 0
+    for file in folder.rglob("*") if folder.is_dir() else ():
+        with suppress(FileNotFoundError):  # of a step at work: renamed or replaced meanwhile
+            total += file.stat().st_size if file.is_file() else 0
+    return total / 2**20
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -90,8 +90,9 @@ class Store:
                 f'{kept}: damaged; if {self.root} is a store, write {{"format": {FORMAT}}} into it'
             ) from None
         if found != FORMAT:
+            age = "a newer" if isinstance(found, int) and found > FORMAT else "another"
             raise InputError(
-                f"{self.root}: written by a newer neuroprior (store format {found}, this one knows {FORMAT}); "
+                f"{self.root}: written by {age} neuroprior (store format {found}, this one knows {FORMAT}); "
                 "update neuroprior, or choose another --out or NEUROPRIOR_STORE"
             )
 
@@ -112,7 +113,7 @@ class Store:
         if not (self.root / ".locks" / name).exists():
             return False
         try:
-            with self._lock(name, timeout=0.0):
+            with self.lock(name, timeout=0.0):
                 return False
         except Timeout:
             return True
@@ -127,42 +128,46 @@ class Store:
         from a process that was stopped lies in the folder, and stays there if this one is stopped too.
         """
         self.create()
-        with self._lock(step.name):
+        with self.lock(step.name):
             if self.has(step):
                 yield None
                 return
             unfinished = self.unfinished(step.name)
+            if not _faults(unfinished):  # killed between its last file and its name: it is whole
+                self._publish(step)
+                yield None
+                return
             unfinished.mkdir(parents=True, exist_ok=True)
             _empty(unfinished)
             started = time.monotonic()
             _reset_peak_memory()
             try:
                 yield unfinished
-                (unfinished / CHECKPOINT).unlink(missing_ok=True)
-                files = sorted(path for path in unfinished.rglob("*") if path.is_file())
                 manifest = {
                     "kind": step.kind,
                     "label": step.label,
                     "key": step.key,
                     "inputs": dict(step.inputs),
                     "code": code_version(),
-                    "files": {path.relative_to(unfinished).as_posix(): digest_file(path) for path in files},
+                    "files": {name: digest_file(unfinished / name) for name in _files(unfinished)},
                     "seconds": round(time.monotonic() - started, 3),
                     "peak_memory_mb": memory_mb("VmHWM"),
                 }
-                (unfinished / _MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
-                os.replace(unfinished, self.folder(step))
+                write_json(unfinished / _MANIFEST, manifest)
+                self._publish(step)
             except BaseException:
-                self.tidy(step)
+                _tidy(unfinished)
                 raise
 
-    def tidy(self, step: Step) -> None:
-        """Remove what a stopped step left half-written; what it goes on from stays."""
+    def _publish(self, step: Step) -> None:
         unfinished = self.unfinished(step.name)
-        if unfinished.is_dir():
-            _empty(unfinished)
-            if not (unfinished / CHECKPOINT).exists():
-                shutil.rmtree(unfinished, ignore_errors=True)
+        (unfinished / CHECKPOINT).unlink(missing_ok=True)
+        os.replace(unfinished, self.folder(step))
+
+    def tidy(self, step: Step) -> None:
+        """Remove what a killed process left half-written, unless another is at work on the step by now."""
+        with suppress(Timeout, OSError), self.lock(step.name, timeout=0.0):
+            _tidy(self.unfinished(step.name))
 
     def create(self) -> None:
         """Make the store where there is none."""
@@ -174,21 +179,35 @@ class Store:
 
     def verify(self, step: Step) -> None:
         """Raise `InputError` where the files of a finished step are not those that it wrote."""
-        folder = self.folder(step)
-        mend = f"delete {folder} and give the same command again to compute it anew"
-        digests = manifest(folder).get("files")
-        if not isinstance(digests, dict):
-            raise InputError(f"{folder / _MANIFEST}: missing or damaged; {mend}")
-        found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-        for name in sorted(found ^ {*digests, _MANIFEST}):
-            what = "was added to" if name in found else "is missing from"
-            raise InputError(f"{folder}: {name} {what} the finished step; {mend}")
-        for name, digest in digests.items():
-            if digest_file(folder / name) != digest:
-                raise InputError(f"{folder / name}: edited since the step was finished (its digest differs); {mend}")
+        if fault := _faults(self.folder(step)):
+            raise InputError(fault)
 
-    def _lock(self, name: str, timeout: float = -1.0) -> FileLock:
+    def lock(self, name: str, timeout: float = -1.0) -> FileLock:
+        """Who holds it is at work on the step of this name; seconds to wait for it, for ever where negative."""
         return FileLock(self.root / ".locks" / name, timeout=timeout, poll_interval=0.2)
+
+
+def _files(folder: Path) -> list[str]:
+    """Names of what a step wrote: all but hidden files, which file managers and network disks leave, and our own."""
+    names = (path.relative_to(folder).as_posix() for path in _visible_files(folder))
+    return sorted(name for name in names if name not in (CHECKPOINT, _MANIFEST))
+
+
+def _faults(folder: Path) -> str | None:
+    """Say in one line how a folder differs from what its manifest says; None where it does not."""
+    anew = f"delete {folder} and give the same command again to compute it anew"
+    digests = manifest(folder).get("files")
+    if not isinstance(digests, dict):
+        return f"{folder / _MANIFEST}: missing or damaged; {anew}"
+    found = set(_files(folder))
+    for name in sorted(found - digests.keys()):
+        return f"{folder}: {name} was added to the finished step; take it out again"
+    for name in sorted(digests.keys() - found):
+        return f"{folder}: {name} is missing from the finished step; {anew}"
+    for name, digest in digests.items():
+        if digest_file(folder / name) != digest:
+            return f"{folder / name}: edited since the step was finished (its digest differs); {anew}"
+    return None
 
 
 def disk_fault(error: Exception, place: Path) -> str | None:
@@ -210,6 +229,14 @@ def manifest(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return said if isinstance(said, dict) else {}
+
+
+def _tidy(unfinished: Path) -> None:
+    """Leave of a stopped step only what it goes on from."""
+    if unfinished.is_dir():
+        _empty(unfinished)
+        if not (unfinished / CHECKPOINT).exists():
+            shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def _empty(folder: Path) -> None:
@@ -275,7 +302,7 @@ def digest_file(path: Path) -> str:
 
 
 def _visible_files(folder: Path) -> Iterable[Path]:
-    for parent, folders, files in os.walk(folder):
+    for parent, folders, files in os.walk(folder, followlinks=True):
         folders[:] = [name for name in folders if not name.startswith(".")]
         yield from (Path(parent) / name for name in files if not name.startswith("."))
 

@@ -12,6 +12,7 @@ import torch
 
 from neuroprior.classifier import Checkpoint, GaussianBlur, LabelledImages, Precision, ResNet, TrainingSettings, train
 from neuroprior.classifier.training import EpochLog
+from neuroprior.experiment.compute import torch_settled
 from neuroprior.experiment.conditions import CONDITIONS
 from neuroprior.experiment.engine import Say
 from neuroprior.experiment.inputs import TIERS, as_color, matrix_of, scans_of, stimuli_of, task_images, twin_of
@@ -95,19 +96,14 @@ def do_work(
     checkpoint_seconds: float = 30.0,
 ) -> None:
     """Do a step: settings in, files out. How often a training keeps its state changes none of them."""
-    torch.set_num_threads(work.machine.threads)
-    # The same bytes again: cuDNN would otherwise choose among kernels by timing them.
-    torch.backends.cudnn.deterministic = True
-    torch.backends.cudnn.benchmark = False
-    # float32 means float32: torch would otherwise round a convolution's factors to 10 bits on a GPU.
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
-    match work:
-        case TargetWork():
-            make_targets(work, out, say)
-        case TrainWork():
-            train_network(work, inputs, out, say, Checkpoint(out / CHECKPOINT, checkpoint_seconds))
-        case MeasureWork():
-            measure_network(work, inputs, out, say)
+    with torch_settled(work.machine.threads):
+        match work:
+            case TargetWork():
+                make_targets(work, out, say)
+            case TrainWork():
+                train_network(work, inputs, out, say, Checkpoint(out / CHECKPOINT, checkpoint_seconds))
+            case MeasureWork():
+                measure_network(work, inputs, out, say)
 
 
 def make_targets(work: TargetWork, out: Path, say: Say) -> None:
@@ -149,7 +145,7 @@ def make_targets(work: TargetWork, out: Path, say: Say) -> None:
             target_from_scans(scans, "oracle").save(out / "heldout.safetensors")
         case MatrixTarget():
             say("reading the matrix", 0.0)
-            whole = matrix_of(work.target, stimuli)
+            whole = matrix_of(work.target, work.stimuli)
             for name, part in (("user", shown["train"]), ("heldout", shown["oracle"])):
                 known = part.select(part.ids[np.isin(part.ids, whole.image_ids)])
                 if name == "user" or len(known) > 2:
@@ -188,6 +184,8 @@ def train_network(
     def on_epoch(log: EpochLog) -> None:
         say(f"epoch {log.epoch} of {work.training.epochs}", log.epoch / work.training.epochs)
 
+    if checkpoint is not None and checkpoint.path.exists():
+        say("going on from its checkpoint", 0.0)
     history = train(
         network,
         images,
@@ -287,6 +285,8 @@ def similarity_rows(work: MeasureWork, network: ResNet, inputs: Mapping[str, Pat
     def correlation(similarity: np.ndarray) -> float:
         return float(np.corrcoef(similarity[pairs], neural)[0, 1])
 
+    if not neural.std() > 0:
+        return []  # all held-out pairs equally alike: nothing to correlate with
     mixed = np.einsum("kij,k->ij", np.stack(layers), gamma)
     n = len(neural)
     return [

@@ -153,6 +153,28 @@ def find_source(name: str) -> Source:
     return by_name[name]
 
 
+_MADE_OF = {
+    "stimuli/tiny_imagenet_36x64.npz": (
+        "`neuroprior data fetch tiny-imagenet`, then `neuroprior stimuli prepare tiny-imagenet-200/val/images --n 5100 "
+        "--out stimuli/tiny_imagenet_36x64.npz`, both in the data folder, make one like it"
+    ),
+    "cifar10": "`neuroprior data fetch cifar10` and --set task.source=cifar_binary --set task.folder="
+    "cifar-10-batches-bin --set task.train=null --set task.test=null do without it",
+    "cifar100": "`neuroprior data fetch cifar100` and --set task.source=cifar_binary --set task.folder="
+    "cifar-100-binary --set task.train=null --set task.test=null do without it",
+}
+"""How to come by what the recipes of the project name and no download brings as it is."""
+
+
+def how_to_get(path: str | os.PathLike[str]) -> str | None:
+    """Say how to come by `path` (relative to the data folder); None where nothing is known of it."""
+    source = hint(path)
+    if source is not None:
+        return f"`neuroprior data fetch {source}` brings it"
+    wanted = PurePath(path)
+    return next((how for made, how in _MADE_OF.items() if wanted.is_relative_to(made)), None)
+
+
 def hint(path: str | os.PathLike[str]) -> str | None:
     """Name of the source that brings `path` (relative to the data folder) or the folder it is in; None if none does."""
     wanted = PurePath(path).parts

@@ -85,6 +85,12 @@ def load_cifar_binary(
     return LabelledImages(pixels, labels, _classes(root, layout))
 
 
+def count_cifar_binary(folder: str | os.PathLike[str], part: Part) -> int:
+    """Return how many images a part has, from the sizes of its files."""
+    layout = _layout(Path(folder))
+    return sum(_records(Path(folder) / name, layout) for name in layout.files[part])
+
+
 def _layout(root: Path) -> _Layout:
     if not root.is_dir():
         raise InputError(f"{root}: no such folder; give the one that holds CIFAR's .bin files")

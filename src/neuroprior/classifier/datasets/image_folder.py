@@ -55,6 +55,11 @@ def check_image_folder(folder: str | os.PathLike[str], n: int | None = None, siz
             _same_size(file, found, files[0], first)
 
 
+def count_image_folder(folder: str | os.PathLike[str]) -> int:
+    """Return how many images the folder lists; none is opened."""
+    return len(_listed(Path(folder), None, None)[1])
+
+
 def _listed(root: Path, n: int | None, size: Size | None) -> tuple[tuple[str, ...], list[Path], np.ndarray]:
     """Return the classes' names, the files and each one's class."""
     if n is not None and n < 1:

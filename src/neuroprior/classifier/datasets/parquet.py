@@ -24,10 +24,8 @@ def load_parquet_images(path: str | os.PathLike[str], color: Color = "gray", n: 
     columns, images that cannot be decoded or are not all of one size.
     """
     file, mode = Path(path), mode_of(color)
-    encoded, numbers, label_column = _columns(file, n)
+    encoded, numbers, classes = _columns(file, n)
     pixels = _decoded(file, encoded, mode)
-    n_classes = max(int(numbers.max(initial=0)) + 1, {"label": 10, "fine_label": 100}[label_column])
-    classes = CIFAR10 if n_classes == 10 and label_column == "label" else tuple(str(k) for k in range(n_classes))
     return LabelledImages(pixels, numbers, classes)
 
 
@@ -47,15 +45,22 @@ def check_parquet_images(path: str | os.PathLike[str], n: int | None = None) -> 
             raise InputError(_undecodable(file, row, error)) from None
 
 
-def _columns(file: Path, n: int | None) -> tuple[list[bytes | None], np.ndarray, str]:
-    """Return the encoded images, the labels and the name of the labels' column."""
+def count_parquet_images(path: str | os.PathLike[str]) -> int:
+    """Return how many images a file of the layout holds, from its footer alone."""
+    import pyarrow.parquet as pq
+
+    return int(pq.read_metadata(path).num_rows)
+
+
+def _columns(file: Path, n: int | None) -> tuple[list[bytes | None], np.ndarray, tuple[str, ...]]:
+    """Return the first `n` encoded images and their labels, and the classes of the whole file."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     if not file.is_file():
         raise InputError(f"{file}: no such file; download the data set in the Hugging Face parquet layout")
     try:
-        table = pq.read_table(file).slice(0, n)
+        table = pq.read_table(file)
     except (pa.ArrowInvalid, OSError) as error:
         raise InputError(
             f"{file}: not a parquet file ({str(error).splitlines()[0][:120]}); download it again"
@@ -69,7 +74,10 @@ def _columns(file: Path, n: int | None) -> tuple[list[bytes | None], np.ndarray,
     if not pa.types.is_integer(labels.type) or labels.null_count:
         raise InputError(f"{file}: column {label_column!r} is {labels.type}; labels must be integers without gaps")
     numbers = labels.to_numpy().astype(np.int64)
-    return pa.compute.struct_field(column, "bytes").to_pylist(), numbers, label_column
+    # Of the whole file: the first n images of a sorted file would lack classes.
+    n_classes = max(int(numbers.max(initial=0)) + 1, {"label": 10, "fine_label": 100}[label_column])
+    classes = CIFAR10 if n_classes == 10 and label_column == "label" else tuple(str(k) for k in range(n_classes))
+    return pa.compute.struct_field(column.slice(0, n), "bytes").to_pylist(), numbers[:n], classes
 
 
 def _same_size(file: Path, row: int, size: tuple[int, ...], first: tuple[int, ...]) -> None:
