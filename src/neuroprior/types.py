@@ -37,6 +37,7 @@ __all__ = [
     "NetworkCard",
     "NeuronWeights",
     "Population",
+    "Precision",
     "ResponseSource",
     "Scan",
     "Shaped",
@@ -49,6 +50,8 @@ __all__ = [
 
 Tier = Literal["train", "validation", "oracle"]
 ResponseSource = Literal["recorded", "twin", "network"]
+Precision = Literal["float32", "bfloat16"]
+"""What a network's layers are computed in; similarities are float32 always."""
 TargetSource = Literal["recorded", "twin", "network", "user"]
 
 _ROWS = 1024  # of a matrix that are compared at a time, so that a memory-mapped one is never held whole

@@ -16,7 +16,7 @@ from neuroprior.classifier.datasets import (
 )
 from neuroprior.classifier.front import GaussianBlur, PixelScaling
 from neuroprior.classifier.resnet import Architecture, ResNet
-from neuroprior.classifier.training import EpochLog, Precision, TrainingSettings, evaluate, learning_rate, train
+from neuroprior.classifier.training import EpochLog, TrainingSettings, evaluate, learning_rate, train
 
 __all__ = [
     "Architecture",
@@ -26,7 +26,6 @@ __all__ = [
     "GaussianBlur",
     "LabelledImages",
     "PixelScaling",
-    "Precision",
     "ResNet",
     "TrainingSettings",
     "check_image_folder",

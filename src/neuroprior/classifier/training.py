@@ -14,9 +14,8 @@ from neuroprior.classifier.checkpoint import Checkpoint
 from neuroprior.classifier.datasets import LabelledImages
 from neuroprior.modes import evaluating
 from neuroprior.regularizer import SimilarityRegularizer
-from neuroprior.types import Float, InputError, UInt8
+from neuroprior.types import Float, InputError, Precision, UInt8
 
-Precision = Literal["float32", "bfloat16"]
 _PAPER_EPOCHS = 40
 _PAD = 4
 _WARM_UP = 0.15

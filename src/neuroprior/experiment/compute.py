@@ -9,9 +9,9 @@ from contextlib import contextmanager
 import torch
 from torch.nn import functional as F
 
-from neuroprior.classifier import Precision, ResNet
+from neuroprior.classifier import ResNet
 from neuroprior.experiment.recipe import ComputeSection, NetworkSection, Recipe
-from neuroprior.types import InputError
+from neuroprior.types import InputError, Precision
 
 _GAIN = 1.15  # bfloat16 must be at least this much faster: less is within this measurement's noise
 _REPEATS = 5

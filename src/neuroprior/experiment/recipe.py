@@ -9,12 +9,12 @@ from typing import Annotated, Any, Literal, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from neuroprior.classifier import Architecture, Color, Precision, TrainingSettings
+from neuroprior.classifier import Architecture, Color, TrainingSettings
 from neuroprior.experiment.conditions import CONDITIONS
 from neuroprior.regularizer.loss import Mean, Pairs, Scale
 from neuroprior.regularizer.taps import BatchNorm
 from neuroprior.robustness import Clip
-from neuroprior.types import InputError
+from neuroprior.types import InputError, Precision
 
 
 class Section(BaseModel):

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from neuroprior.classifier import Checkpoint, GaussianBlur, LabelledImages, Precision, ResNet, TrainingSettings, train
+from neuroprior.classifier import Checkpoint, GaussianBlur, LabelledImages, ResNet, TrainingSettings, train
 from neuroprior.classifier.training import EpochLog
 from neuroprior.experiment.compute import torch_settled
 from neuroprior.experiment.conditions import CONDITIONS
@@ -38,7 +38,7 @@ from neuroprior.regularizer.loss import Mean
 from neuroprior.robustness import linf_accuracy, noise_accuracy
 from neuroprior.similarity import shuffle_target, target_from_population
 from neuroprior.twin import predict_population, target_details
-from neuroprior.types import NetworkCard, Population, SimilarityTarget
+from neuroprior.types import NetworkCard, Population, Precision, SimilarityTarget
 
 _EXAMPLES = 3  # test images kept with each measurement, for the report's noise example
 
