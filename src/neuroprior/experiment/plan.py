@@ -1,6 +1,6 @@
 """Recipe -> the graph of steps. Planning reads files' digests but computes nothing."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from neuroprior.experiment.conditions import CONDITIONS
 from neuroprior.experiment.inputs import stimuli_paths
@@ -10,6 +10,8 @@ from neuroprior.experiment.work import Machine, MeasureWork, TargetWork, TrainWo
 from neuroprior.sources import data_path
 
 TARGET = "target"
+
+_Files = Callable[[Iterable[str | None]], tuple[tuple[str, str], ...]]
 
 
 def plan(recipe: Recipe, digests: dict[str, str]) -> list[Step]:
@@ -37,43 +39,55 @@ def plan(recipe: Recipe, digests: dict[str, str]) -> list[Step]:
     steps = [target]
     for seed in recipe.seeds:
         for condition in recipe.conditions:
-            regularized = CONDITIONS[condition].target != "none"
-            blur_sigma = recipe.blur_sigma if CONDITIONS[condition].blurred else None
-            name = f"{condition}-seed{seed}"
-            trained = Step(
-                kind="train",
-                label=f"train-{name}",
-                work=TrainWork(
-                    condition=condition,
-                    seed=seed,
-                    task=recipe.task.model_copy(update={"n_test": None, "test": recipe.task.train}),
-                    network=recipe.network,
-                    training=recipe.training,
-                    regularizer=recipe.regularizer if regularized else None,
-                    blur_sigma=blur_sigma,
-                    machine=machine,
-                ),
-                inputs=(("target", target.key),) if regularized else (),
-                files=files([recipe.task.path("train")]),
-                cost=3.0 if regularized else 2.0,
-            )
-            measured = Step(
-                kind="measure",
-                label=f"measure-{name}",
-                work=MeasureWork(
-                    condition=condition,
-                    seed=seed,
-                    task=recipe.task.model_copy(update={"n_train": None, "train": recipe.task.test}),
-                    network=recipe.network,
-                    taps=recipe.regularizer.taps,
-                    mean=recipe.regularizer.mean,
-                    blur_sigma=blur_sigma,
-                    noise=recipe.noise,
-                    robustness=recipe.robustness if recipe.robustness.radii else RobustnessSection(),
-                    machine=machine,
-                ),
-                inputs=(("target", target.key), ("network", trained.key)),
-                files=files([recipe.task.path("test")]),
-            )
-            steps += [trained, measured]
+            trained = _training(recipe, machine, condition, seed, target, files)
+            steps += [trained, _measurement(recipe, machine, condition, seed, target, trained, files)]
     return steps
+
+
+def _training(recipe: Recipe, machine: Machine, condition: str, seed: int, target: Step, files: _Files) -> Step:
+    regularized = CONDITIONS[condition].target != "none"
+    return Step(
+        kind="train",
+        label=f"train-{condition}-seed{seed}",
+        work=TrainWork(
+            condition=condition,
+            seed=seed,
+            # The test images are none of this step's: what stands for them follows from those it trains on.
+            task=recipe.task.model_copy(update={"n_test": None, "test": recipe.task.train}),
+            network=recipe.network,
+            training=recipe.training,
+            regularizer=recipe.regularizer if regularized else None,
+            blur_sigma=_blur_sigma(recipe, condition),
+            machine=machine,
+        ),
+        inputs=(("target", target.key),) if regularized else (),
+        files=files([recipe.task.path("train")]),
+        cost=3.0 if regularized else 2.0,
+    )
+
+
+def _measurement(
+    recipe: Recipe, machine: Machine, condition: str, seed: int, target: Step, trained: Step, files: _Files
+) -> Step:
+    return Step(
+        kind="measure",
+        label=f"measure-{condition}-seed{seed}",
+        work=MeasureWork(
+            condition=condition,
+            seed=seed,
+            task=recipe.task.model_copy(update={"n_train": None, "train": recipe.task.test}),
+            network=recipe.network,
+            taps=recipe.regularizer.taps,
+            mean=recipe.regularizer.mean,
+            blur_sigma=_blur_sigma(recipe, condition),
+            noise=recipe.noise,
+            robustness=recipe.robustness if recipe.robustness.radii else RobustnessSection(),
+            machine=machine,
+        ),
+        inputs=(("target", target.key), ("network", trained.key)),
+        files=files([recipe.task.path("test")]),
+    )
+
+
+def _blur_sigma(recipe: Recipe, condition: str) -> float | None:
+    return recipe.blur_sigma if CONDITIONS[condition].blurred else None
