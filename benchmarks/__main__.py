@@ -2,8 +2,8 @@
 
     python -m benchmarks [NAME ...] [--out docs/results/benchmarks.md] [--json FILE]
 
-Each runs as its own command (`python benchmarks/NAME.py --json`); the page names machine and commit. Exit 1 where a
-bound was missed or a benchmark failed; the others run all the same.
+Each runs as its own command (`python benchmarks/NAME.py --json`); the page names machine and commit, and keeps what it
+says of benchmarks that are not run. Exit 1 where a bound was missed or a benchmark failed; the others run all the same.
 """
 
 import argparse
@@ -44,30 +44,29 @@ def is_good(check: dict[str, Any]) -> bool:
     return bool(value >= bound if check["direction"] == "at least" else value <= bound)
 
 
-def page(found: Sequence[dict[str, Any]], origin: dict[str, str]) -> str:
-    """Return what came out, as Markdown."""
-    lines = [
-        "# Benchmarks",
-        "",
-        "Written by `python -m benchmarks`; peer and ours in turn, in one process, medians.",
-        "",
-    ]
-    lines += [f"- {key}: {value}" for key, value in origin.items()]
-    for one in found:
-        name = one["name"]
-        about = next(iter((HERE / f"{name}.py").read_text().split('"""')[1:]), "").splitlines()[0]
-        lines += ["", f"## {name}", "", about, "", f"`python benchmarks/{name}.py`"]
-        if "failed" in one:
-            lines += ["", f"**Failed**: {one['failed']}"]
-            continue
-        lines += [f" on {one['device']}", "", "| what | measured | bound | |", "| --- | --- | --- | --- |"]
-        for check in one["checks"]:
-            kept = "kept" if is_good(check) else "**missed**"
-            lines.append(
-                f"| {check['what']} | {check['value']:.3g} | {check['direction']} {check['bound']:g} | {kept} |"
-            )
-        lines += ["", *(f"- {key}: {value}" for key, value in one["details"].items())]
+def section(one: dict[str, Any], origin: dict[str, str]) -> str:
+    """Return what came out of one, as Markdown."""
+    name = one["name"]
+    about = next(iter((HERE / f"{name}.py").read_text().split('"""')[1:]), "").splitlines()[0]
+    lines = [f"## {name}", "", about, "", f"`python benchmarks/{name}.py`"]
+    if "failed" in one:
+        return "\n".join([*lines, "", f"**Failed**: {one['failed']}"]) + "\n"
+    lines[-1] += f" on {one['device']}"
+    lines += ["", "| what | measured | bound | |", "| --- | --- | --- | --- |"]
+    for check in one["checks"]:
+        kept = "kept" if is_good(check) else "**missed**"
+        lines.append(f"| {check['what']} | {check['value']:.3g} | {check['direction']} {check['bound']:g} | {kept} |")
+    lines += ["", *(f"- {key}: {value}" for key, value in one["details"].items())]
+    lines += ["", f"<small>{', '.join(f'{key} {value}' for key, value in origin.items())}</small>"]
     return "\n".join(lines) + "\n"
+
+
+def page(found: Sequence[dict[str, Any]], origin: dict[str, str], before: str) -> str:
+    """Return the page with these benchmarks' sections new, and those of others as they stood in `before`."""
+    sections = {text.splitlines()[0]: f"## {text}" for text in before.split("## ")[1:]}
+    sections |= {one["name"]: section(one, origin) for one in found}
+    head = "# Benchmarks\n\nWritten by `python -m benchmarks`; peer and ours in turn, in one process, medians.\n"
+    return "\n".join([head, *(f"{sections[name].rstrip()}\n" for name in sorted(sections))])
 
 
 def main() -> None:
@@ -90,7 +89,8 @@ def main() -> None:
         "versions": f"Python {platform.python_version()}, torch {torch.__version__}",
     }
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(page(found, origin))
+    before = arguments.out.read_text() if arguments.out.exists() else ""
+    arguments.out.write_text(page(found, origin, before))
     if arguments.json is not None:
         arguments.json.write_text(json.dumps({**origin, "benchmarks": found}, indent=2) + "\n")
     bad = [one["name"] for one in found if "failed" in one or not all(map(is_good, one["checks"]))]
