@@ -170,6 +170,7 @@ def test_a_changed_image_in_a_folder_is_another_run(folder):
         ),
         ({**MOUSE, "conditions": ["none"], "seeds": [-1]}, "greater than or equal to 0"),
         ({**MOUSE, "conditions": ["none"], "noise": {"sigmas": []}}, "at least 1 item"),
+        ({**MOUSE, "conditions": ["none"], "noise": {"sigmas": [0.1, 0.1]}}, "noise.sigmas: .* names one twice"),
         ({**MOUSE, "conditions": ["none"], "training": {"momentum": -1}}, "momentum is -1"),
         ({**MOUSE, "conditions": ["none"], "task": {"source": "cifar_binary"}}, "needs folder, not nothing"),
         (

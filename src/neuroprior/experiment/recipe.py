@@ -221,7 +221,12 @@ class Recipe(Section):
             if needs not in ("none", "main", *made):
                 kinds = " or ".join(kind for kind, gives in MADE.items() if needs in gives)
                 raise ValueError(f"condition {name!r} needs target.kind {kinds}, not {self.target.kind}")
-        for what, values in (("conditions", self.conditions), ("seeds", self.seeds)):
+        for what, values in (
+            ("conditions", self.conditions),
+            ("seeds", self.seeds),
+            ("noise.sigmas", self.noise.sigmas),
+            ("robustness.radii", self.robustness.radii),
+        ):
             if len(set(values)) != len(values):
                 raise ValueError(f"{what}: {list(values)} names one twice")
         if (self.stimuli.source == "scans") != (self.target.kind == "scans"):
