@@ -90,8 +90,8 @@ def check_inputs(recipe: Recipe) -> None:
     regularized = any(CONDITIONS[name].target != "none" for name in recipe.conditions)
     if regularized and regularizer.stimuli_per_step > n_train:
         raise InputError(
-            f"regularizer.stimuli_per_step is {regularizer.stimuli_per_step}, but there are {n_train} training stimuli; "
-            f"set it to {n_train} or fewer"
+            f"regularizer.stimuli_per_step is {regularizer.stimuli_per_step}, but there are {n_train} training "
+            f"stimuli; set it to {n_train} or fewer"
         )
     for named, n in ((task.path("train"), task.n_train), (task.path("test"), task.n_test)):
         if named is not None and task.source == "parquet":
