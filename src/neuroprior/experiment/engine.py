@@ -59,7 +59,7 @@ def run_steps(steps: Sequence[Step], store: Store, do: Do, *, workers: int, watc
         if step.key in there:
             store.verify(step)
             watch(step.label, "already there", 1.0)
-    todo = _Graph(steps, there)
+    todo = Graph(steps, there)
     failures: list[Failure] = []
     elsewhere: list[Step] = []
     team = _Team(min(workers, len(todo)), store, do)
@@ -90,7 +90,7 @@ def run_steps(steps: Sequence[Step], store: Store, do: Do, *, workers: int, watc
     return failures
 
 
-class _Graph:
+class Graph:
     """Which steps can start: those whose inputs are finished, the longest first."""
 
     def __init__(self, steps: Sequence[Step], finished: set[str]) -> None:

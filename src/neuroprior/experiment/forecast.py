@@ -6,6 +6,7 @@ for its backward pass are counted on torch's meta device, which computes nothing
 on top.
 """
 
+import copy
 import heapq
 import math
 import statistics
@@ -20,6 +21,7 @@ from torch.nn import functional as F
 
 from neuroprior.classifier import ResNet
 from neuroprior.experiment.compute import torch_settled
+from neuroprior.experiment.engine import Graph
 from neuroprior.experiment.inputs import as_color, count_images, stimuli_of, task_images, twin_of
 from neuroprior.experiment.recipe import ComputeSection, Recipe, SimulatedMouseTarget, TwinTarget
 from neuroprior.experiment.store import Step, memory_mb
@@ -300,10 +302,8 @@ class _Trial:
         return sizes
 
     def _on_meta(self) -> nn.Module:
-        with torch.device("meta"):
-            return ResNet(
-                self.recipe.network.architecture, width=self.recipe.network.width, channels=self.image[0]
-            ).train()
+        network: nn.Module = copy.deepcopy(self.network).to("meta")
+        return network.train()
 
 
 def _median(what: Callable[[], object], repeats: int = _REPEATS) -> float:
@@ -317,26 +317,14 @@ def _median(what: Callable[[], object], repeats: int = _REPEATS) -> float:
 
 def _duration(costs: Sequence[Cost], workers: int) -> float:
     """Play the engine: `workers` take ready steps, longest first; return when the last one ends."""
-    left = {cost.step.key: {key for _, key in cost.step.inputs} for cost in costs if not cost.done}
-    by_key = {cost.step.key: cost for cost in costs}
-    for missing in left.values():
-        missing &= left.keys()
-    waiting: dict[str, list[str]] = {}
-    for key, missing in left.items():
-        for needed in missing:
-            waiting.setdefault(needed, []).append(key)
-    ready = [(-by_key[key].step.cost, k, key) for k, (key, missing) in enumerate(left.items()) if not missing]
-    heapq.heapify(ready)
+    todo = Graph([cost.step for cost in costs], {cost.step.key for cost in costs if cost.done})
+    seconds = {cost.step.key: cost.seconds for cost in costs}
     running: list[tuple[float, str]] = []
-    now, count = 0.0, len(left)
-    while ready or running:
-        while ready and len(running) < workers:
-            key = heapq.heappop(ready)[2]
-            heapq.heappush(running, (now + by_key[key].seconds, key))
+    now = 0.0
+    while todo.ready or running:
+        while todo.ready and len(running) < workers:
+            key = todo.next().key
+            heapq.heappush(running, (now + seconds[key], key))
         now, ended = heapq.heappop(running)
-        for key in waiting.get(ended, ()):
-            left[key].discard(ended)
-            if not left[key]:
-                count += 1
-                heapq.heappush(ready, (-by_key[key].step.cost, count, key))
+        todo.finish(todo.by_key[ended])
     return now

@@ -82,8 +82,9 @@ def check_inputs(recipe: Recipe) -> None:
         case TwinTarget():
             check_size(twin_of(target), shown)
         case ScansTarget():
+            scans = scans_of(target)
             for one in TIERS:
-                target_from_scans(scans_of(target), one)
+                target_from_scans(scans, one)
         case MatrixTarget():
             known = matrix_of(target, stimuli).image_ids
             n_train = int(np.count_nonzero(np.isin(shown.ids[tier == "train"], known)))

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import yaml
 
 from neuroprior.experiment.compute import resolve_compute
 from neuroprior.experiment.conditions import CONDITIONS
@@ -47,9 +46,10 @@ def run_recipe(recipe: Recipe, out: Path, *, command: Sequence[str], watch: Watc
     recipe = _resolved(recipe, out)  # two commands at once: the first one's `compute` holds for both
     digests: dict[str, str] = {}
     steps = plan(recipe, digests)
-    planned = RunPlan(tuple(PlannedStep(s.label, s.kind, s.key) for s in steps), _store_to_keep(out))
-    _refuse_changed_inputs(out, planned)
-    if not (out / "plan.json").exists():
+    planned = RunPlan(tuple(PlannedStep(s.label, s.kind, s.key) for s in steps), named_store())
+    if (out / "plan.json").exists():
+        planned = _as_begun(out, planned)
+    else:
         write_json(out / "provenance.json", provenance(recipe, command, digests))
     planned.write(out)
     store = store_of(out)
@@ -88,11 +88,6 @@ def _keep_recipe(recipe: Recipe, out: Path) -> None:
             mine.unlink(missing_ok=True)
 
 
-def _store_to_keep(out: Path) -> str | None:
-    named = named_store()
-    return RunPlan.read(out).store if named is None and (out / "plan.json").exists() else named
-
-
 def plan_recipe(recipe: Recipe, out: Path, *, watch: Watch) -> Forecast:
     """Predict what `run_recipe` would cost; nothing is written. Raises `InputError` as it would."""
     watch("plan", "looking at the data", 0.0)
@@ -118,8 +113,7 @@ def load_run(out: Path) -> RunResults:
         origin = json.loads((out / "provenance.json").read_text())
         store = store_of(out)
         folders = {step.label: store.root / step.name for step in RunPlan.read(out).steps}
-        gather_metrics(folders.values(), out)  # again: the run may have been stopped since it last did
-        metrics = pq.read_table(out / "metrics.parquet", schema=METRICS_SCHEMA)
+        metrics = gather_metrics(folders.values(), out)  # again: the run may have been stopped since it last did
     except FileNotFoundError as error:
         raise InputError(
             f"{out}: no run in it ({Path(error.filename).name} is missing); `neuroprior run` makes one"
@@ -184,15 +178,17 @@ def _examples(measured: Sequence[Path]) -> tuple[NoiseExamples, int | None]:
         return NoiseExamples(images, tuple(kept["labels"].tolist())), len(kept["classes"])
 
 
-def gather_metrics(folders: Iterable[Path], out: Path) -> None:
-    """Write `metrics.parquet`: the rows of all finished steps, in the order of the plan."""
+def gather_metrics(folders: Iterable[Path], out: Path) -> pa.Table:
+    """Write `metrics.parquet`, and return it: the rows of all finished steps, in the order of the plan."""
     rows = []
     for folder in folders:
         metrics = folder / "metrics.json"
         if metrics.is_file():
             rows += json.loads(metrics.read_text())
+    table = pa.Table.from_pylist(rows, schema=METRICS_SCHEMA)
     with appearing_whole(out / "metrics.parquet") as temporary:
-        pq.write_table(pa.Table.from_pylist(rows, schema=METRICS_SCHEMA), temporary)
+        pq.write_table(table, temporary)
+    return table
 
 
 def _refuse_other_content(out: Path) -> None:
@@ -203,12 +199,17 @@ def _refuse_other_content(out: Path) -> None:
         raise InputError(f"{out}: holds other files; choose an empty or new folder for --out")
 
 
-def _refuse_changed_inputs(out: Path, planned: RunPlan) -> None:
-    """A run whose data or code changed since would mix two runs: its finished steps are of the old ones."""
-    if (out / "plan.json").exists() and RunPlan.read(out).steps != planned.steps:
+def _as_begun(out: Path, planned: RunPlan) -> RunPlan:
+    """Return the plan of a run that goes on, in the store that it has where no other is named.
+
+    One whose data or code changed since would mix two runs: its finished steps are of the old ones.
+    """
+    begun = RunPlan.read(out)
+    if begun.steps != planned.steps:
         raise InputError(
             f"{out}: its data files, this package or a library changed since that run was made; choose another --out"
         )
+    return RunPlan(planned.steps, planned.store or begun.store)
 
 
 def _resolved(recipe: Recipe, out: Path) -> Recipe:
@@ -217,7 +218,7 @@ def _resolved(recipe: Recipe, out: Path) -> Recipe:
     if not kept.exists():
         return recipe.model_copy(update={"compute": resolve_compute(recipe)})
     old = parse_recipe(kept.read_text(), str(kept))
-    asked, had = yaml.safe_load(recipe.to_yaml()), yaml.safe_load(old.to_yaml())
+    asked, had = recipe.model_dump(mode="json"), old.model_dump(mode="json")
     for part, value in asked["compute"].items():
         if part not in _FREE_COMPUTE and value not in ("auto", had["compute"][part]):
             raise InputError(
