@@ -1,8 +1,9 @@
-"""Borrowing a network: switch how its modules behave for a while, and give everything back as it was."""
+"""Borrowing a network: see what it works in, switch how its modules behave, and give everything back as it was."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import torch
 from torch import nn
 
 
@@ -29,3 +30,11 @@ def running_statistics_kept(model: nn.Module) -> Iterator[None]:
     finally:
         for norm in norms:
             norm.track_running_stats = True
+
+
+def like(model: nn.Module) -> torch.Tensor:
+    """Return a tensor of the device and floating type that the model works in."""
+    for tensor in (*model.parameters(), *model.buffers()):
+        if tensor.is_floating_point():
+            return tensor
+    return torch.empty(0)

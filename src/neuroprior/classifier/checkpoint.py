@@ -10,6 +10,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from neuroprior.files import appearing_whole
 from neuroprior.types import InputError
 
 _PLAIN = str | int | float | bool | None
@@ -35,12 +36,8 @@ class Checkpoint:
         """Replace what was kept by `state`."""
         tensors: dict[str, torch.Tensor] = {}
         nesting = _without_tensors(state, "", tensors)
-        temporary = self.path.with_name(f".{self.path.name}")
-        try:
+        with appearing_whole(self.path) as temporary:
             save_file(tensors, temporary, metadata={"state": json.dumps(nesting)})
-            temporary.replace(self.path)
-        finally:
-            temporary.unlink(missing_ok=True)
         self._last = time.monotonic()
 
     def load(self) -> dict[str, Any] | None:

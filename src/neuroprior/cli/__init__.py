@@ -3,12 +3,14 @@
 import sys
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from neuroprior import __version__
 from neuroprior.cli import data, recipe, run, runs, stimuli, target
+from neuroprior.files import disk_fault
 from neuroprior.types import InputError
 
 app = typer.Typer(
@@ -54,10 +56,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _disk_line(error: OSError) -> str:
-    from pathlib import Path
-
-    from neuroprior.experiment.store import disk_fault
-
     where = Path(error.filename) if isinstance(error.filename, str) else Path()
     said = disk_fault(error, where.parent) or error.strerror or str(error)
     return f"{error.filename}: {said}" if error.filename is not None else str(said)

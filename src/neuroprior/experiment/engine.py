@@ -15,7 +15,8 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-from neuroprior.experiment.store import Step, Store, disk_fault
+from neuroprior.experiment.store import Step, Store
+from neuroprior.files import disk_fault
 from neuroprior.types import InputError
 
 Watch = Callable[[str, str, float], None]
@@ -67,7 +68,7 @@ def run_steps(steps: Sequence[Step], store: Store, do: Do, *, workers: int, watc
         while todo.ready or elsewhere or team.busy:
             if interrupted.is_set():
                 raise KeyboardInterrupt
-            while todo.ready and team.idle:
+            while todo.ready and team.has_room:
                 step = todo.next()
                 if store.is_taken(step.name):
                     elsewhere.append(step)
@@ -149,7 +150,7 @@ class _Team:
         return bool(self._busy)
 
     @property
-    def idle(self) -> bool:
+    def has_room(self) -> bool:
         """Whether another step can be given."""
         return len(self._busy) < self._size
 
@@ -183,12 +184,10 @@ class _Team:
                 self._store.tidy(step)
                 yield step, Failure(step, why), 1.0
                 continue
-            if isinstance(what, str):
-                yield step, what, part
-                continue
-            del self._busy[pipe]
-            self._idle.append(worker)
-            yield step, Failure(step, what.reason) if what is not None else None, 1.0
+            if not isinstance(what, str):  # the step is over
+                del self._busy[pipe]
+                self._idle.append(worker)
+            yield step, what, part
 
 
 class _Worker:
@@ -220,13 +219,6 @@ class _Worker:
         return f"its process died ({how}); the same command resumes"
 
 
-@dataclass(frozen=True, slots=True)
-class _Failed:
-    """A worker's message: the step failed."""
-
-    reason: str
-
-
 def _serve(pipe: Connection, store: Store, do: Do, environment: dict[str, str]) -> None:
     """Be a worker: take steps from the pipe until the process at its other end stops or dies; then end at once."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the first one alone decides
@@ -254,7 +246,7 @@ def _serve(pipe: Connection, store: Store, do: Do, environment: dict[str, str]) 
             run_step(step, store, inputs, do, say)
             answer = None
         except Exception as error:  # the step's own fault is told; the rest of the graph goes on
-            answer = _Failed(_reason(error, store))
+            answer = Failure(step, _reason(error, store))
         with suppress(OSError):
             pipe.send((answer, 1.0))
 

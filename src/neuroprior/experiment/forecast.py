@@ -22,13 +22,12 @@ from torch.nn import functional as F
 from neuroprior.classifier import ResNet
 from neuroprior.experiment.compute import torch_settled
 from neuroprior.experiment.engine import Graph
-from neuroprior.experiment.inputs import as_color, count_images, stimuli_of, task_images, twin_of
+from neuroprior.experiment.inputs import count_images, stimuli_of, task_images, twin_of
 from neuroprior.experiment.recipe import ComputeSection, Recipe, SimulatedMouseTarget, TwinTarget
 from neuroprior.experiment.store import Step, memory_mb
-from neuroprior.experiment.work import TargetWork, TrainWork
+from neuroprior.experiment.work import TargetWork, TrainWork, new_regularizer
 from neuroprior.modes import evaluating
 from neuroprior.recordings import simulate_scan
-from neuroprior.regularizer import SimilarityRegularizer
 from neuroprior.similarity import centered_cosine
 from neuroprior.twin import predict_population
 from neuroprior.types import SimilarityTarget
@@ -219,18 +218,9 @@ class _Trial:
         if stimuli:
             shown = self.stimuli.select(self.stimuli.ids[: max(stimuli, 2)])
             eye = np.eye(len(shown), dtype=np.float32)
-            options = self.recipe.regularizer
-            regularizer = SimilarityRegularizer(
-                network,
-                SimilarityTarget(eye, shown.ids, shown.digest, "user"),
-                shown,
-                options.taps if isinstance(options.taps, int) else list(options.taps),
-                mean=options.mean,
-                pairs=options.pairs,
-                batch_norm=options.batch_norm,
-                stimuli_per_step=len(shown),
-                preprocess=as_color if self.image[0] == 3 else None,
-            )
+            options = self.recipe.regularizer.model_copy(update={"stimuli_per_step": len(shown)})
+            target = SimilarityTarget(eye, shown.ids, shown.digest, "user")
+            regularizer = new_regularizer(options, network, target, shown, color=self.recipe.task.color, seed=0)
         parameters = [*network.parameters(), *(regularizer.parameters() if regularizer is not None else ())]
         optimizer = torch.optim.SGD(parameters, 1e-6, momentum=0.9)
         batch = torch.rand(images, *self.image, device=self.device)

@@ -22,8 +22,8 @@ from neuroprior.experiment.provenance import provenance
 from neuroprior.experiment.recipe import Recipe, parse_recipe
 from neuroprior.experiment.results import METRICS_SCHEMA, ConditionCard, NoiseExamples, RunResults
 from neuroprior.experiment.runs import PlannedStep, RunPlan, named_store, register_run, store_of
-from neuroprior.experiment.store import appearing_whole, disk_fault, write_json
 from neuroprior.experiment.work import condition_target, do_work
+from neuroprior.files import appearing_whole, disk_fault, write_json
 from neuroprior.recordings import load_stimuli
 from neuroprior.types import InputError, SimilarityTarget
 

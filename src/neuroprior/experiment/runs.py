@@ -14,7 +14,8 @@ from typing import Any, Literal
 
 from filelock import Timeout
 
-from neuroprior.experiment.store import CHECKPOINT, Store, folder_name, manifest, write_json
+from neuroprior.experiment.store import CHECKPOINT, Store, folder_name, manifest
+from neuroprior.files import read_json, write_json
 from neuroprior.types import InputError
 
 
@@ -118,7 +119,7 @@ def _summary(out: Path) -> RunSummary:
         states = show_run(out)
     except InputError:  # one damaged run must not hide the others
         return RunSummary(out, out.name, "damaged", from_future=False, steps=0, done=0, disk_mb=0.0)
-    created = str(_json(out / "provenance.json").get("created", "unknown"))
+    created = str(read_json(out / "provenance.json").get("created", "unknown"))
     try:
         from_future = datetime.fromisoformat(created) > datetime.now(UTC)
     except (ValueError, TypeError):
@@ -194,7 +195,7 @@ def _needed(store: Store, alive: Iterable[Path]) -> tuple[set[str], dict[str, st
     needed = {step.name for out in alive for step in RunPlan.read(out).steps}
     gone: dict[str, str] = {}
     for known in sorted((store.root / ".runs").glob("*.json")):
-        said = _json(known)
+        said = read_json(known)
         if not said.keys() >= {"run", "host", "steps"}:
             raise InputError(f"{known}: damaged; delete it, and give the command of the run that it was of once more")
         if _is_there(store, said):
@@ -231,7 +232,7 @@ def remove_garbage(store: Store, found: Iterable[Garbage], *alive: Path) -> None
             garbage.folder.rename(doomed)
             shutil.rmtree(doomed)
     for known in (store.root / ".runs").glob("*.json"):
-        if not _is_there(store, _json(known)):
+        if not _is_there(store, read_json(known)):
             known.unlink()
 
 
@@ -242,11 +243,3 @@ def size_mb(folder: Path) -> float:
         with suppress(FileNotFoundError):  # of a step at work: renamed or replaced meanwhile
             total += file.stat().st_size if file.is_file() else 0
     return total / 2**20
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    return value if isinstance(value, dict) else {}

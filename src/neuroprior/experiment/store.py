@@ -7,14 +7,13 @@ store/.locks/LABEL-KEY         held by whoever is at work on that step; the syst
 store/.runs/                   which runs use the store, so that nothing of theirs is thrown away
 """
 
-import errno
 import hashlib
 import importlib.metadata
 import json
 import os
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
@@ -25,6 +24,7 @@ from filelock import FileLock, Timeout
 from pydantic import BaseModel
 
 import neuroprior
+from neuroprior.files import read_json, write_json
 from neuroprior.types import InputError
 
 FORMAT = 1
@@ -210,25 +210,9 @@ def _faults(folder: Path) -> str | None:
     return None
 
 
-def disk_fault(error: Exception, place: Path) -> str | None:
-    """Say what is wrong with the disk at `place` and how to mend it; None where the error is of another kind."""
-    number = error.errno if isinstance(error, OSError) else None
-    if number in (errno.ENOSPC, errno.EDQUOT) or "(os error 28)" in str(error):  # the second is safetensors' way
-        free = f"{shutil.disk_usage(place).free / 2**20:.0f} MB free" if place.exists() else "full"
-        return f"no space left on the disk ({free}); free some, then the same command resumes"
-    if number in (errno.EROFS, errno.EACCES, errno.EPERM):
-        why = os.strerror(number) if number is not None else ""
-        return f"cannot be written ({why}); make it writable, or name another place in --out or NEUROPRIOR_STORE"
-    return None
-
-
 def manifest(folder: Path) -> dict[str, Any]:
     """What is written about a finished step; empty where that is missing or damaged."""
-    try:
-        said = json.loads((folder / _MANIFEST).read_text())
-    except (OSError, ValueError):
-        return {}
-    return said if isinstance(said, dict) else {}
+    return read_json(folder / _MANIFEST)
 
 
 def _tidy(unfinished: Path) -> None:
@@ -305,21 +289,3 @@ def _visible_files(folder: Path) -> Iterable[Path]:
     for parent, folders, files in os.walk(folder, followlinks=True):
         folders[:] = [name for name in folders if not name.startswith(".")]
         yield from (Path(parent) / name for name in files if not name.startswith("."))
-
-
-@contextmanager
-def appearing_whole(path: Path) -> Iterator[Path]:
-    """Give a name to write to; `path` is replaced by it when the block ends well, and untouched otherwise."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        with suppress(OSError):  # on a read-only disk there is nothing to remove
-            temporary.unlink(missing_ok=True)
-
-
-def write_json(path: Path, value: Mapping[str, Any] | list[Any]) -> None:
-    """Write JSON that appears whole or not at all."""
-    with appearing_whole(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2) + "\n")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from neuroprior.classifier import Checkpoint, GaussianBlur, LabelledImages, ResNet, TrainingSettings, train
+from neuroprior.classifier import Checkpoint, Color, GaussianBlur, LabelledImages, ResNet, TrainingSettings, train
 from neuroprior.classifier.training import EpochLog
 from neuroprior.experiment.compute import torch_settled
 from neuroprior.experiment.conditions import CONDITIONS
@@ -31,14 +31,15 @@ from neuroprior.experiment.recipe import (
     TaskSection,
     TwinTarget,
 )
-from neuroprior.experiment.store import CHECKPOINT, write_json
+from neuroprior.experiment.store import CHECKPOINT
+from neuroprior.files import write_json
 from neuroprior.recordings import load_stimuli, simulate_scan, target_from_scan, target_from_scans
 from neuroprior.regularizer import SimilarityRegularizer
 from neuroprior.regularizer.loss import Mean
 from neuroprior.robustness import linf_accuracy, noise_accuracy
 from neuroprior.similarity import shuffle_target, target_from_population
 from neuroprior.twin import predict_population, target_details
-from neuroprior.types import NetworkCard, Population, Precision, SimilarityTarget
+from neuroprior.types import NetworkCard, Population, Precision, SimilarityTarget, Stimuli
 
 _EXAMPLES = 3  # test images kept with each measurement, for the report's noise example
 
@@ -163,23 +164,10 @@ def train_network(
     images = task_images(work.task, "train")
     network = new_network(work, images)
     regularizer = None
-    options = work.regularizer
-    if options is not None:
+    if work.regularizer is not None:
         target = condition_target(inputs["target"], work.condition, work.seed)
-        regularizer = SimilarityRegularizer(
-            network,
-            target,
-            load_stimuli(inputs["target"] / "stimuli.npz"),
-            taps=options.taps if isinstance(options.taps, int) else list(options.taps),
-            alpha=options.alpha,
-            scale=options.scale,
-            mean=options.mean,
-            pairs=options.pairs,
-            batch_norm=options.batch_norm,
-            stimuli_per_step=options.stimuli_per_step,
-            preprocess=as_color if work.task.color == "rgb" else None,
-            seed=work.seed,
-        )
+        stimuli = load_stimuli(inputs["target"] / "stimuli.npz")
+        regularizer = new_regularizer(work.regularizer, network, target, stimuli, color=work.task.color, seed=work.seed)
 
     def on_epoch(log: EpochLog) -> None:
         say(f"epoch {log.epoch} of {work.training.epochs}", log.epoch / work.training.epochs)
@@ -269,24 +257,21 @@ def similarity_rows(work: MeasureWork, network: ResNet, inputs: Mapping[str, Pat
         return []
     heldout = SimilarityTarget.load(inputs["target"] / "heldout.safetensors")
     stimuli = load_stimuli(inputs["target"] / "stimuli.npz").select(heldout.image_ids)
-    taps = work.taps if isinstance(work.taps, int) else list(work.taps)
-    preprocess = as_color if work.task.color == "rgb" else None
-    probe = SimilarityRegularizer(
-        network, heldout, stimuli, taps, alpha=0.0, mean=work.mean, stimuli_per_step=2, preprocess=preprocess
-    )
+    pairs = np.triu_indices(len(heldout), k=1)
+    neural = heldout.matrix[pairs].astype(np.float64)
+    if not neural.std() > 0:
+        return []  # all held-out pairs equally alike: nothing to correlate with
+    options = RegularizerSection(taps=work.taps, mean=work.mean, alpha=0.0, stimuli_per_step=2)
+    probe = new_regularizer(options, network, heldout, stimuli, color=work.task.color, seed=work.seed)
     scores = json.loads((inputs["network"] / "card.json").read_text())["scores"]
     names = probe.taps.names
     gamma = np.array([scores.get(f"gamma.{name}", 1 / len(names)) for name in names])
     images = torch.from_numpy(stimuli.pixels.copy())[:, None].float().to(work.machine.device) / 255
     layers = [layer.cpu().numpy() for layer in probe.layer_similarities(images)]
-    pairs = np.triu_indices(len(heldout), k=1)
-    neural = heldout.matrix[pairs].astype(np.float64)
 
     def correlation(similarity: np.ndarray) -> float:
         return float(np.corrcoef(similarity[pairs], neural)[0, 1])
 
-    if not neural.std() > 0:
-        return []  # all held-out pairs equally alike: nothing to correlate with
     mixed = np.einsum("kij,k->ij", np.stack(layers), gamma)
     n = len(neural)
     return [
@@ -310,6 +295,32 @@ def new_network(work: TrainWork | MeasureWork, images: LabelledImages) -> ResNet
         front=front,
     )
     return network.to(work.machine.device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+
+
+def new_regularizer(
+    options: RegularizerSection,
+    network: ResNet,
+    target: SimilarityTarget,
+    stimuli: Stimuli,
+    *,
+    color: Color,
+    seed: int,
+) -> SimilarityRegularizer:
+    """Return the regulariser that a recipe's options ask for; a colour network sees gray stimuli in all channels."""
+    return SimilarityRegularizer(
+        network,
+        target,
+        stimuli,
+        taps=options.taps,
+        alpha=options.alpha,
+        scale=options.scale,
+        mean=options.mean,
+        pairs=options.pairs,
+        batch_norm=options.batch_norm,
+        stimuli_per_step=options.stimuli_per_step,
+        preprocess=as_color if color == "rgb" else None,
+        seed=seed,
+    )
 
 
 def condition_target(folder: Path, condition: str, seed: int) -> SimilarityTarget:

@@ -1,12 +1,12 @@
 """.npz files: fields read one by one with a message for whatever is wrong, and written whole or not at all."""
 
 import os
-import tempfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
 
+from neuroprior.files import appearing_whole
 from neuroprior.types import InputError
 
 __all__ = ["read_archive", "write_archive"]
@@ -57,17 +57,9 @@ def write_archive(path: str | os.PathLike[str], fields: Mapping[str, np.ndarray]
     Raises `InputError` where nothing can be written there.
     """
     file = Path(path)
-    temporary: str | None = None
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
-        with os.fdopen(handle, "wb") as stream:  # a stream: to a path, numpy would add .npz
+        with appearing_whole(file) as temporary, temporary.open("wb") as stream:  # to a path, numpy would add .npz
             np.savez(stream, **fields)  # type: ignore[arg-type] # numpy's flag is no field of ours
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, file)
-        temporary = None
     except OSError as error:
         raise InputError(f"{file}: cannot be written ({error.strerror or error}); name another place") from None
-    finally:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)

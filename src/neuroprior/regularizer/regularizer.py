@@ -9,7 +9,7 @@ from typing import Any, get_args
 import torch
 from torch import nn
 
-from neuroprior.modes import evaluating, running_statistics_kept
+from neuroprior.modes import evaluating, like, running_statistics_kept
 from neuroprior.regularizer.loss import (
     LARGEST_SIMILARITY,
     Mean,
@@ -104,7 +104,7 @@ class SimilarityRegularizer(nn.Module):
         self.stimuli_per_step = stimuli_per_step
         self.preprocess = preprocess
         self._model = (model,)  # in a tuple: nn.Module must not see it as a child, or its weights were ours
-        device = _like(model).device
+        device = like(model).device
         # Buffers move with `reg.to(device)`; not saved, since they are the user's own; copies, since those are frozen.
         self.register_buffer("_pixels", torch.from_numpy(shown.pixels.copy()).to(device), persistent=False)
         self.register_buffer("_target", torch.from_numpy(target.matrix.copy()).to(device), persistent=False)
@@ -184,7 +184,7 @@ class SimilarityRegularizer(nn.Module):
         self._steps = state["steps"]
 
     def _images(self, rows: torch.Tensor | slice) -> torch.Tensor:
-        images = (self._pixels[rows][:, None].float() / 255).to(_like(self._model[0]).dtype)
+        images = (self._pixels[rows][:, None].float() / 255).to(like(self._model[0]).dtype)
         return images if self.preprocess is None else self.preprocess(images)
 
     def _tried_taps(self, taps: int | str | Sequence[str]) -> Taps:
@@ -266,11 +266,3 @@ def _channel_mean(features: torch.Tensor) -> torch.Tensor:
     channel = 2 if features.ndim == 3 else 1
     others = [axis for axis in range(features.ndim) if axis != channel]
     return features.float().mean(dim=others, keepdim=True).squeeze(0)
-
-
-def _like(model: nn.Module) -> torch.Tensor:
-    """Return a tensor of the device and floating type that the model works in."""
-    for tensor in (*model.parameters(), *model.buffers()):
-        if tensor.is_floating_point():
-            return tensor
-    return torch.empty(0)

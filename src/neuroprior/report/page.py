@@ -2,8 +2,6 @@
 
 import csv
 import io
-import os
-import tempfile
 from collections.abc import Callable, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -13,6 +11,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from neuroprior.experiment.results import RunResults
+from neuroprior.files import appearing_whole
 from neuroprior.report import plates
 from neuroprior.report.plates import Plate
 from neuroprior.report.svg import house_style, inline_svg, png_bytes, svg_text
@@ -160,12 +159,6 @@ def _csv_text(rows: Sequence[Sequence[str]]) -> str:
 
 def _write_whole(path: Path, content: bytes) -> Path:
     """Write under a temporary name, then rename: what stands under `path` is complete."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
+    with appearing_whole(path) as temporary:
+        temporary.write_bytes(content)
     return path

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from neuroprior.modes import evaluating
-from neuroprior.types import Float, Float64, InputError, Int64
+from neuroprior.modes import evaluating, like
+from neuroprior.robustness.images import Images, Labels, checked_images, logits_of
+from neuroprior.types import Float, Float64, InputError
 
 Clip = Literal["none", "unit", "image_range"]
 
@@ -26,8 +27,8 @@ class NoiseCurve:
 
 def noise_accuracy(
     model: nn.Module,
-    images: Float[torch.Tensor, "image channel h w"] | Float[np.ndarray, "image channel h w"],
-    labels: Int64[torch.Tensor, " image"] | Int64[np.ndarray, " image"],
+    images: Images,
+    labels: Labels,
     sigmas: Sequence[float | int],
     *,
     clip: Clip = "none",
@@ -42,23 +43,13 @@ def noise_accuracy(
     darkest and brightest pixel. The model is evaluated in evaluation mode and left as it was.
     Raises `InputError` for images outside [0, 1], labels that do not fit, or negative sigmas.
     """
-    images, labels = torch.as_tensor(images), torch.as_tensor(labels)
-    if images.ndim != 4 or len(images) != len(labels) or not len(images):
-        raise InputError(
-            f"noise: images are {tuple(images.shape)} with {len(labels)} labels; "
-            "give (image, channel, height, width) and one label an image"
-        )
-    low, high = float(images.min()), float(images.max())
-    if not (low >= 0 and high <= 1):
-        raise InputError(
-            f"noise: images span [{low:.3g}, {high:.3g}]; scale pixels to [0, 1], the network does the rest"
-        )
+    images, labels = checked_images("noise", images, labels)
     if any(sigma < 0 for sigma in sigmas) or not len(sigmas):
         raise InputError(f"noise: sigmas are {list(sigmas)}; give at least one, none below 0")
     if clip not in get_args(Clip):
         raise InputError(f"noise: clip={clip!r} is not one of {', '.join(get_args(Clip))}")
-    like = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
-    device = like.device
+    native = like(model)
+    device = native.device
     right = np.zeros(len(sigmas), dtype=np.int64)
     with torch.inference_mode(), evaluating(model):
         for start in range(0, len(images), batch_size):
@@ -67,20 +58,11 @@ def noise_accuracy(
             noise = draw_noise(clean, seed).to(device)
             clean = clean.to(device)
             for level, sigma in enumerate(sigmas):
-                logits = _logits(model, clipped(clean + sigma * noise, clean, clip).to(like.dtype))
+                logits = logits_of("noise", model, clipped(clean + sigma * noise, clean, clip).to(native.dtype))
                 right[level] += int((logits.argmax(1) == wanted).sum())
             if progress is not None:
                 progress(min(start + batch_size, len(images)), len(images))
     return NoiseCurve(tuple(float(s) for s in sigmas), right / len(images), len(images))
-
-
-def _logits(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
-    try:
-        logits: torch.Tensor = model(images)
-    except RuntimeError as error:
-        said = str(error).splitlines()[0][:160]
-        raise InputError(f"noise: the model cannot take images of {tuple(images.shape[1:])} ({said})") from None
-    return logits
 
 
 def draw_noise(images: Float[torch.Tensor, "image channel h w"], seed: int) -> Float[torch.Tensor, "image channel h w"]:

@@ -7,9 +7,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from neuroprior.modes import evaluating
+from neuroprior.modes import evaluating, like
+from neuroprior.robustness.images import Images, Labels, checked_images, logits_of
 from neuroprior.robustness.noise import random_of
-from neuroprior.types import Float, Float64, InputError, Int64
+from neuroprior.types import Float64, InputError
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -23,8 +24,8 @@ class LinfCurve:
 
 def linf_accuracy(
     model: nn.Module,
-    images: Float[torch.Tensor, "image channel h w"],
-    labels: Int64[torch.Tensor, " image"],
+    images: Images,
+    labels: Labels,
     radii: Sequence[float | int],
     *,
     steps: int = 50,
@@ -41,21 +42,16 @@ def linf_accuracy(
     gradients for the images alone, and left as it was.
     Raises `InputError` for images outside [0, 1], labels that do not fit, negative radii, steps or restarts below 1.
     """
-    low, high = (float(images.min()), float(images.max())) if len(images) else (0.0, 0.0)
-    if len(images) != len(labels) or not len(images) or not (low >= 0 and high <= 1):
-        raise InputError(
-            f"pgd: {len(images)} images in [{low:.3g}, {high:.3g}] with {len(labels)} labels; scale pixels to [0, 1] "
-            "and give one label an image"
-        )
+    images, labels = checked_images("pgd", images, labels)
     if not len(radii) or any(radius < 0 for radius in radii) or steps < 1 or restarts < 1:
         raise InputError(f"pgd: radii {list(radii)}, steps {steps}, restarts {restarts}; radii >= 0, the others >= 1")
-    device = next(model.parameters()).device
+    device = like(model).device
     ascending = sorted(float(radius) for radius in radii)
     right = dict.fromkeys(ascending, 0)
     with evaluating(model):
         for start in range(0, len(images), batch_size):
-            clean = images[start : start + batch_size].float()
-            wanted = labels[start : start + batch_size]
+            clean = images[start : start + batch_size].float().cpu()
+            wanted = labels[start : start + batch_size].cpu()
             held = torch.arange(len(clean))  # rows that nothing has fooled yet
             for radius in ascending:
                 for restart in range(restarts):
@@ -81,13 +77,14 @@ def _attack(
     """Return which images some point on the way fooled; those that are fooled are not looked at again."""
     fooled = torch.zeros(len(x0), dtype=torch.bool, device=x0.device)
     rows = torch.arange(len(x0), device=x0.device)
+    dtype = like(model).dtype
     x = first
     for step in range(steps + 1):
         if not len(rows):
             break
         x = x.detach().requires_grad_(True)
         with torch.enable_grad():
-            logits = model(x)
+            logits = logits_of("pgd", model, x.to(dtype))
             true = logits.gather(1, labels[rows, None]).squeeze(1)
             other = logits.scatter(1, labels[rows, None], -torch.inf).amax(1)
             margin = other - true

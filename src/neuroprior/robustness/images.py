@@ -1,0 +1,36 @@
+"""What every measurement asks of its images, and of the network that sees them."""
+
+import numpy as np
+import torch
+from torch import nn
+
+from neuroprior.types import Float, InputError, Int64
+
+Images = Float[torch.Tensor, "image channel h w"] | Float[np.ndarray, "image channel h w"]
+Labels = Int64[torch.Tensor, " image"] | Int64[np.ndarray, " image"]
+
+
+def checked_images(what: str, images: Images, labels: Labels) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return them as tensors. Raises `InputError`, which begins with `what`, unless they fit and lie in [0, 1]."""
+    images, labels = torch.as_tensor(images), torch.as_tensor(labels)
+    if images.ndim != 4 or len(images) != len(labels) or not len(images):
+        raise InputError(
+            f"{what}: images are {tuple(images.shape)} with {len(labels)} labels; "
+            "give (image, channel, height, width) and one label an image"
+        )
+    low, high = float(images.min()), float(images.max())
+    if not (low >= 0 and high <= 1):
+        raise InputError(
+            f"{what}: images span [{low:.3g}, {high:.3g}]; scale pixels to [0, 1], the network does the rest"
+        )
+    return images, labels
+
+
+def logits_of(what: str, model: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    """Ask the network. Raises `InputError`, which begins with `what`, for images that it cannot take."""
+    try:
+        logits: torch.Tensor = model(images)
+    except RuntimeError as error:
+        said = str(error).splitlines()[0][:160]
+        raise InputError(f"{what}: the model cannot take images of {tuple(images.shape[1:])} ({said})") from None
+    return logits
