@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from neuroprior.twin import load_twin, target_from_twin
     from neuroprior.types import (
         AttackRecord,
+        FactoredTarget,
         InputError,
         NetworkCard,
         NeuronWeights,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
         Scan,
         SimilarityTarget,
         Stimuli,
+        load_target,
     )
 
 __version__ = "0.0.1"
@@ -34,6 +36,7 @@ __version__ = "0.0.1"
 # Imported on first use: `from neuroprior import SimilarityRegularizer` needs torch, numpy and safetensors only.
 _HOME = {
     "AttackRecord": "types",
+    "FactoredTarget": "types",
     "InputError": "types",
     "NetworkCard": "types",
     "NeuronWeights": "types",
@@ -46,6 +49,7 @@ _HOME = {
     "load_matrix": "similarity",
     "load_scan": "recordings",
     "load_stimuli": "recordings",
+    "load_target": "types",
     "load_twin": "twin",
     "noise_accuracy": "robustness",
     "packaged_photographs": "recordings",
@@ -59,6 +63,7 @@ _HOME = {
 
 __all__ = [
     "AttackRecord",
+    "FactoredTarget",
     "InputError",
     "NetworkCard",
     "NeuronWeights",
@@ -71,6 +76,7 @@ __all__ = [
     "load_matrix",
     "load_scan",
     "load_stimuli",
+    "load_target",
     "load_twin",
     "noise_accuracy",
     "packaged_photographs",

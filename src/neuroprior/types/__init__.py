@@ -1,0 +1,39 @@
+"""The values that flow from stage to stage: frozen, checked when made, and free of any other module of the package.
+
+`image_ids` travel with every array, so nothing is ever aligned by position.
+"""
+
+from typing import Literal
+
+from neuroprior.types.arrays import Float, Float32, Float64, InputError, Int64, Shaped, UInt8
+from neuroprior.types.recordings import NeuronWeights, Population, ResponseSource, Scan, Stimuli, Tier
+from neuroprior.types.records import AttackRecord, NetworkCard
+from neuroprior.types.targets import AnyTarget, Details, FactoredTarget, SimilarityTarget, TargetSource, load_target
+
+__all__ = [
+    "AnyTarget",
+    "AttackRecord",
+    "Details",
+    "FactoredTarget",
+    "Float",
+    "Float32",
+    "Float64",
+    "InputError",
+    "Int64",
+    "NetworkCard",
+    "NeuronWeights",
+    "Population",
+    "Precision",
+    "ResponseSource",
+    "Scan",
+    "Shaped",
+    "SimilarityTarget",
+    "Stimuli",
+    "TargetSource",
+    "Tier",
+    "UInt8",
+    "load_target",
+]
+
+Precision = Literal["float32", "bfloat16"]
+"""What a network's layers are computed in; similarities are float32 always."""

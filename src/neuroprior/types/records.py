@@ -1,0 +1,43 @@
+"""What was trained and what was measured on it, as it is kept."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkCard:
+    """What a trained network was; saved as `card.json` beside its weights.
+
+    `recipe_digest`: SHA-256 of the part of the recipe that made this network (recipes may share networks).
+    """
+
+    condition: str
+    seed: int
+    recipe_digest: str
+    scores: Mapping[str, float]
+
+    def to_json(self) -> str:
+        """Serialise with sorted keys, so equal cards are equal bytes."""
+        return json.dumps(asdict(self), indent=2, sort_keys=True)
+
+
+@dataclass(frozen=True, slots=True)
+class AttackRecord:
+    """One attempt to fool `model` on `sample`: the smallest perturbation found with one attack setting.
+
+    `distance` is 0 for an image that was already wrong and inf where nothing was found; `verified` says that the
+    adversarial was checked again: finite, in [0, 1], prediction differs, norm recomputed in float64.
+    """
+
+    model: str
+    sample: str
+    attack: str
+    setting: str
+    repetition: int
+    norm: Literal["l0", "l1", "l2", "linf"]
+    distance: float
+    forwards: int
+    gradients: int
+    verified: bool
