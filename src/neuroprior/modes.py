@@ -1,7 +1,7 @@
 """Borrowing a network: see what it works in, switch how its modules behave, and give everything back as it was."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 from torch import nn
@@ -38,3 +38,20 @@ def like(model: nn.Module) -> torch.Tensor:
         if tensor.is_floating_point():
             return tensor
     return torch.empty(0)
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """Return the network inside `DistributedDataParallel`, `DataParallel` or `torch.compile`: the same weights."""
+    while True:
+        if isinstance(model, nn.parallel.DistributedDataParallel | nn.DataParallel):
+            model = model.module
+        elif isinstance(inner := getattr(model, "_orig_mod", None), nn.Module):
+            model = inner
+        else:
+            return model
+
+
+def run_uncompiled() -> AbstractContextManager[object]:
+    """Run modules as they are written, compiled or not: compiled code does not see hooks that come and go."""
+    eager: AbstractContextManager[object] = torch.compiler.set_stance("force_eager")
+    return eager

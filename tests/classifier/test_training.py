@@ -6,7 +6,7 @@ import torch
 
 from neuroprior import SimilarityRegularizer
 from neuroprior.classifier import LabelledImages, ResNet, TrainingSettings, evaluate, learning_rate, train
-from neuroprior.classifier.training import Augmentation
+from neuroprior.classifier.augmentation import Augmentation
 from neuroprior.types import InputError
 
 

@@ -10,6 +10,8 @@ from torch import nn
 
 from neuroprior import SimilarityRegularizer
 from neuroprior.classifier import ResNet
+from neuroprior.regularizer import Ramp
+from neuroprior.similarity import shuffle_target
 from neuroprior.types import InputError, SimilarityTarget, Stimuli
 from reference import regularizer as slow
 
@@ -168,12 +170,13 @@ def test_batch_norm_sees_the_stimuli_or_not(network, target, stimuli):
     assert losses["shared"] == losses["task"]
 
 
-def test_preprocess_fits_stimuli_to_the_network(target, stimuli):
-    rgb = ResNet(width=2, channels=3)
-    with pytest.raises(InputError, match=r"cannot take stimuli of \(1, 36, 64\).*channels.*preprocess="):
-        regularizer(rgb, target, stimuli)
-    reg = regularizer(rgb, target, stimuli, preprocess=lambda x: x.expand(-1, 3, -1, -1))
-    assert torch.isfinite(reg())
+def test_gray_stimuli_fit_a_colour_network_by_themselves(target, stimuli):
+    rgb = ResNet(width=2, channels=3).eval()
+    by_itself = regularizer(rgb, target, stimuli)()
+    by_hand = regularizer(rgb, target, stimuli, preprocess=lambda x: x.expand(-1, 3, -1, -1))()
+    assert torch.equal(by_itself, by_hand)
+    with pytest.raises(InputError, match=r"cannot take stimuli of \(1, 36, 64\), nor in three channels.*preprocess="):
+        regularizer(ResNet(width=2, channels=2), target, stimuli)
 
 
 def test_forgotten_theta_is_pointed_out_once(network, target, stimuli):
@@ -222,11 +225,15 @@ def test_similarity_of_any_images_is_repeatable_and_leaves_the_network_as_it_was
         ({"stimuli_per_step": 1}, "stimuli_per_step is 1; it must be from 2 to 40"),
         ({"stimuli_per_step": 41}, "from 2 to 40"),
         ({"taps": ["stage9"]}, "'stage9': no such module"),
+        ({"every": 0}, "every is 0; it must be 1"),
+        ({"threshold": 1.5}, r"threshold is 1.5; it must be in \[0, 1\)"),
+        ({"within": (0.5, 0.5)}, "within is .*lowest, highest"),
+        ({"alpha": lambda step: -1.0}, "alpha is -1.0"),
     ],
 )
 def test_what_it_refuses(network, target, stimuli, options, says):
     with pytest.raises(InputError, match=says):
-        regularizer(network, target, stimuli, **options)
+        regularizer(network, target, stimuli, **options)()
 
 
 @pytest.mark.usefixtures("shapes_unchecked")
@@ -282,14 +289,128 @@ def test_tokens_have_their_channels_last(target, stimuli):
 
 def test_a_network_that_finds_all_images_alike_is_told_of(target, stimuli):
     model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU())
-    nn.init.zeros_(model[0].weight)
-    nn.init.ones_(model[0].bias)
     reg = regularizer(model, target, stimuli, taps=["1"])
+    nn.init.zeros_(model[0].weight)  # it collapses in training
+    nn.init.ones_(model[0].bias)
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         for _ in range(40):
             reg()
     assert len([w for w in said if "for nearly all pairs" in str(w.message)]) == 1
+    with pytest.raises(InputError, match=r"tap '1': its features are the same for all stimuli \(zero variance\)"):
+        regularizer(model, target, stimuli, taps=["1"])
+
+
+def test_features_that_fail_stop_and_name_step_and_tap(target, stimuli):
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Conv2d(2, 2, 3), nn.ReLU())
+    reg = regularizer(model, target, stimuli, taps=["1", "3"], mean="batch")
+    reg()
+    nn.init.constant_(model[2].weight, float("nan"))
+    with pytest.raises(FloatingPointError, match="tap '3' are no longer finite at step 2"):
+        reg()
+    nn.init.zeros_(model[2].weight)
+    with pytest.raises(FloatingPointError, match=r"tap '3' are the same for all stimuli.*at step 3"):
+        reg()
+
+
+def test_every_nth_call_weighs_n_times(network, target, stimuli):
+    network.eval()
+    each = [float(reg().detach()) for reg in [regularizer(network, target, stimuli)] for _ in range(3)]
+    third = [float(reg().detach()) for reg in [regularizer(network, target, stimuli, every=3)] for _ in range(7)]
+    assert third == pytest.approx([3 * each[0], 0, 0, 3 * each[1], 0, 0, 3 * each[2]], rel=1e-6)
+
+
+def test_alpha_follows_its_schedule(network, target, stimuli):
+    network.eval()
+    flat = regularizer(network, target, stimuli, alpha=1.0)
+    ramp = regularizer(network, target, stimuli, alpha=Ramp(0, 6.0, steps=3))
+    base = [float(flat().detach()) for _ in range(5)]
+    values = [float(ramp().detach()) for _ in range(6)]
+    assert values[0] == 0  # and nothing was drawn for it
+    assert values[1:] == pytest.approx([a * b for a, b in zip([2, 4, 6, 6, 6], base, strict=True)], rel=1e-6)
+    assert float(ramp.unweighted) == pytest.approx(base[-1], rel=1e-6)
+    assert [Ramp(1, 3, 2, shape)(1) for shape in ("linear", "cosine", "step")] == [2, pytest.approx(2), 1]
+
+
+def test_a_threshold_makes_the_target_ternary_and_a_range_leaves_pairs_out(network, target, stimuli):
+    network.eval()
+    s = target.matrix
+    ternary = np.where(s > 0.2, 1, np.where(s < -0.2, -1, 0)).astype(np.float32)
+    by_hand = SimilarityTarget(ternary, target.image_ids, target.stimuli_digest, "user")
+    assert float(regularizer(network, target, stimuli, threshold=0.2)().detach()) == pytest.approx(
+        float(regularizer(network, by_hand, stimuli)().detach())
+    )
+    some = regularizer(network, target, stimuli, within=(0.1, 1.0), mean="batch", taps=["stem"])
+    value = float(some().detach())
+    drawn = torch.randperm(len(stimuli), generator=torch.Generator().manual_seed(0))[:8].numpy()
+    images = torch.from_numpy(stimuli.pixels.copy())[drawn][:, None].float() / 255
+    network_s = regularizer(network, target, stimuli, mean="batch", taps=["stem"]).similarity(images).numpy()
+    block = s[np.ix_(drawn, drawn)]
+    listed = [(i, j) for i in range(8) for j in range(i + 1, 8) if block[i, j] >= 0.1]
+    assert 0 < len(listed) < 28
+    assert value == pytest.approx(20 * slow.loss(network_s, block, listed), rel=1e-3)
+    nothing = regularizer(network, target, stimuli, within=(0.999, 1.0))
+    assert float(nothing().detach()) == 0
+
+
+def test_two_areas_teach_two_groups_of_taps(network, target, stimuli):
+    """One draw and one forward pass for both; the loss is the sum of what each alone would be."""
+    network.eval()
+    other = shuffle_target(target, 3)
+    alone = [
+        regularizer(network, target, stimuli, taps=["stem", "stage1"], alpha=2.0),
+        regularizer(network, other, stimuli, taps=["stage1", "stage2"], alpha=3.0),
+    ]
+    both = regularizer(
+        network,
+        {"V1": target, "LM": other},
+        stimuli,
+        taps={"V1": ["stem", "stage1"], "LM": ["stage1", "stage2"]},
+        alpha={"V1": 2.0, "LM": 3.0},
+    )
+    assert float(both().detach()) == pytest.approx(sum(float(reg().detach()) for reg in alone), rel=1e-5)
+    assert both.tap_names == ("V1/stem", "V1/stage1", "LM/stage1", "LM/stage2")
+    assert torch.equal(both.gamma, torch.full((4,), 0.5))
+    assert both.taps.names == ("stem", "stage1", "stage2")
+    assert set(both.correlations()) == {*both.tap_names, "V1/mixed", "LM/mixed"}
+    with pytest.raises(InputError, match="taps are of V1, but the targets of V1, LM"):
+        regularizer(network, {"V1": target, "LM": other}, stimuli, taps={"V1": 2})
+    with pytest.raises(InputError, match="say which taps each target teaches"):
+        regularizer(network, {"V1": target, "LM": other}, stimuli)
+
+
+def test_targets_of_different_images_share_those_that_both_have(network, target, stimuli):
+    network.eval()
+    head, tail = stimuli.select(stimuli.ids[:30]), stimuli.select(stimuli.ids[:9:-1])
+    reg = regularizer(
+        network, {"a": target.select(head), "b": target.select(tail)}, stimuli, taps={"a": ["stem"], "b": ["stem"]}
+    )
+    assert len(reg.sampler) == 20
+    reg()
+    (_, first), (_, second) = reg._last
+    assert torch.equal(first, second)  # the same images, wherever they stand in each target
+    with pytest.raises(InputError, match="no image is in all of the targets"):
+        regularizer(
+            network,
+            {"a": target.select(stimuli.select(stimuli.ids[:9])), "b": target.select(tail)},
+            stimuli,
+            taps={"a": ["stem"], "b": ["stem"]},
+        )
+
+
+def test_the_correlations_of_a_step_are_those_of_its_matrices(network, target, stimuli):
+    network.eval()
+    reg = regularizer(network, target, stimuli, mean="batch", taps=["stem", "stage4"])
+    assert reg.correlations() == {}
+    reg()
+    drawn = torch.randperm(len(stimuli), generator=torch.Generator().manual_seed(0))[:8].numpy()
+    images = torch.from_numpy(stimuli.pixels.copy())[drawn][:, None].float() / 255
+    pairs = np.triu_indices(8, k=1)
+    wanted = target.matrix[np.ix_(drawn, drawn)][pairs]
+    stem, last = (layer.numpy()[pairs] for layer in reg.layer_similarities(images))
+    said = reg.correlations()
+    assert said["stem"] == pytest.approx(np.corrcoef(stem, wanted)[0, 1], abs=1e-4)
+    assert said["mixed"] == pytest.approx(np.corrcoef((stem + last) / 2, wanted)[0, 1], abs=1e-4)
 
 
 def test_any_module_will_do(target, stimuli):

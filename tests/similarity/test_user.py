@@ -34,6 +34,37 @@ def test_a_sound_matrix_is_a_target(write, target, stimuli, dtype, order):
     assert made.details == {"matrix_file": "S.npy"}
 
 
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_an_exact_matrix_stays_in_its_file(write, target, stimuli, order):
+    made = load_matrix(*write(np.asarray(target.matrix, order=order)), stimuli)
+    assert isinstance(made.matrix, np.memmap)
+    assert not made.matrix.flags.writeable
+    rows = np.array([3, 30])
+    assert np.array_equal(made.block(rows), target.matrix[np.ix_(rows, rows)])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda s: s.astype(np.float64),
+        lambda s: s.astype(">f4"),
+        lambda s: spoiled(s, (30, 2), np.nextafter(s[30, 2], np.float32(2)), both=False),
+        lambda s: spoiled(s, (30, 30), np.float32(1 - 1e-7)),
+        lambda s: spoiled(s, (30, 2), np.nextafter(np.float32(1), np.float32(2))),
+    ],
+)
+def test_any_other_is_corrected_in_memory_and_the_file_left(write, target, stimuli, change):
+    file, ids = write(change(target.matrix))
+    before = file.read_bytes()
+    made = load_matrix(file, ids, stimuli).matrix
+    assert not isinstance(made, np.memmap)
+    assert made.dtype == np.float32
+    assert np.array_equal(made, made.T)
+    assert (np.diag(made) == 1).all()
+    assert np.abs(made).max() <= 1
+    assert file.read_bytes() == before
+
+
 def test_ids_give_the_order_and_may_be_a_part(write, target, stimuli):
     rows = np.random.default_rng(0).permutation(N)[:15]
     part = target.matrix[np.ix_(rows, rows)]

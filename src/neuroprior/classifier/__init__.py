@@ -14,27 +14,54 @@ from neuroprior.classifier.datasets import (
     load_packaged_digits,
     load_parquet_images,
 )
+from neuroprior.classifier.episodes import EpisodeLoss
 from neuroprior.classifier.front import GaussianBlur, PixelScaling
+from neuroprior.classifier.logs import JsonLines, NoLog, Several, TensorBoard, TrainingLog
 from neuroprior.classifier.resnet import Architecture, ResNet
-from neuroprior.classifier.training import EpochLog, TrainingSettings, evaluate, learning_rate, train
+from neuroprior.classifier.second_loss import SecondLoss
+from neuroprior.classifier.so_far import EpochLog
+from neuroprior.classifier.task import Classification, FewShotTask, Task
+from neuroprior.classifier.training import (
+    Perturb,
+    TrainingSettings,
+    evaluate,
+    learning_rate,
+    train,
+)
+from neuroprior.classifier.transfer import FewShot, core_features, few_shot_accuracy, linear_probe_accuracy
 
 __all__ = [
     "Architecture",
     "Checkpoint",
+    "Classification",
     "Color",
+    "EpisodeLoss",
     "EpochLog",
+    "FewShot",
+    "FewShotTask",
     "GaussianBlur",
+    "JsonLines",
     "LabelledImages",
+    "NoLog",
+    "Perturb",
     "PixelScaling",
     "ResNet",
+    "SecondLoss",
+    "Several",
+    "Task",
+    "TensorBoard",
+    "TrainingLog",
     "TrainingSettings",
     "check_image_folder",
     "check_parquet_images",
+    "core_features",
     "count_cifar_binary",
     "count_image_folder",
     "count_parquet_images",
     "evaluate",
+    "few_shot_accuracy",
     "learning_rate",
+    "linear_probe_accuracy",
     "load_cifar_binary",
     "load_image_folder",
     "load_packaged_digits",

@@ -68,10 +68,14 @@ class ResNet(nn.Module):
 
     def forward(self, images: Float[torch.Tensor, "image channel h w"]) -> Float[torch.Tensor, "image class"]:
         """Classify."""
-        x = self.stem(self.scaling(self.front(images)))
-        x = self.stage4(self.stage3(self.stage2(self.stage1(x))))
-        logits: torch.Tensor = self.head(x.mean(dim=(2, 3)))
+        logits: torch.Tensor = self.head(self.core(images))
         return logits
+
+    def core(self, images: Float[torch.Tensor, "image channel h w"]) -> Float[torch.Tensor, "image feature"]:
+        """Return what the head sees: the last stage, averaged over space."""
+        x = self.stem(self.scaling(self.front(images)))
+        features: torch.Tensor = self.stage4(self.stage3(self.stage2(self.stage1(x)))).mean(dim=(2, 3))
+        return features
 
 
 def _stage(in_channels: int, channels: int, blocks: int, stride: int) -> nn.Sequential:

@@ -1,24 +1,29 @@
-"""Joint training (Eq. 7): a classification loss, and whatever the regulariser adds to it. One readable loop."""
+"""Joint training (Eq. 7): a task's loss, and whatever a second loss adds to it. One readable loop."""
 
-import copy
 import math
+import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, Literal
+from dataclasses import dataclass
+from typing import ClassVar, Literal, TypeAlias
 
 import torch
-from torch import nn
-from torch.nn import functional as F
+from torch import distributed, nn
 
+from neuroprior.classifier.augmentation import Augmentation, AugmentationKind
 from neuroprior.classifier.checkpoint import Checkpoint
 from neuroprior.classifier.datasets import LabelledImages
-from neuroprior.modes import evaluating
-from neuroprior.regularizer import SimilarityRegularizer
-from neuroprior.types import Float, InputError, Precision, UInt8
+from neuroprior.classifier.logs import NoLog, TrainingLog
+from neuroprior.classifier.second_loss import SecondLoss
+from neuroprior.classifier.so_far import EpochLog, SoFar
+from neuroprior.classifier.task import Classification, Task
+from neuroprior.types import InputError, Precision
 
 _PAPER_EPOCHS = 40
-_PAD = 4
 _WARM_UP = 0.15
+_WRITTEN_EVERY = 50  # steps, to the log
+
+Perturb: TypeAlias = Callable[[nn.Module, torch.Tensor, torch.Tensor, torch.Generator], torch.Tensor]
+"""(network, images, labels, random) -> images: what a batch becomes before it is trained on (adversarial training)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +38,7 @@ class TrainingSettings:
     schedule: Literal["paper", "linear"] = "paper"
     momentum: float = 0.9
     weight_decay: float = 0.0
-    augmentation: Literal["crop_flip", "crop", "none"] = "crop_flip"
+    augmentation: AugmentationKind = "crop_flip"
     validation_fraction: float = 0.01
 
     def __post_init__(self) -> None:
@@ -47,24 +52,6 @@ class TrainingSettings:
             raise InputError(
                 f"training: momentum is {self.momentum}, weight_decay {self.weight_decay}; use [0, 1) and 0 or more"
             )
-
-
-@dataclass(frozen=True, slots=True)
-class EpochLog:
-    """What one epoch was like: losses are means over `n_images`, `n_pairs` and `n_validation`; `gamma` is at its end.
-
-    Without a regulariser `n_pairs` is 0, `similarity_loss` nan (it is before its factor alpha) and `gamma` empty.
-    """
-
-    epoch: int
-    task_loss: float
-    similarity_loss: float
-    validation_loss: float
-    validation_accuracy: float
-    gamma: tuple[float, ...]
-    n_images: int
-    n_pairs: int
-    n_validation: int
 
 
 def learning_rate(settings: TrainingSettings, progress: float) -> float:
@@ -85,213 +72,186 @@ def train(
     settings: TrainingSettings,
     *,
     seed: int,
-    regularizer: SimilarityRegularizer | None = None,
+    regularizer: SecondLoss | None = None,
+    task: Task | None = None,
+    perturb: Perturb | None = None,
     precision: Precision = "float32",
     on_epoch: Callable[[EpochLog], None] | None = None,
+    log: TrainingLog | None = None,
     checkpoint: Checkpoint | None = None,
 ) -> list[EpochLog]:
     """Train `network` in place; it ends with the weights of the epoch whose validation loss was least.
 
-    With a `checkpoint`, a training that was stopped at any step goes on from the last one kept, to the same bytes.
+    `regularizer`: a second loss, added to the first; it ends with its state of the same epoch. `task`: classification,
+    where it is None. `perturb`: what is done to each batch first. The validation images are a random part of `images`;
+    order, augmentation and split follow from `seed`. `log` gets losses, gamma, correlations and images a second now
+    and then. With a `checkpoint`, a training that was stopped at any step goes on from the last one kept, to the same
+    bytes.
 
-    The regulariser, if any, ends with its state of the same epoch. The validation images are a random part of
-    `images`; order, augmentation and split follow from `seed`. Raises `FloatingPointError`, naming the step, when the
-    loss is no longer finite.
+    Under `torchrun` (a process group is there) each process takes its share of every batch, gradients are averaged,
+    and all end with the same weights: those of one process, where the network has no batch norm (whose statistics are
+    of a process's own share). Raises `InputError` for too few images, or processes that cannot share a batch evenly;
+    `FloatingPointError`, naming the step, when the loss is no longer finite: the network then holds the weights of its
+    best epoch, if one was finished.
     """
     device = next(network.parameters()).device
+    task = Classification(settings.batch_size) if task is None else task
+    log = NoLog() if log is None else log
+    share = _share_of(task.batch_size)
     random = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(images), generator=random).numpy()
     n_validation = max(1, round(settings.validation_fraction * len(images)))
     held_out, kept = images.rows(order[:n_validation]), images.rows(order[n_validation:])
-    if len(kept) < settings.batch_size:
-        raise InputError(f"training: {len(kept)} training images are fewer than one batch of {settings.batch_size}")
     augment = Augmentation(torch.from_numpy(kept.pixels).to(device), settings.augmentation)
-    labels = torch.from_numpy(kept.labels).to(device)
+    labels = torch.from_numpy(kept.labels)
 
     parameters = [*network.parameters(), *(regularizer.parameters() if regularizer is not None else ())]
     optimizer = torch.optim.SGD(
         parameters, settings.learning_rate, momentum=settings.momentum, weight_decay=settings.weight_decay
     )
-    steps = len(kept) // settings.batch_size  # the last, smaller batch is left out: batch norm sees equal batches
-    so_far = _SoFar(network, optimizer, regularizer, random)
+    running = _averaging_gradients(network, device)
+    so_far = SoFar(network, optimizer, regularizer, random)
     if checkpoint is not None and (saved := checkpoint.load()) is not None:
         so_far.restore(saved)
+    so_far.log_goes_on(log)
 
-    while so_far.epoch < settings.epochs:
-        epoch = so_far.epoch
-        network.train()
-        if so_far.step == 0:
-            so_far.order = torch.randperm(len(kept), generator=random)
-            so_far.task_sum = torch.zeros((), device=device)
-            so_far.similarity_sum = torch.zeros((), device=device)
-        for step in range(so_far.step, steps):
-            rate = learning_rate(settings, (epoch * steps + step + 0.5) / (settings.epochs * steps))
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            rows = so_far.order[step * settings.batch_size : (step + 1) * settings.batch_size]
-            batch = augment(rows, random)
-            with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-                task_loss = F.cross_entropy(network(batch), labels[rows.to(device)])
-                similarity_loss = regularizer() if regularizer is not None else torch.zeros((), device=device)
-            loss = task_loss + similarity_loss
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call] # missing from torch's stub
-            optimizer.step()
-            so_far.task_sum += task_loss.detach()
-            so_far.similarity_sum += similarity_loss.detach()
-            # Asking a GPU after every step would hold it up; a processor has nothing to wait for.
-            if device.type == "cpu" or step % 50 == 49 or step == steps - 1:
-                _stop_if_not_finite(so_far.task_sum + so_far.similarity_sum, epoch, step, rate)
-            so_far.step = step + 1
-            if checkpoint is not None and checkpoint.is_due():
-                checkpoint.save(so_far.state())
-        validation_loss, accuracy = evaluate(network, held_out)
-        alpha = regularizer.alpha if regularizer is not None else 0.0
-        log = EpochLog(
-            epoch=epoch + 1,
-            task_loss=float(so_far.task_sum) / steps,
-            similarity_loss=float(so_far.similarity_sum) / steps / alpha if alpha > 0 else math.nan,
-            validation_loss=validation_loss,
-            validation_accuracy=accuracy,
-            gamma=tuple(regularizer.gamma.tolist()) if regularizer is not None else (),
-            n_images=steps * settings.batch_size,
-            n_pairs=steps * regularizer.pairs_per_step if regularizer is not None else 0,
-            n_validation=n_validation,
-        )
-        so_far.end_epoch(log)
-        if on_epoch is not None:
-            on_epoch(log)
-
+    try:
+        while so_far.epoch < settings.epochs:
+            epoch = so_far.epoch
+            network.train()
+            if so_far.step == 0:
+                so_far.begin_epoch(task.epoch(labels, random), device)
+            steps = len(so_far.order)
+            clock = _Clock()
+            for step in range(so_far.step, steps):
+                rate = learning_rate(settings, (epoch * steps + step + 0.5) / (settings.epochs * steps))
+                for group in optimizer.param_groups:
+                    group["lr"] = rate
+                rows = so_far.order[step]
+                batch, wanted = augment(rows, random, share), labels[rows[share]].to(device)
+                if perturb is not None:
+                    batch = perturb(network, batch, wanted, random)
+                with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+                    task_loss = task.loss(running, batch, wanted)
+                    similarity_loss = regularizer() if regularizer is not None else torch.zeros((), device=device)
+                loss = task_loss + similarity_loss
+                # Asking a GPU at every step would hold it up; a processor has nothing to wait for.
+                if device.type == "cpu" or step % _WRITTEN_EVERY == 0 or step == steps - 1:
+                    _stop_if_not_finite(loss, epoch, step, rate)
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()  # type: ignore[no-untyped-call] # missing from torch's stub
+                optimizer.step()
+                so_far.task_sum += task_loss.detach()
+                if regularizer is not None:
+                    so_far.similarity_sum += regularizer.unweighted
+                so_far.step = step + 1
+                clock.count(task.batch_size)
+                if step % _WRITTEN_EVERY == 0 and _is_first():
+                    log.write(
+                        epoch * steps + step,
+                        {
+                            "epoch": epoch + step / steps,
+                            "learning_rate": rate,
+                            "task_loss": float(task_loss.detach()),
+                            "images_per_second": clock.rate(),
+                            **_second_values(regularizer),
+                        },
+                    )
+                if checkpoint is not None and checkpoint.is_due() and _is_first():
+                    _stop_if_not_finite(so_far.task_sum + so_far.similarity_sum, epoch, step, rate)
+                    checkpoint.save(so_far.state())
+            pixels = torch.from_numpy(held_out.pixels).to(device).float() / 255
+            validation_loss, accuracy = task.evaluate(network, pixels, torch.from_numpy(held_out.labels).to(device))
+            compared = regularizer.pairs_per_step if regularizer is not None else 0
+            ended = EpochLog(
+                epoch=epoch + 1,
+                task_loss=_mean_over_processes(so_far.task_sum) / steps,
+                similarity_loss=float(so_far.similarity_sum) / steps if compared else math.nan,
+                validation_loss=validation_loss,
+                validation_accuracy=accuracy,
+                gamma=tuple(regularizer.gamma.tolist()) if regularizer is not None else (),
+                n_images=steps * task.batch_size,
+                n_pairs=steps * compared,
+                n_validation=n_validation,
+            )
+            so_far.end_epoch(ended)
+            if _is_first():
+                log.write(
+                    (epoch + 1) * steps - 1, {"validation_loss": validation_loss, "validation_accuracy": accuracy}
+                )
+            if on_epoch is not None:
+                on_epoch(ended)
+    except FloatingPointError as error:
+        raise FloatingPointError(f"{error}; {so_far.back_to_best()}") from None
+    finally:
+        log.close()
     so_far.use_best()
     return so_far.history
 
 
-class _SoFar:
-    """All that a training changes as it goes: what a checkpoint holds, and no more."""
-
-    order: torch.Tensor
-    task_sum: torch.Tensor
-    similarity_sum: torch.Tensor
-
-    def __init__(
-        self,
-        network: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        regularizer: SimilarityRegularizer | None,
-        random: torch.Generator,
-    ) -> None:
-        self.network, self.optimizer, self.regularizer, self.random = network, optimizer, regularizer, random
-        self.epoch = 0
-        self.step = 0
-        self.history: list[EpochLog] = []
-        self.best_loss = math.inf
-        self.best: dict[str, Any] = {}
-
-    def end_epoch(self, log: EpochLog) -> None:
-        """Keep the log, and the weights where the validation loss was never less."""
-        self.history.append(log)
-        if log.validation_loss < self.best_loss:
-            self.best_loss, self.best = log.validation_loss, copy.deepcopy(self._modules())
-        self.epoch += 1
-        self.step = 0
-
-    def use_best(self) -> None:
-        """Give network and regulariser the weights of the best epoch."""
-        if math.isinf(self.best_loss):
-            raise FloatingPointError(
-                "no epoch had a finite validation loss; lower training.learning_rate or regularizer.alpha"
-            )
-        self._load_modules(self.best)
-
-    def state(self) -> dict[str, Any]:
-        """Tensors and plain values, nested."""
-        return {
-            "modules": self._modules(),
-            "momentum": [self.optimizer.state[p].get("momentum_buffer") for p in self._parameters()],
-            "random": self.random.get_state(),
-            "order": self.order,
-            "task_sum": self.task_sum,
-            "similarity_sum": self.similarity_sum,
-            "epoch": self.epoch,
-            "step": self.step,
-            "history": [asdict(log) for log in self.history],
-            "best_loss": self.best_loss,
-            "best": self.best,
-        }
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Go back to what `state` gave."""
-        self._load_modules(state["modules"])
-        for parameter, momentum in zip(self._parameters(), state["momentum"], strict=True):
-            if momentum is not None:
-                # Laid out in memory as the parameter is: the same kernels then run, to the last bit.
-                self.optimizer.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(momentum)
-        self.random.set_state(state["random"])
-        self.order = state["order"]
-        device = next(self.network.parameters()).device
-        self.task_sum, self.similarity_sum = state["task_sum"].to(device), state["similarity_sum"].to(device)
-        self.epoch, self.step = state["epoch"], state["step"]
-        self.history = [EpochLog(**{**log, "gamma": tuple(log["gamma"])}) for log in state["history"]]
-        self.best_loss, self.best = state["best_loss"], state["best"]
-
-    def _parameters(self) -> list[nn.Parameter]:
-        return [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
-
-    def _modules(self) -> dict[str, Any]:
-        regularizer = self.regularizer.state_dict() if self.regularizer is not None else {}
-        return {"network": self.network.state_dict(), "regularizer": regularizer}
-
-    def _load_modules(self, state: dict[str, Any]) -> None:
-        self.network.load_state_dict(state["network"])
-        if self.regularizer is not None:
-            self.regularizer.load_state_dict(state["regularizer"])
-
-
-class Augmentation:
-    """Random crops of reflect-padded images, and horizontal flips, as one gather of uint8 pixels a batch."""
-
-    def __init__(
-        self, pixels: UInt8[torch.Tensor, "image channel h w"], kind: Literal["crop_flip", "crop", "none"]
-    ) -> None:
-        if kind != "none" and min(pixels.shape[2:]) <= _PAD:
-            raise InputError(
-                f"training.augmentation {kind}: images of {pixels.shape[2]}x{pixels.shape[3]} cannot be padded by "
-                f"{_PAD} reflected pixels; use augmentation none"
-            )
-        self.kind = kind
-        self.height, self.width = pixels.shape[2:]
-        self.pad = 0 if kind == "none" else _PAD
-        padded = F.pad(pixels.float(), (self.pad,) * 4, mode="reflect") if self.pad else pixels
-        # Channels last, so that the gather below writes each pixel's channels in one go.
-        self.padded = padded.to(torch.uint8).permute(0, 2, 3, 1).contiguous()
-
-    def __call__(self, rows: torch.Tensor, random: torch.Generator) -> Float[torch.Tensor, "image channel h w"]:
-        """Return these images, each cropped and flipped anew, as floats in [0, 1]."""
-        n, device = len(rows), self.padded.device
-        top, left = (torch.randint(2 * self.pad + 1, (n, 1), generator=random) for _ in range(2))
-        across = torch.arange(self.width).expand(n, -1)
-        if self.kind == "crop_flip":
-            flip = torch.rand(n, 1, generator=random) < 0.5
-            across = torch.where(flip, self.width - 1 - across, across)
-        y = (top + torch.arange(self.height)).to(device)
-        x = (left + across).to(device)
-        cropped = self.padded[rows.to(device)[:, None, None], y[:, :, None], x[:, None, :]]
-        return cropped.permute(0, 3, 1, 2).float() / 255
-
-
-def evaluate(network: nn.Module, images: LabelledImages, batch_size: int = 500) -> tuple[float, float]:
+def evaluate(network: nn.Module, images: LabelledImages) -> tuple[float, float]:
     """Return the mean cross-entropy and the accuracy in evaluation mode; the network keeps the mode it was in."""
     device = next(network.parameters()).device
-    loss = 0.0
-    right = 0
-    with torch.no_grad(), evaluating(network):
-        for start in range(0, len(images), batch_size):
-            part = images.rows(slice(start, start + batch_size))
-            logits = network(torch.from_numpy(part.pixels).to(device).float() / 255)
-            labels = torch.from_numpy(part.labels).to(device)
-            loss += float(F.cross_entropy(logits, labels, reduction="sum"))
-            right += int((logits.argmax(1) == labels).sum())
-    return loss / len(images), right / len(images)
+    pixels = torch.from_numpy(images.pixels).to(device).float() / 255
+    return Classification().evaluate(network, pixels, torch.from_numpy(images.labels).to(device))
+
+
+class _Clock:
+    """Images a second since the last asking."""
+
+    def __init__(self) -> None:
+        self._since, self._images = time.perf_counter(), 0
+
+    def count(self, images: int) -> None:
+        self._images += images
+
+    def rate(self) -> float:
+        now = time.perf_counter()
+        rate = self._images / max(now - self._since, 1e-9)
+        self._since, self._images = now, 0
+        return rate
+
+
+def _second_values(second: SecondLoss | None) -> dict[str, float]:
+    if second is None:
+        return {}
+    gamma = {f"gamma/{name}": value for name, value in zip(second.tap_names, second.gamma.tolist(), strict=True)}
+    alike = {f"similarity_correlation/{name}": value for name, value in second.correlations().items()}
+    return {"similarity_loss": float(second.unweighted), **gamma, **alike}
+
+
+def _world() -> tuple[int, int]:
+    """Return this process's rank, and how many there are."""
+    there = distributed.is_available() and distributed.is_initialized()
+    return (distributed.get_rank(), distributed.get_world_size()) if there else (0, 1)
+
+
+def _is_first() -> bool:
+    return _world()[0] == 0
+
+
+def _share_of(batch_size: int) -> slice:
+    rank, world = _world()
+    if batch_size % world:
+        raise InputError(
+            f"training: {world} processes cannot share a batch of {batch_size} images evenly; make batch_size a "
+            "multiple of their number"
+        )
+    return slice(rank * batch_size // world, (rank + 1) * batch_size // world)
+
+
+def _averaging_gradients(network: nn.Module, device: torch.device) -> nn.Module:
+    """Return the network as it is, or where several processes train it, wrapped: their gradients are averaged."""
+    if _world()[1] == 1:
+        return network
+    return nn.parallel.DistributedDataParallel(network, device_ids=[device] if device.type == "cuda" else None)
+
+
+def _mean_over_processes(value: torch.Tensor) -> float:
+    if _world()[1] > 1:
+        value = value.clone()
+        distributed.all_reduce(value)
+    return float(value) / _world()[1]
 
 
 def _stop_if_not_finite(value: torch.Tensor, epoch: int, step: int, rate: float) -> None:

@@ -1,49 +1,122 @@
-"""`neuroprior target`: make a similarity target, look at one."""
+"""`neuroprior target`: make a similarity target, look at one, compare two."""
 
 import json
 import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar, cast, get_args
 
+import numpy as np
 import typer
 
 from neuroprior.cli.options import Json
 from neuroprior.cli.progress import Progress
-from neuroprior.types import InputError, SimilarityTarget
+from neuroprior.types import (
+    AnyTarget,
+    Details,
+    FactoredTarget,
+    InputError,
+    Population,
+    Precision,
+    Scan,
+    SimilarityTarget,
+    Stimuli,
+    Tier,
+    load_target,
+)
 
-app = typer.Typer(help="Similarity targets: make one, look at one.", no_args_is_help=True)
+app = typer.Typer(help="Similarity targets: make one, look at one, compare two.", no_args_is_help=True)
+
+_SOURCES = ("twin", "scan", "network", "vgg", "matrix", "pixel", "lowpass")
+_GOES_WITH = {  # an option, and what makes sense of it
+    "stimuli": tuple(source for source in _SOURCES if source != "scan"),
+    "layer": ("network",),
+    "weights": ("network",),
+    "ids": ("matrix",),
+    "neurons": ("twin", "scan"),
+    "precision": ("twin",),
+    "tolerance": ("factored",),
+    "max-rank": ("factored",),
+}
+_WHOLE = 8192  # images up to which a matrix's statistics are of all pairs
+_SHOWN = 2000  # images that those of a larger or factored target are of
+_Given = TypeVar("_Given")
 
 
 @app.command("build")
 def target_build(
-    twin: Annotated[Path, typer.Option(help="A Sensorium 2022 checkpoint.")],
-    stimuli: Annotated[Path, typer.Option(help="An .npz with images, names and tier.")],
     out: Annotated[Path, typer.Option(help="File to write, e.g. target.safetensors.")],
-    tier: Annotated[str, typer.Option(help="Which stimuli: train, oracle, or all.")] = "train",
+    twin: Annotated[
+        list[Path] | None, typer.Option(help="A Sensorium 2022 checkpoint; of several, the mean over their scans.")
+    ] = None,
+    scan: Annotated[
+        list[Path] | None, typer.Option(help="A recording: folder or .npz; of several, the mean over the scans.")
+    ] = None,
+    network: Annotated[
+        str | None, typer.Option(help="package.module:factory, a TorchScript file or a torch.export program (.pt2).")
+    ] = None,
+    layer: Annotated[str | None, typer.Option(help="With --network: name of the module to read.")] = None,
+    weights: Annotated[Path | None, typer.Option(help="With --network: its safetensors or state dict.")] = None,
+    vgg: Annotated[Path | None, typer.Option(help="VGG-19's weights; conv3_1 is read.")] = None,
+    matrix: Annotated[Path | None, typer.Option(help="A .npy file with the similarity of each pair.")] = None,
+    ids: Annotated[Path | None, typer.Option(help="With --matrix: its images' names, one a line.")] = None,
+    pixel: Annotated[
+        str | None, typer.Option(help="Pixel control: threshold above which images count as alike, or raw.")
+    ] = None,
+    lowpass: Annotated[float | None, typer.Option(help="Blurred pixels control: sigma in pixels.")] = None,
+    stimuli: Annotated[
+        Path | None, typer.Option(help="An .npz with images, names and tier; a scan brings its own.")
+    ] = None,
+    tier: Annotated[str, typer.Option(help="Which stimuli: train, validation, oracle, or all.")] = "train",
+    neurons: Annotated[
+        str | None, typer.Option(help="Of a twin or scan: top-v:0.5, random:0.5[:SEED], or a file of indices.")
+    ] = None,
     precision: Annotated[
-        Literal["float32", "bfloat16"], typer.Option(help="bfloat16 is for a quick look: too coarse for results.")
-    ] = "float32",
+        Literal["float32", "bfloat16"] | None,
+        typer.Option(help="Of a twin: float32; bfloat16 is for a quick look, too coarse for results."),
+    ] = None,
+    factored: Annotated[bool, typer.Option("--factored", help="Keep coordinates, not the matrix.")] = False,
+    tolerance: Annotated[
+        float | None, typer.Option(help="With --factored: no similarity is off by more; 0.01 unless given.")
+    ] = None,
+    max_rank: Annotated[int | None, typer.Option(help="With --factored: at most so many coordinates.")] = None,
     json_: Json = False,
 ) -> None:
-    """Make a similarity target from a digital twin and stimuli (Eq. 2).
+    """Make a similarity target (Eq. 2) from one source: twins, scans, a network's layer, a matrix or pixels.
 
     Example: neuroprior target build --twin twin.pth --stimuli stimuli.npz --out target.safetensors
     """
-    from neuroprior.recordings import load_stimuli
-    from neuroprior.twin import load_twin, target_from_twin
+    from neuroprior.similarity import load_matrix, lowpass_target, pixel_target
 
     if out.is_dir() or any(parent.is_file() for parent in out.parents):
         raise InputError(f"--out {out}: is a folder, or lies below a file; name a file that can be written")
-    if tier not in ("train", "oracle", "all"):
-        raise InputError(f"--tier {tier}: choose train, oracle or all")
-    shown = load_stimuli(stimuli) if tier == "all" else load_stimuli(stimuli, tier=tier)  # type: ignore[arg-type]
+    sources = {"twin": twin, "scan": scan, "network": network, "vgg": vgg}
+    controls = {"matrix": matrix, "pixel": pixel, "lowpass": lowpass}
+    companions = {"stimuli": stimuli, "layer": layer, "weights": weights, "ids": ids, "neurons": neurons}
+    ways = {"precision": precision, "tolerance": tolerance, "max-rank": max_rank}
+    given = {k for options in (sources, controls, companions, ways) for k, v in options.items() if v not in (None, [])}
+    source = _only_source(given, factored)
+    kind = _Kind(factored, 0.01 if tolerance is None else tolerance, max_rank)
+    made: AnyTarget
     with Progress() as progress:
-        made = target_from_twin(
-            load_twin(twin),
-            shown,
-            precision=precision,
-            progress=lambda done, of: progress.update("twin", "predicting", done / of),
-        )
+        if scan:
+            made = kind.of_target(_of_scans(scan, tier, neurons))
+        else:
+            shown = _stimuli(_needed(stimuli, source, "stimuli"), tier)
+            if twin:
+                made = _of_twins(twin, shown, precision or "float32", neurons, kind, progress)
+            elif network is not None:
+                made = _of_network(network, weights, _needed(layer, source, "layer"), shown, kind, progress)
+            elif vgg is not None:
+                made = _of_vgg(vgg, shown, kind, progress)
+            elif matrix is not None:
+                made = kind.of_target(load_matrix(matrix, _needed(ids, source, "ids"), shown))
+            elif pixel is not None:
+                made = kind.of_target(pixel_target(shown, threshold=_threshold(pixel)))
+            else:
+                made = kind.of_target(lowpass_target(shown, sigma=_needed(lowpass, source, "lowpass")))
     made.save(out)
     _describe(made, json_)
     print(f"Wrote {out}", file=sys.stderr)
@@ -58,15 +131,186 @@ def target_show(
 
     Example: neuroprior target show target.safetensors --json
     """
-    _describe(SimilarityTarget.load(path), json_)
+    _describe(load_target(path), json_)
 
 
-def _describe(target: SimilarityTarget, as_json: bool) -> None:
-    import numpy as np
+@app.command("compare")
+def target_compare(
+    a: Annotated[Path, typer.Argument(help="A target file.")],
+    b: Annotated[Path, typer.Argument(help="Another; images are matched by name.")],
+    images: Annotated[int, typer.Option(help="Of more common images, so many are drawn.")] = _SHOWN,
+    seed: Annotated[int, typer.Option(help="Of that draw.")] = 0,
+    json_: Json = False,
+) -> None:
+    """Say how alike two targets are: by their pairs, and as geometries (CKA, Procrustes).
 
-    pairs = target.matrix[np.triu_indices(len(target), k=1)]
-    said: dict[str, str | float | int] = {
-        "images": len(target),
+    Example: neuroprior target compare twin.safetensors vgg.safetensors
+    """
+    from neuroprior.similarity import compare_targets
+
+    compared = asdict(compare_targets(load_target(a), load_target(b), images=images, seed=seed))
+    # JSON has no NaN: a correlation that is not defined is null
+    said = {k.replace("n_images", "images"): None if v != v else v for k, v in compared.items()}
+    _say(said, json_)
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """A target as a matrix, or factored."""
+
+    factored: bool
+    tolerance: float
+    max_rank: int | None
+
+    def of_population(self, population: Population, stimuli: Stimuli, details: Details) -> AnyTarget:
+        from neuroprior.similarity import factor_population, target_from_population
+
+        if not self.factored:
+            return target_from_population(population, stimuli, details=details)
+        return factor_population(population, stimuli, tolerance=self.tolerance, max_rank=self.max_rank, details=details)
+
+    def of_target(self, target: SimilarityTarget) -> AnyTarget:
+        from neuroprior.similarity import factor_target
+
+        if not self.factored:
+            return target
+        return factor_target(target, tolerance=self.tolerance, max_rank=self.max_rank)
+
+    def mean(self, targets: list[AnyTarget]) -> AnyTarget:
+        from neuroprior.similarity import average_factored, average_targets
+
+        if not self.factored:
+            return average_targets([target for target in targets if isinstance(target, SimilarityTarget)])
+        parts = [target for target in targets if isinstance(target, FactoredTarget)]
+        return average_factored(parts, tolerance=self.tolerance, max_rank=self.max_rank)
+
+
+def _only_source(given: set[str], factored: bool) -> str:
+    """Return the one source that is given. Raises `InputError` unless it is one, and for options without use."""
+    sources = [source for source in _SOURCES if source in given]
+    if len(sources) != 1:
+        found = " and ".join(f"--{source}" for source in sources) or "no source"
+        listed = ", ".join(f"--{source}" for source in _SOURCES)
+        raise InputError(f"target build: {found} given; choose exactly one of {listed}")
+    (source,) = sources
+    has = {source, "factored"} if factored else {source}
+    for option, needed in _GOES_WITH.items():
+        if option in given and not has.intersection(needed):
+            meant = ", ".join(f"--{name}" for name in needed)
+            raise InputError(f"--{option}: has no use with --{source}; leave it out (it is for {meant})")
+    return source
+
+
+def _needed(value: _Given | None, source: str, option: str) -> _Given:
+    if value is None:
+        raise InputError(f"--{source}: needs --{option} as well; see `neuroprior target build --help`")
+    return value
+
+
+def _stimuli(path: Path, tier: str) -> Stimuli:
+    from neuroprior.recordings import load_stimuli
+
+    return load_stimuli(path) if tier == "all" else load_stimuli(path, tier=_tier(tier))
+
+
+def _tier(tier: str) -> Tier:
+    for known in get_args(Tier):
+        if tier == known:
+            return cast(Tier, tier)
+    raise InputError(f"--tier {tier}: choose {', '.join(get_args(Tier))}, or, of stimuli, all")
+
+
+def _of_twins(
+    files: list[Path], shown: Stimuli, precision: Precision, neurons: str | None, kind: _Kind, progress: Progress
+) -> AnyTarget:
+    from neuroprior.similarity import select_neurons
+    from neuroprior.twin import load_twin, predict_population, target_details
+
+    twins = [load_twin(file) for file in files]
+    targets = []
+    for twin in twins:
+        said = partial(_tell, progress, f"twin {twin.name}", "predicting")
+        population = predict_population(twin, shown, precision=precision, progress=said)
+        details = {**target_details(twin, shown), **_chosen(neurons)}
+        if precision == "bfloat16":
+            details["precision"] = "bfloat16: too coarse for a target that results rest on"
+        if neurons is not None:
+            population = select_neurons(population, neurons)
+        targets.append(kind.of_population(population, shown, details))
+    if len(targets) == 1:
+        return targets[0]
+    mean = kind.mean(targets)
+    return replace(mean, details={**mean.details, "twins": ", ".join(twin.name for twin in twins)})
+
+
+def _of_scans(files: list[Path], tier: str, neurons: str | None) -> SimilarityTarget:
+    from neuroprior.recordings import load_scan, target_from_scans
+
+    scans = [load_scan(file) for file in files]
+    if neurons is not None:
+        scans = [_with_neurons(scan, _tier(tier), neurons) for scan in scans]
+    made = target_from_scans(scans, tier=_tier(tier))
+    return replace(made, details={**made.details, **_chosen(neurons)})
+
+
+def _with_neurons(scan: Scan, tier: Tier, rule: str) -> Scan:
+    from neuroprior.recordings import population_from_scan
+    from neuroprior.similarity import select_neurons
+
+    population = population_from_scan(scan, tier)
+    # A population that answers one image with the neurons' numbers: the rule then says which of them are left.
+    numbers = np.arange(len(population.weights), dtype=np.float32)[None]
+    left = select_neurons(replace(population, image_ids=population.image_ids[:1], mean=numbers), rule)
+    chosen = left.mean[0].astype(np.int64)
+    xyz = None if scan.neuron_xyz is None else scan.neuron_xyz[chosen]
+    return replace(scan, responses=scan.responses[:, chosen], neuron_xyz=xyz)
+
+
+def _chosen(neurons: str | None) -> Details:
+    return {} if neurons is None else {"neurons_chosen": neurons}
+
+
+def _of_network(
+    spec: str, weights: Path | None, layer: str, shown: Stimuli, kind: _Kind, progress: Progress
+) -> AnyTarget:
+    from neuroprior.networks import load_network, network_details, population_from_network
+
+    network = load_network(spec, weights=weights)
+    population = population_from_network(
+        network, layer, shown, progress=partial(_tell, progress, "network", "computing features")
+    )
+    held = {} if weights is None else {"weights_file": weights.name}
+    return kind.of_population(population, shown, {**network_details(network, spec, layer, population), **held})
+
+
+def _of_vgg(file: Path, shown: Stimuli, kind: _Kind, progress: Progress) -> AnyTarget:
+    from neuroprior.networks import VGG_LAYER, load_vgg19, population_from_network, vgg_details
+
+    network = load_vgg19(file)
+    population = population_from_network(
+        network, VGG_LAYER, shown, progress=partial(_tell, progress, "vgg", "computing features")
+    )
+    return kind.of_population(population, shown, vgg_details(network))
+
+
+def _threshold(pixel: str) -> float | None:
+    try:
+        return None if pixel == "raw" else float(pixel)
+    except ValueError:
+        raise InputError(f"--pixel {pixel}: give a threshold from 0 to below 1, e.g. 0.8, or raw") from None
+
+
+def _tell(progress: Progress, label: str, what: str, done: int, of: int) -> None:
+    progress.update(label, what, done / of)
+
+
+def _describe(target: AnyTarget, as_json: bool) -> None:
+    n = len(target)
+    whole = isinstance(target, SimilarityTarget) and n <= _WHOLE
+    rows = np.arange(n) if whole else np.sort(np.random.default_rng(0).permutation(n)[:_SHOWN])
+    pairs = target.block(rows)[np.triu_indices(len(rows), k=1)]
+    said: dict[str, str | float | int | None] = {
+        "images": n,
         "source": target.source,
         "scans": target.n_scans,
         "stimuli digest": target.stimuli_digest,
@@ -74,8 +318,15 @@ def _describe(target: SimilarityTarget, as_json: bool) -> None:
         "standard deviation off the diagonal": float(pairs.std()),
         "smallest": float(pairs.min()),
         "largest off the diagonal": float(pairs.max()),
-        **target.details,
     }
+    if len(rows) < n:
+        said["these four are of"] = f"{len(rows)} images drawn at random"
+    if isinstance(target, FactoredTarget):
+        said |= {"rank": target.rank, "tolerance": target.tolerance}
+    _say({**said, **target.details}, as_json)
+
+
+def _say(said: Mapping[str, str | float | int | None], as_json: bool) -> None:
     if as_json:
         print(json.dumps(said))
     else:

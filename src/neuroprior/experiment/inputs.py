@@ -21,7 +21,7 @@ from neuroprior.classifier import (
     load_packaged_digits,
     load_parquet_images,
 )
-from neuroprior.classifier.training import Augmentation
+from neuroprior.classifier.augmentation import Augmentation
 from neuroprior.experiment.conditions import CONDITIONS
 from neuroprior.experiment.recipe import (
     MatrixTarget,

@@ -167,7 +167,20 @@ class RobustnessSection(Section):
     seed: int = 0
 
 
-Figure = Literal["noise", "attack", "examples", "matrix", "histogram", "truth", "pairs", "training", "gamma", "taps"]
+Figure = Literal[
+    "noise",
+    "tradeoff",
+    "sweep",
+    "attack",
+    "examples",
+    "matrix",
+    "histogram",
+    "truth",
+    "pairs",
+    "training",
+    "gamma",
+    "taps",
+]
 
 
 class ReportSection(Section):

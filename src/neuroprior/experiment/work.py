@@ -10,8 +10,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from neuroprior.classifier import Checkpoint, Color, GaussianBlur, LabelledImages, ResNet, TrainingSettings, train
-from neuroprior.classifier.training import EpochLog
+from neuroprior.classifier import (
+    Checkpoint,
+    Color,
+    EpochLog,
+    GaussianBlur,
+    LabelledImages,
+    ResNet,
+    TrainingSettings,
+    train,
+)
 from neuroprior.experiment.compute import torch_settled
 from neuroprior.experiment.conditions import CONDITIONS
 from neuroprior.experiment.engine import Say

@@ -86,6 +86,26 @@ def _rates(
     return rates
 
 
+def noise_for(oracle_rates: Float64[np.ndarray, "oracle neuron"], snr: Float64[np.ndarray, " neuron"]) -> NeuronWeights:
+    """`sigma_a^2` of these rates (ddof 0), and the `eta_a^2` that makes `sigma_a / eta_a` the `snr` asked for."""
+    signal_variance = oracle_rates.var(axis=0)
+    oracle_mean = oracle_rates.mean(axis=0)
+    # where sigma is 0, any noise has the weight 0: that of a Fano factor of 1
+    told_apart = signal_variance > 1e-12 * oracle_mean**2
+    signal_variance[~told_apart] = 0.0
+    return NeuronWeights(signal_variance, np.where(told_apart, signal_variance / snr**2, oracle_mean))
+
+
+def gamma_trials(
+    rates: Float64[np.ndarray, "trial neuron"], fano: Float64[np.ndarray, " neuron"], rng: np.random.Generator
+) -> Float32[np.ndarray, "trial neuron"]:
+    """One draw of `Gamma(mean mu, variance c_a mu)` for every trial's rate `mu` and neuron's Fano factor `c_a`."""
+    responses: Float32[np.ndarray, "trial neuron"] = rng.standard_gamma(rates / fano).astype(np.float32)
+    responses *= fano.astype(np.float32)
+    responses[responses < 1e-6] = 0.0  # a gamma of small shape reaches 1e-300, which no detector does
+    return responses
+
+
 def simulate_scan(
     stimuli: Stimuli,
     oracle_ids: Sequence[str] | np.ndarray,
@@ -140,24 +160,14 @@ def simulate_scan(
     drawn = snr_median * np.exp(snr_spread * animal.standard_normal(n_neurons))
 
     is_oracle = np.isin(stimuli.ids, oracle)
-    signal_variance = rates[is_oracle].var(axis=0)
-    oracle_mean = rates[is_oracle].mean(axis=0)
-    # where sigma is 0, any noise has the weight 0: that of a Fano factor of 1
-    told_apart = signal_variance > 1e-12 * oracle_mean**2
-    signal_variance[~told_apart] = 0.0
-    noise_variance = np.where(told_apart, signal_variance / drawn**2, oracle_mean)
-    fano = noise_variance / oracle_mean
+    true_weights = noise_for(rates[is_oracle], drawn)
+    fano = true_weights.noise_variance / rates[is_oracle].mean(axis=0)
 
     trial_image = session.permutation(np.repeat(np.arange(len(stimuli)), np.where(is_oracle, n_repeats, 1)))
-    responses: Float32[np.ndarray, "trial neuron"] = session.standard_gamma((rates / fano)[trial_image]).astype(
-        np.float32
-    )
-    responses *= fano.astype(np.float32)
-    responses[responses < 1e-6] = 0.0  # a gamma of small shape reaches 1e-300, which no detector does
+    responses = gamma_trials(rates[trial_image], fano, session)
     tier = np.where(is_oracle[trial_image], "oracle", "train")
     depth = 150.0 + 150.0 * animal.random((n_neurons, 1))  # layer 2/3
     xyz = np.hstack([centre * _MICROMETRES_A_PIXEL, depth]).astype(np.float32)
-    true_weights = NeuronWeights(signal_variance, noise_variance)
     truth = Population(stimuli.ids, rates.astype(np.float32), true_weights.snr.astype(np.float32), "recorded")
     scan = Scan(name, stimuli, trial_image.astype(np.int64), responses, tier, neuron_xyz=xyz)
     return SimulatedScan(scan, truth, true_weights)

@@ -42,11 +42,13 @@ def similarity_loss(
     target: Float[torch.Tensor, "image image"],
     pairs: Pairs = "disjoint",
     scale: Scale = "printed",
+    within: tuple[float | int, float | int] | None = None,
 ) -> Float[torch.Tensor, ""]:
     """Mean over pairs i < j of (atanh S_cnn - atanh S_neural)^2 (Eq. 8), in float32.
 
     `pairs`: `all` pairs of the images, or `disjoint` ones (0, 1), (2, 3), ...; the mean makes the scale the same.
     `scale`: `printed` as in the paper; `lineage` without atanh's factor 1/2, which is 4 times as much.
+    `within`: only pairs whose S_neural lies in this range count; 0 where there is none.
     """
     n = len(network)
     if pairs == "all":
@@ -55,8 +57,14 @@ def similarity_loss(
         i = torch.arange(0, n - 1, 2, device=network.device)
         j = i + 1
     with torch.autocast(network.device.type, enabled=False):
-        difference = _fisher(network[i, j]) - _fisher(target[i, j])
-        return difference.square().mean() * (4.0 if scale == "lineage" else 1.0)
+        wanted = target[i, j]
+        squares = (_fisher(network[i, j]) - _fisher(wanted)).square()
+        if within is None:
+            loss = squares.mean()
+        else:
+            counts = (wanted >= within[0]) & (wanted <= within[1])
+            loss = (squares * counts).sum() / counts.sum().clamp(min=1)
+        return loss * (4.0 if scale == "lineage" else 1.0)
 
 
 def _fisher(similarity: torch.Tensor) -> torch.Tensor:

@@ -1,31 +1,41 @@
 """`SimilarityRegularizer`: teach any network to find the same pairs of images alike as a brain does."""
 
-import math
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from typing import Any, get_args
+from dataclasses import dataclass
+from typing import Any, TypeAlias, get_args
 
 import torch
 from torch import nn
 
-from neuroprior.modes import evaluating, like, running_statistics_kept
-from neuroprior.regularizer.loss import (
-    LARGEST_SIMILARITY,
-    Mean,
-    Pairs,
-    Scale,
-    combine_layers,
-    layer_similarity,
-    similarity_loss,
-)
+from neuroprior.modes import evaluating, like, running_statistics_kept, unwrapped
+from neuroprior.regularizer.gather import gathered, own_share, world_size
+from neuroprior.regularizer.loss import Mean, Pairs, Scale, combine_layers, layer_similarity, similarity_loss
+from neuroprior.regularizer.neural import NeuralSimilarity, common_stimuli
+from neuroprior.regularizer.sampler import StimulusSampler
+from neuroprior.regularizer.schedule import Alpha, checked_alpha
 from neuroprior.regularizer.taps import BatchNorm, Taps, evenly_spaced_stages
-from neuroprior.types import Float, InputError, SimilarityTarget, Stimuli
+from neuroprior.regularizer.watch import Watch
+from neuroprior.types import AnyTarget, Float, InputError, Stimuli
+
+TapChoice: TypeAlias = int | str | Sequence[str]
 
 _KEPT = 0.9  # of the running mean at each step (code lineage)
-_NEARLY_ALL = 0.9  # of the pairs
-_PATIENCE = 20  # steps with a gradient but without a change of theta, after which its absence is pointed out
 _CHUNK = 128  # images a pass, where gradients are not needed
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """A target, and the taps that are compared with it: `part` of theta, `at` these places among all taps."""
+
+    name: str
+    alpha: Alpha
+    at: tuple[int, ...]
+    part: slice
+
+    def weight(self, step: int) -> float:
+        """Return alpha at this step."""
+        return checked_alpha(self.alpha(step)) if callable(self.alpha) else float(self.alpha)
 
 
 class SimilarityRegularizer(nn.Module):
@@ -35,11 +45,11 @@ class SimilarityRegularizer(nn.Module):
         optimiser = SGD([*model.parameters(), *reg.parameters()], ...)
         loss = F.cross_entropy(model(x), y) + reg()
 
-    The stimuli run through `model` as floats in [0, 1], `(image, 1, height, width)`, or through `preprocess` first,
-    in whatever mode and under whatever autocast the model is; the similarity is float32 always.
+    The stimuli run through `model` in whatever mode and under whatever autocast it is, as floats in [0, 1]: gray, or
+    gray in three channels where the model takes three. The similarity is float32 always.
 
     - `taps`: names of modules, or K for K evenly spaced stages. Hooks are there only during the call.
-    - `alpha`: weight, >= 0. 0 computes nothing and returns 0.
+    - `alpha`: weight, >= 0, or a function of the step (`Ramp`). 0 computes nothing and returns 0.
     - `scale`: `printed` (Eq. 8) or `lineage` (4 times as much).
     - `mean`: f̄ of Eq. 9. `lineage`: per channel, running (0.9 old + 0.1 new, from 0, no gradient); `batch`: per
       feature, of the step's stimuli; `dataset`: per feature, of all stimuli, in evaluation mode without gradient,
@@ -47,43 +57,50 @@ class SimilarityRegularizer(nn.Module):
     - `batch_norm`: `shared` lets the stimuli into the running statistics of batch norm, as in the lineage; `task` keeps
       them out, for stimuli that look unlike the task's images (evaluation would else normalise with a mixture of both).
     - `pairs`, `stimuli_per_step`: `disjoint` pairs, or `all` pairs of the step's stimuli (drawn without replacement).
+    - `every`: computed in each `every`-th call only, and then `every` times as heavy: the same on average.
+    - `threshold`: S_neural becomes +1 above it, -1 below its negative, else 0 (Attias et al. 2024). `within`: only
+      pairs whose S_neural lies in this range count.
+    - `size`: what stimuli are resized to, for a model that takes one size; `preprocess`: what is done to them last.
     - `seed`: of the draws.
 
+    Several targets at once (two brain areas, two groups of taps) are mappings with the same names:
+    `SimilarityRegularizer(model, {"V1": v1, "LM": lm}, stimuli, {"V1": ["layer1"], "LM": ["layer3"]})`; the stimuli
+    are those that all targets are of, `alpha` one for all or a mapping, gamma sums to 1 in each group.
+
     `parameters()` is theta alone, `gamma = softmax(theta)` (Eq. 10); `state_dict()` holds theta, the running means and
-    the state of the draws. The model gains neither parameters nor buffers. Raises `InputError` for stimuli that are
-    not the target's, alpha < 0, unknown taps or options, or fewer than 2 stimuli a step.
+    the state of the draws. The model gains neither parameters nor buffers. A model in `DistributedDataParallel` or
+    `torch.compile` is looked at inside, uncompiled; where processes train together, each computes its share of the
+    step's stimuli, and the loss is that of all (call it in every process, and `backward` once, of the sum).
+
+    Raises `InputError` for stimuli that are not the target's, alpha < 0, unknown taps or options, fewer than 2 stimuli
+    a step, or a tap that gives all stimuli the same features; `FloatingPointError` naming step and tap when features
+    are no longer finite.
     """
 
     theta: nn.Parameter
-    alpha: float
-    _pixels: torch.Tensor
-    _target: torch.Tensor
 
     def __init__(
         self,
         model: nn.Module,
-        target: SimilarityTarget,
+        target: AnyTarget | Mapping[str, AnyTarget],
         stimuli: Stimuli,
-        taps: int | str | Sequence[str] = 5,
-        alpha: float = 20.0,
+        taps: TapChoice | Mapping[str, TapChoice] = 5,
+        alpha: Alpha | Mapping[str, Alpha] = 20.0,
         *,
         scale: Scale = "printed",
         mean: Mean = "lineage",
         pairs: Pairs = "disjoint",
         batch_norm: BatchNorm = "shared",
         stimuli_per_step: int = 64,
+        every: int = 1,
+        threshold: float | None = None,
+        within: tuple[float | int, float | int] | None = None,
+        size: tuple[int, int] | None = None,
         preprocess: Callable[[torch.Tensor], torch.Tensor] | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
-        shown = stimuli.select(target.image_ids)
-        if shown.digest != target.stimuli_digest:
-            raise InputError(
-                f"regularizer: the stimuli are not those of the target (digest {shown.digest[:12]}, target "
-                f"{target.stimuli_digest[:12]}): same ids, other pixels; pass the images it was made from"
-            )
-        if not 0 <= alpha < math.inf:
-            raise InputError(f"regularizer: alpha is {alpha}; it must be 0 or more, and finite")
+        targets, choices, alphas = _by_target(target, taps, alpha)
         for name, value, options in (
             ("scale", scale, Scale),
             ("mean", mean, Mean),
@@ -92,117 +109,222 @@ class SimilarityRegularizer(nn.Module):
         ):
             if value not in get_args(options):
                 raise InputError(f"regularizer: {name}={value!r} is not one of {', '.join(get_args(options))}")
-        if not 2 <= stimuli_per_step <= len(shown):
-            raise InputError(
-                f"regularizer: stimuli_per_step is {stimuli_per_step}; it must be from 2 to {len(shown)}, all there are"
-            )
-        self.alpha = float(alpha)
+        if every < 1:
+            raise InputError(f"regularizer: every is {every}; it must be 1 (each call) or more")
+        if threshold is not None and not 0 <= threshold < 1:
+            raise InputError(f"regularizer: threshold is {threshold}; it must be in [0, 1)")
+        if within is not None and not -1 <= within[0] < within[1] <= 1:
+            raise InputError(f"regularizer: within is {within}; give (lowest, highest) similarity in [-1, 1]")
+        shown, rows = common_stimuli(targets, stimuli)
         self.scale: Scale = scale
         self.mean: Mean = mean
         self.pairs: Pairs = pairs
         self.batch_norm: BatchNorm = batch_norm
-        self.stimuli_per_step = stimuli_per_step
-        self.preprocess = preprocess
-        self._model = (model,)  # in a tuple: nn.Module must not see it as a child, or its weights were ours
+        self.every = every
+        self.within = within
+        self._model = (unwrapped(model),)  # in a tuple: nn.Module must not see it as a child, or its weights were ours
         device = like(model).device
-        # Buffers move with `reg.to(device)`; not saved, since they are the user's own; copies, since those are frozen.
-        self.register_buffer("_pixels", torch.from_numpy(shown.pixels.copy()).to(device), persistent=False)
-        self.register_buffer("_target", torch.from_numpy(target.matrix.copy()).to(device), persistent=False)
-        self.taps = self._tried_taps(taps)
-        names = self.taps.names
-        self.theta = nn.Parameter(torch.zeros(len(names), device=device))
-        self._sampler = torch.Generator().manual_seed(seed)
+        self.sampler = StimulusSampler(
+            shown, stimuli_per_step, size=size, preprocess=preprocess, seed=seed, device=device
+        )
+        if stimuli_per_step % world_size():
+            raise InputError(
+                f"regularizer: {world_size()} processes cannot share {stimuli_per_step} stimuli a step evenly; "
+                "make stimuli_per_step a multiple of their number"
+            )
+        named = self._tried_taps(choices)
+        self.taps = Taps(self._model[0], [*dict.fromkeys(name for names in named.values() for name in names)])
+        self._groups: list[_Group] = []
+        self._neural = nn.ModuleList()
+        start = 0
+        for name, names in named.items():
+            at = tuple(self.taps.names.index(tap) for tap in names)
+            self._groups.append(_Group(name, alphas[name], at, slice(start, start + len(at))))
+            self._neural.append(NeuralSimilarity(targets[name], rows[name], threshold=threshold, device=device))
+            start += len(at)
+        self._check_alive()
+        self.theta = nn.Parameter(torch.zeros(start, device=device))
+        self.unweighted: torch.Tensor = torch.zeros((), device=device)
+        """L_similarity of the last computed call, before alpha and `every`, summed over targets; no gradient."""
         self._means: list[torch.Tensor] = []
-        self._steps = 0
-        self._theta_unmoved = 0
-        self._saturation_said = False
+        self._calls = 0
+        self._computed = 0
+        self._last: list[tuple[list[torch.Tensor], torch.Tensor]] = []
+        self._watch = Watch()
+        # Hooks that come and go, and random draws, are not for a compiler; a step that is compiled calls this as it is.
+        self._loss_as_written = torch.compiler.disable(SimilarityRegularizer._loss)  # type: ignore[no-untyped-call]
 
     def forward(self) -> Float[torch.Tensor, ""]:
         """Draw stimuli, compare, return alpha * L_similarity (Eq. 7, 8)."""
-        if self.alpha == 0:
+        loss: torch.Tensor = self._loss_as_written(self)
+        return loss
+
+    def _loss(self) -> torch.Tensor:
+        step = self._calls
+        self._calls += 1
+        alphas = [group.weight(step) for group in self._groups]
+        if step % self.every or not any(alphas):
             return torch.zeros((), device=self.theta.device)
-        self._notice_forgotten_theta()
-        # The draw is made on the CPU, so that a seed means the same draw on every device.
-        drawn = torch.randperm(len(self._pixels), generator=self._sampler)[: self.stimuli_per_step].to(
-            self._pixels.device
-        )
-        if self.mean == "dataset" and self._steps % max(1, len(self._pixels) // self.stimuli_per_step) == 0:
+        self._watch.theta(self.theta, len(self._groups))
+        drawn = self.sampler.draw()
+        if self._computed == 0:
+            self._check_same_draw(drawn)
+        if self.mean == "dataset" and self._computed % max(1, len(self.sampler) // self.sampler.per_step) == 0:
             self._means = self._dataset_means()
-        unseen = running_statistics_kept(self._model[0]) if self.batch_norm == "task" else nullcontext()
-        with unseen:
-            features = self.taps.features(self._model[0], self._images(drawn))
+        features = self._features(drawn)
         if self.mean == "lineage":
             self._update_running_means(features)
         means = [f.float().mean(0) for f in features] if self.mean == "batch" else self._means_like(features)
         layers = [layer_similarity(f, m) for f, m in zip(features, means, strict=True)]
-        combined = combine_layers(layers, torch.softmax(self.theta, dim=0))
-        self._notice_saturation(combined)
-        self._steps += 1
-        target = self._target[drawn[:, None], drawn[None, :]]
-        return self.alpha * similarity_loss(combined, target, self.pairs, self.scale)
+        now_and_then = self._computed % 10 == 9  # asking a GPU at every step would hold it up
+        if now_and_then or not layers[0].is_cuda:
+            self._watch.features(self.taps.names, layers, self._calls)
+        weighted: list[torch.Tensor] = []
+        unweighted: list[torch.Tensor] = []
+        self._last = []
+        for group, neural, alpha in zip(self._groups, self._neural, alphas, strict=True):
+            own = [layers[at] for at in group.at]
+            combined = combine_layers(own, torch.softmax(self.theta[group.part], dim=0))
+            if now_and_then:
+                self._watch.saturation(combined)
+            target = neural(drawn, combined.device)
+            loss = similarity_loss(combined, target, self.pairs, self.scale, self.within)
+            weighted.append(alpha * loss)
+            unweighted.append(loss.detach())
+            self._last.append(([layer.detach() for layer in own], target))
+        self._computed += 1
+        self.unweighted = torch.stack(unweighted).sum()
+        return self.every * torch.stack(weighted).sum()
+
+    @property
+    def alpha(self) -> float:
+        """The weight of the next call; of the first target, where there are several."""
+        return self._groups[0].weight(self._calls)
 
     @property
     def pairs_per_step(self) -> int:
-        """How many pairs i < j one call compares."""
-        n = self.stimuli_per_step
+        """How many pairs i < j one computed call compares."""
+        n = self.sampler.per_step
         return n * (n - 1) // 2 if self.pairs == "all" else n // 2
 
     @property
-    def gamma(self) -> Float[torch.Tensor, " layer"]:
-        """The layers' weights, softmax(theta): non-negative, summing to 1 (Eq. 10)."""
-        return torch.softmax(self.theta.detach(), dim=0)
+    def tap_names(self) -> tuple[str, ...]:
+        """What each weight of gamma belongs to: the taps, behind their target's name where there are several."""
+        several = len(self._groups) > 1
+        return tuple(
+            f"{group.name}/{self.taps.names[at]}" if several else self.taps.names[at]
+            for group in self._groups
+            for at in group.at
+        )
 
-    def similarity(self, images: Float[torch.Tensor, "image channel h w"]) -> Float[torch.Tensor, "image image"]:
+    @property
+    def gamma(self) -> Float[torch.Tensor, " layer"]:
+        """The layers' weights, softmax(theta): non-negative, summing to 1 for each target (Eq. 10)."""
+        theta = self.theta.detach()
+        return torch.cat([torch.softmax(theta[group.part], dim=0) for group in self._groups])
+
+    def correlations(self) -> dict[str, float]:
+        """Return the Pearson correlation of S_cnn and S_neural over the last call's pairs i < j, by tap (and `mixed`).
+
+        Of few pairs, so noisy: for a log. Empty before the first call; waits for a GPU.
+        """
+        found: dict[str, float] = {}
+        names = iter(self.tap_names)
+        for group, (layers, target) in zip(self._groups, self._last, strict=bool(self._last)):
+            i, j = torch.triu_indices(len(target), len(target), offset=1, device=target.device)
+            gamma = torch.softmax(self.theta.detach()[group.part], dim=0)
+            mixed = "mixed" if len(self._groups) == 1 else f"{group.name}/mixed"
+            for name, layer in ((mixed, combine_layers(layers, gamma)), *((next(names), layer) for layer in layers)):
+                found[name] = float(torch.corrcoef(torch.stack([layer[i, j], target[i, j]]))[0, 1])
+        return found
+
+    def similarity(
+        self, images: Float[torch.Tensor, "image channel h w"], target: str | None = None
+    ) -> Float[torch.Tensor, "image image"]:
         """S_cnn of `images` (floats in [0, 1]): Eq. 9 and 10 with this gamma, in evaluation mode, float32.
 
         The mean is over exactly these images, of the kind that `mean` names: per channel for `lineage`, per feature
-        otherwise. So it can be asked of any images, and asked again gives the same.
+        otherwise. So it can be asked of any images, and asked again gives the same. `target`: by which target's taps
+        and gamma; the first where none is named.
         """
-        return combine_layers(self.layer_similarities(images), self.gamma)
+        group = next((g for g in self._groups if target in (None, g.name)), None)
+        if group is None:
+            raise InputError(f"similarity: no target {target!r}; there are: {', '.join(g.name for g in self._groups)}")
+        return combine_layers(self.layer_similarities(images)[group.part], self.gamma[group.part])
 
     def layer_similarities(
         self, images: Float[torch.Tensor, "image channel h w"]
     ) -> list[Float[torch.Tensor, "image image"]]:
-        """S of each tap (Eq. 9), as `similarity` combines them."""
-        images = images if self.preprocess is None else self.preprocess(images)
+        """S of each of `tap_names` (Eq. 9), as `similarity` combines them."""
         model = self._model[0]
         with torch.no_grad(), evaluating(model):
-            chunks = [self.taps.features(model, part) for part in torch.split(images, _CHUNK)]
+            chunks = [self.taps.features(model, self.sampler.fitted(part)) for part in torch.split(images, _CHUNK)]
         features = [torch.cat(layer) for layer in zip(*chunks, strict=True)]
-        return [
+        layers = [
             layer_similarity(f, _channel_mean(f) if self.mean == "lineage" else f.float().mean(0)) for f in features
         ]
+        return [layers[at] for group in self._groups for at in group.at]
 
     def get_extra_state(self) -> dict[str, Any]:
-        """What is not a parameter: running means, the sampler's random state and the step count."""
-        return {"means": self._means, "sampler": self._sampler.get_state(), "steps": self._steps}
+        """What is not a parameter: running means and the counts of calls."""
+        return {"means": self._means, "calls": self._calls, "computed": self._computed}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Restore what `get_extra_state` gave."""
         self._means = list(state["means"])
-        self._sampler.set_state(state["sampler"].cpu())
-        self._steps = state["steps"]
+        self._calls, self._computed = state["calls"], state["computed"]
 
-    def _images(self, rows: torch.Tensor | slice) -> torch.Tensor:
-        images = (self._pixels[rows][:, None].float() / 255).to(like(self._model[0]).dtype)
-        return images if self.preprocess is None else self.preprocess(images)
+    def _features(self, drawn: torch.Tensor) -> list[torch.Tensor]:
+        """Return the features of the drawn stimuli at all taps; of all processes, where several train together."""
+        model = self._model[0]
+        unseen = running_statistics_kept(model) if self.batch_norm == "task" else nullcontext()
+        with unseen:
+            own = self.taps.features(model, self.sampler.images(own_share(drawn), model))
+        return [gathered(features) for features in own]
 
-    def _tried_taps(self, taps: int | str | Sequence[str]) -> Taps:
-        """Find the taps, and run the network once: what cannot work is told now, not in the first step."""
-        model, images = self._model[0], self._images(slice(0, 2))
-        try:
-            given = [taps] if isinstance(taps, str) else taps
-            names = evenly_spaced_stages(model, images, given) if isinstance(given, int) else list(given)
-            found = Taps(model, names)
-            with torch.no_grad(), evaluating(model):
-                found.features(model, images)
-        except RuntimeError as error:
+    def _tried_taps(self, choices: Mapping[str, TapChoice]) -> dict[str, list[str]]:
+        """Find each target's taps, and run the network once: what cannot work is told now, not in the first step."""
+        model = self._model[0]
+        named: dict[str, list[str]] = {}
+
+        def attempt(images: torch.Tensor) -> None:
+            for group, choice in choices.items():
+                given = [choice] if isinstance(choice, str) else choice
+                names = evenly_spaced_stages(model, images, given) if isinstance(given, int) else list(given)
+                found = Taps(model, names)
+                with torch.no_grad(), evaluating(model):
+                    found.features(model, images)
+                named[group] = names
+
+        self.sampler.fit(model, attempt)
+        return named
+
+    def _check_alive(self) -> None:
+        """Raise `InputError` for a tap whose features tell no stimulus from another."""
+        model = self._model[0]
+        images = self.sampler.images(slice(0, 8), model)
+        if len(torch.unique(images.flatten(1), dim=0)) == 1:
+            return  # equal stimuli must have equal features
+        with torch.no_grad(), evaluating(model):
+            for name, features in zip(self.taps.names, self.taps.features(model, images), strict=True):
+                if bool((features == features[:1]).all()):
+                    raise InputError(
+                        f"tap {name!r}: its features are the same for all stimuli (zero variance), so no similarity "
+                        "can be computed; tap another layer, or initialise it otherwise"
+                    )
+
+    def _check_same_draw(self, drawn: torch.Tensor) -> None:
+        """Raise `InputError` where processes that train together would look at different stimuli."""
+        if world_size() == 1:
+            return
+        mine = drawn.to(self.theta.device)
+        theirs = [torch.empty_like(mine) for _ in range(world_size())]
+        torch.distributed.all_gather(theirs, mine)
+        if any(not torch.equal(mine, other) for other in theirs):
             raise InputError(
-                f"regularizer: the model cannot take stimuli of {tuple(images.shape[1:])} "
-                f"({str(error).splitlines()[0][:120]}); fit them with preprocess=, "
-                "e.g. lambda x: x.expand(-1, 3, -1, -1) for a colour network"
-            ) from None
-        return found
+                "regularizer: the processes draw different stimuli; give SimilarityRegularizer the same seed and the "
+                "same state in all of them"
+            )
 
     def _means_like(self, features: list[torch.Tensor]) -> list[torch.Tensor]:
         """Keep the means where the features are: model and regulariser may have been moved since."""
@@ -219,43 +341,35 @@ class SimilarityRegularizer(nn.Module):
         total: list[torch.Tensor] = []
         model = self._model[0]
         with torch.no_grad(), evaluating(model):
-            for start in range(0, len(self._pixels), _CHUNK):
-                caught = self.taps.features(model, self._images(slice(start, start + _CHUNK)))
+            for start in range(0, len(self.sampler), _CHUNK):
+                caught = self.taps.features(model, self.sampler.images(slice(start, start + _CHUNK), model))
                 sums = [f.double().sum(0) for f in caught]
                 total = sums if not total else [t + s for t, s in zip(total, sums, strict=True)]
-        return [(t / len(self._pixels)).float() for t in total]
+        return [(t / len(self.sampler)).float() for t in total]
 
-    def _notice_forgotten_theta(self) -> None:
-        """Warn once when theta gets gradients but no optimiser moves it."""
-        if self.theta.grad is None or len(self.theta) == 1 or self._theta_unmoved < 0:
-            return
-        if bool(self.theta.detach().abs().max() > 0):
-            self._theta_unmoved = -1  # it moves: nothing to say, ever
-            return
-        self._theta_unmoved += 1
-        if self._theta_unmoved >= _PATIENCE:
-            self._theta_unmoved = -1
-            warnings.warn(
-                "theta, the mix of layers, gets gradients but never changes: is it missing from the optimiser? "
-                "SGD([*model.parameters(), *reg.parameters()], ...)",
-                UserWarning,
-                stacklevel=5,  # the user's own line, beyond nn.Module's two
-            )
 
-    def _notice_saturation(self, similarity: torch.Tensor) -> None:
-        """Warn once when the network finds nearly all images the same: the clamped loss has no gradient there."""
-        if self._saturation_said or self._steps % 10 != 9:  # now and then: it waits for a GPU
-            return
-        n = len(similarity)
-        clamped = int((similarity.detach().abs() >= LARGEST_SIMILARITY).sum()) - n  # the diagonal always is
-        if clamped > _NEARLY_ALL * (n * n - n):
-            self._saturation_said = True
-            warnings.warn(
-                "the network's similarity is +-1 for nearly all pairs of stimuli, where the loss has no gradient: its "
-                "features have collapsed; lower the learning rate or alpha, or use batch norm",
-                UserWarning,
-                stacklevel=5,
-            )
+def _by_target(
+    target: AnyTarget | Mapping[str, AnyTarget],
+    taps: TapChoice | Mapping[str, TapChoice],
+    alpha: Alpha | Mapping[str, Alpha],
+) -> tuple[dict[str, AnyTarget], dict[str, TapChoice], dict[str, Alpha]]:
+    """Return targets, taps and alphas by the targets' names. Raises `InputError` where the names do not match."""
+    targets = dict(target) if isinstance(target, Mapping) else {"": target}
+    if not targets:
+        raise InputError("regularizer: no target given; pass at least one")
+    for what, value in (("taps", taps), ("alpha", alpha)):
+        if isinstance(value, Mapping) and set(value) != set(targets):
+            raise InputError(f"regularizer: {what} are of {', '.join(value)}, but the targets of {', '.join(targets)}")
+    if len(targets) > 1 and not isinstance(taps, Mapping):
+        raise InputError(
+            f"regularizer: say which taps each target teaches: taps={{{', '.join(f'{n!r}: [...]' for n in targets)}}}"
+        )
+    choices = dict(taps) if isinstance(taps, Mapping) else dict.fromkeys(targets, taps)
+    alphas = dict(alpha) if isinstance(alpha, Mapping) else dict.fromkeys(targets, alpha)
+    for value in alphas.values():
+        if not callable(value):
+            checked_alpha(value)
+    return targets, {name: choices[name] for name in targets}, {name: alphas[name] for name in targets}
 
 
 def _channel_mean(features: torch.Tensor) -> torch.Tensor:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from neuroprior.modes import evaluating
+from neuroprior.modes import evaluating, run_uncompiled
 from neuroprior.types import InputError
 
 BatchNorm = Literal["shared", "task"]
@@ -50,7 +50,8 @@ class Taps:
 
         hooks = [m.register_forward_hook(catch(n)) for n, m in zip(self.names, self._modules, strict=True)]
         try:
-            model(images)
+            with run_uncompiled():
+                model(images)
         except _DeepestTapReached:
             pass
         finally:
@@ -59,7 +60,18 @@ class Taps:
         silent = [name for name in self.names if name not in caught]
         if silent:
             raise InputError(f"tap {silent[0]!r}: not used in the forward pass; tap another layer")
+        if torch.is_grad_enabled() and any(p.requires_grad for p in model.parameters()):
+            self._check_gradient(model, caught)
         return [caught[name] for name in self.names]
+
+    def _check_gradient(self, model: nn.Module, caught: dict[str, torch.Tensor]) -> None:
+        """Raise `InputError` for a tap that cannot be taught: its features have no gradient, though weights have."""
+        for name, module in zip(self.names, self._modules, strict=True):
+            if not caught[name].requires_grad and any(p.requires_grad for p in module.parameters()):
+                raise InputError(
+                    f"tap {name!r}: its features carry no gradient; it lies under torch.no_grad() or in a reentrant "
+                    "checkpoint: use checkpoint(..., use_reentrant=False), or tap a layer outside"
+                )
 
 
 def evenly_spaced_stages(model: nn.Module, images: torch.Tensor, k: int) -> list[str]:
@@ -68,11 +80,14 @@ def evenly_spaced_stages(model: nn.Module, images: torch.Tensor, k: int) -> list
     A network that names its own `stages` (a tuple of at least K module names, in order) is asked for K of those. Else,
     depth counts convolutions with a kernel above 1x1, so that shortcuts do not (layers 1, 5, 9, 13, 17 of a ResNet18
     for K = 5). A layer's name is that of the outermost module that ends there with the convolution's map size, so
-    batch norm, residual sum and nonlinearity are inside. Raises `InputError` where the model has fewer such layers.
+    batch norm, residual sum and nonlinearity are inside. A network with fewer such layers, a transformer say, is asked
+    for K of its blocks: the members of its longest `Sequential` or `ModuleList` that are each called once and give
+    tokens or maps. Raises `InputError` where the model has too few of both.
     """
     stages = getattr(model, "stages", None)
     if isinstance(stages, tuple) and len(stages) >= k >= 1 and all(isinstance(name, str) for name in stages):
         return [stages[i] for i in _evenly_spaced(len(stages), k)]
+    spatial: set[str] = set()  # modules that give tokens or maps
     ends: list[tuple[int, str]] = []  # depth at which each module ended, in order of ending
     sizes: dict[int, torch.Size] = {}
     depth = 0
@@ -82,7 +97,11 @@ def evenly_spaced_stages(model: nn.Module, images: torch.Tensor, k: int) -> list
         def hook(module: nn.Module, args: Any, output: Any) -> None:
             nonlocal depth
             calls[name] += 1
-            if not isinstance(output, torch.Tensor) or output.ndim != 4:
+            if not isinstance(output, torch.Tensor):
+                return
+            if output.ndim in (3, 4) and len(output) == 1:
+                spatial.add(name)
+            if output.ndim != 4:
                 return
             if _counts(module):
                 depth += 1
@@ -98,7 +117,7 @@ def evenly_spaced_stages(model: nn.Module, images: torch.Tensor, k: int) -> list
             model(images[:1])
     except RuntimeError:
         # A head made for another image size fails here; it lies beyond every tap, so it is never run later either.
-        if depth < sum(_counts(module) for module in model.modules()):
+        if depth < max(k, sum(_counts(module) for module in model.modules())):
             raise
     finally:
         for hook in hooks:
@@ -106,7 +125,13 @@ def evenly_spaced_stages(model: nn.Module, images: torch.Tensor, k: int) -> list
     if k < 1:
         raise InputError(f"taps: {k} layers asked; ask for at least one, or name them: taps=[...]")
     if depth < k:
-        raise InputError(f"taps: {k} layers asked of a network with {depth} convolutions; name them: taps=[...]")
+        blocks = _longest_row(model, {name for name in spatial if calls[name] == 1})
+        if len(blocks) < k:
+            raise InputError(
+                f"taps: {k} layers asked of a network with {depth} convolutions and {len(blocks)} blocks in a row; "
+                "name them: taps=[...]"
+            )
+        return [blocks[i] for i in _evenly_spaced(len(blocks), k)]
     names = []
     for at in (1 + i for i in _evenly_spaced(depth, k)):
         called_once = [name for end, name in ends if end == at and calls[name] == 1]
@@ -114,6 +139,17 @@ def evenly_spaced_stages(model: nn.Module, images: torch.Tensor, k: int) -> list
             raise InputError(f"taps: what ends at convolution {at} is used several times a pass; name them: taps=[...]")
         names.append(called_once[-1])
     return names
+
+
+def _longest_row(model: nn.Module, among: set[str]) -> list[str]:
+    """Return the members of the longest `Sequential` or `ModuleList`, as far as they are `among` these."""
+    rows = [
+        [f"{name}.{child}".lstrip(".") for child, _ in module.named_children()]
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Sequential | nn.ModuleList)
+    ]
+    kept = [[name for name in row if name in among] for row in rows]
+    return max(kept, key=len, default=[])
 
 
 def _evenly_spaced(n: int, k: int) -> list[int]:

@@ -21,21 +21,21 @@ def load_matrix(
     """`S` from a .npy file, float (image, image), and the images' ids from a text file, one a line, in S's order.
 
     S must be finite, symmetric and within [-1, 1] to 1e-5, with a diagonal of 1 to 1e-4; what rounding left is then
-    taken away: `(S + S^T) / 2`, clipped, diagonal 1. The ids must be unique and each one of `stimuli` (which may hold
-    more); the target is bound to their pixels. Raises `InputError` naming file, row (from 0) or line (from 1), value
-    and mend.
+    taken away: `(S + S^T) / 2`, clipped, diagonal 1. A float32 S that has nothing to take away is never copied: it
+    stays on disk, memory-mapped, so leave the file as it is while the target is used. The ids must be unique and each
+    one of `stimuli` (which may hold more); the target is bound to their pixels. Raises `InputError` naming file, row
+    (from 0) or line (from 1), value and mend.
     """
     file = Path(matrix_path)
     given = _matrix(file)
     ids = _ids(Path(ids_path), len(given), file, stimuli)
     _check_finite(file, given, ids)
-    matrix = np.empty(given.shape, dtype=np.float32)
+    exact = given.dtype == np.float32
     for start in range(0, len(given), _ROWS):
-        rows = slice(start, start + _ROWS)
-        block, across = np.array(given[rows], dtype=np.float64), np.array(given[:, rows].T, dtype=np.float64)
+        block, across = _both_ways(given, start)
         _check_block(file, block, across, start, ids)
-        matrix[rows] = np.clip((block + across) / 2, -1, 1)
-    np.fill_diagonal(matrix, 1)
+        exact = exact and _is_exact(block, across, start)
+    matrix = given if exact else _corrected(given)
     return SimilarityTarget(
         matrix=matrix,
         image_ids=ids,
@@ -58,6 +58,27 @@ def _matrix(file: Path) -> Float[np.ndarray, "image image"]:
         raise InputError(f"{file}: an .npz archive, not a .npy file; {_MAKE}")
     if matrix.dtype.kind != "f" or matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or len(matrix) < 2:
         raise InputError(f"{file}: {matrix.dtype} {matrix.shape}, not float (image, image) of 2 or more; {_MAKE}")
+    return matrix
+
+
+def _both_ways(given: np.ndarray, start: int) -> tuple[np.ndarray, np.ndarray]:
+    """Some rows of S, and the same rows of its transpose."""
+    rows = slice(start, start + _ROWS)
+    return np.array(given[rows], dtype=np.float64), np.array(given[:, rows].T, dtype=np.float64)
+
+
+def _is_exact(block: np.ndarray, across: np.ndarray, start: int) -> bool:
+    diagonal = np.diagonal(block, offset=start)
+    return bool((diagonal == 1).all() and block.min() >= -1 and block.max() <= 1 and np.array_equal(block, across))
+
+
+def _corrected(given: np.ndarray) -> Float[np.ndarray, "image image"]:
+    """(S + S^T) / 2, clipped to [-1, 1], with a diagonal of 1."""
+    matrix = np.empty(given.shape, dtype=np.float32)
+    for start in range(0, len(given), _ROWS):
+        block, across = _both_ways(given, start)
+        matrix[start : start + _ROWS] = np.clip((block + across) / 2, -1, 1)
+    np.fill_diagonal(matrix, 1)
     return matrix
 
 

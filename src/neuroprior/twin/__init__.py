@@ -3,6 +3,7 @@
 from neuroprior.twin.model import EncodingModel, Twin
 from neuroprior.twin.predict import check_size, predict_population, target_details, target_from_twin
 from neuroprior.twin.pretrained import load_twin
+from neuroprior.twin.untrained import untrained_twin
 
 __all__ = [
     "EncodingModel",
@@ -12,4 +13,5 @@ __all__ = [
     "predict_population",
     "target_details",
     "target_from_twin",
+    "untrained_twin",
 ]

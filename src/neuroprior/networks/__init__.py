@@ -1,0 +1,17 @@
+"""Other networks whose layers stand in for a brain: VGG-19, and any network that can be imported or was exported."""
+
+from neuroprior.networks.layer import network_details, population_from_network, target_from_network
+from neuroprior.networks.load import load_network
+from neuroprior.networks.vgg import VGG19, VGG_LAYER, load_vgg19, vgg_details, vgg_target
+
+__all__ = [
+    "VGG19",
+    "VGG_LAYER",
+    "load_network",
+    "load_vgg19",
+    "network_details",
+    "population_from_network",
+    "target_from_network",
+    "vgg_details",
+    "vgg_target",
+]

@@ -1,0 +1,233 @@
+"""Networks from elsewhere: code that is imported, or a file that holds the code with the weights."""
+
+import importlib
+import json
+import os
+import pickle
+import re
+import sys
+import warnings
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from neuroprior.types import InputError
+
+__all__ = ["ScriptedNetwork", "load_network", "read_weights"]
+
+# What `torch.export.save` writes for a program of tensors. Compiled code, pickled objects and the formats before
+# torch 2.8 (whose weights are pickled) are not among it.
+_PROGRAM = re.compile(
+    r"models/model\.json|archive_format|archive_version|byteorder|\.data/\w+|extra/.*|data/sample_inputs/model\.pt"
+    r"|data/weights/(model_weights_config\.json|weight_\d+)|data/constants/(model_constants_config\.json|tensor_\d+)"
+)
+_HOW = "give package.module:factory with its state dict as weights, or save it with torch.export.save (.pt2)"
+
+
+class ScriptedNetwork(nn.Module):
+    """A TorchScript network, whose inner layers take no hooks: only its `output` can be read."""
+
+    def __init__(self, scripted: torch.jit.ScriptModule) -> None:
+        super().__init__()
+        self.scripted = scripted
+        self.output = nn.Identity()
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Return what the scripted network gives."""
+        given: torch.Tensor = self.output(self.scripted(images))
+        return given
+
+
+def load_network(spec: str | os.PathLike[str], *, weights: str | os.PathLike[str] | None = None) -> nn.Module:
+    """A network in evaluation mode, from `package.module:factory`, a TorchScript file or a `torch.export` program.
+
+    `factory`: an `nn.Module`, or what gives one when called without arguments; the current directory is importable.
+    `weights`: its parameters, as safetensors or a state dict; every name must fit. What a file is, its content says.
+    A program keeps the names of its layers; of a TorchScript network only the layer "output" can be read.
+    Importing runs code, and so does a network in a file when it is called: load what you trust. Nothing is unpickled.
+    Raises `InputError` saying which of these failed.
+    """
+    file = Path(spec)
+    if file.is_file():
+        if weights is not None:
+            raise InputError(f"{file}: holds its own weights; leave out {weights}, or give package.module:factory")
+        return _from_file(file)
+    module, colon, attribute = str(spec).partition(":")
+    if not colon or not module or not attribute or os.sep in module:
+        raise InputError(f"network {str(spec)!r}: no such file, nor package.module:factory; mend the path or the name")
+    network = _imported(module, attribute)
+    if weights is not None:
+        _fill(network, Path(weights))
+    return network.eval()
+
+
+def read_weights(path: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
+    """Read names and tensors from a safetensors file or a torch state dict; nothing else is ever unpickled.
+
+    Raises `InputError` for a file that is missing, damaged, holds anything else, or values that are not finite.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise InputError(f"{file}: no such file; mend the path of the weights")
+    with file.open("rb") as opened:
+        is_safetensors = opened.read(9)[8:] == b"{"  # eight bytes of length, then JSON
+    loaded = _safetensors(file) if is_safetensors else _state_dict(file)
+    if not (isinstance(loaded, Mapping) and loaded and all(isinstance(v, torch.Tensor) for v in loaded.values())):
+        raise InputError(f"{file}: not a state dict (names to tensors); save model.state_dict() alone")
+    for name, value in loaded.items():
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            raise InputError(f"{file}: {name} holds values that are not finite; take weights that are whole")
+    return dict(loaded)
+
+
+def _safetensors(file: Path) -> dict[str, torch.Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(file)
+    except SafetensorError as error:
+        raise InputError(f"{file}: damaged safetensors ({_first_line(error)}); copy it again") from None
+
+
+def _state_dict(file: Path) -> Any:
+    try:
+        return torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise InputError(
+            f"{file}: damaged, or holds more than tensors, and nothing else is ever unpickled; "
+            "save model.state_dict() alone"
+        ) from None
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        raise InputError(f"{file}: damaged, or no file of weights ({_first_line(error)}); copy it again") from None
+
+
+def _fill(network: nn.Module, file: Path) -> None:
+    weights = read_weights(file)
+    needed = network.state_dict()
+    missing = [name for name in needed if name not in weights]
+    unexpected = [name for name in weights if name not in needed]
+    for names, fault in ((missing, "are missing"), (unexpected, "are not the network's")):
+        if names:
+            raise InputError(
+                f"{file}: {len(names)} of the names {fault} (first: {names[0]!r}); give the weights of this network"
+            )
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as error:
+        said = str(error).splitlines()
+        raise InputError(f"{file}: {said[-1].strip()}; give the weights of this network") from None
+
+
+def _imported(module: str, attribute: str) -> nn.Module:
+    with _current_directory_importable():
+        try:
+            found: Any = importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+                raise InputError(
+                    f"network {module}: importing it failed: {_first_line(error)}; install that"
+                ) from error
+            raise InputError(
+                f"network {module}:{attribute}: no module {error.name!r}; run where it can be imported, or install it"
+            ) from None
+        except Exception as error:  # the module's own code may fail with anything
+            raise InputError(f"network {module}: importing it failed: {_named(error)}; mend the module") from error
+        for name in attribute.split("."):
+            if not hasattr(found, name):
+                has = ", ".join(sorted(n for n in vars(found) if not n.startswith("_"))[:20])
+                raise InputError(f"network {module}:{attribute}: nothing of the name {name!r} in it; there are: {has}")
+            found = getattr(found, name)
+        if isinstance(found, nn.Module):
+            return found
+        if not callable(found):
+            raise InputError(f"network {module}:{attribute}: a {type(found).__name__}; name a factory or an nn.Module")
+        try:
+            made = found()
+        except Exception as error:
+            raise InputError(
+                f"network {module}:{attribute}: calling it without arguments failed: {_named(error)}; "
+                "name a factory that needs none"
+            ) from error
+    if not isinstance(made, nn.Module):
+        raise InputError(f"network {module}:{attribute}: gives a {type(made).__name__}; it must give an nn.Module")
+    return made
+
+
+@contextmanager
+def _current_directory_importable() -> Iterator[None]:
+    """As `python -m` does."""
+    here = os.getcwd()
+    sys.path.insert(0, here)
+    importlib.invalidate_caches()
+    try:
+        yield
+    finally:
+        sys.path.remove(here)
+
+
+def _from_file(file: Path) -> nn.Module:
+    if not zipfile.is_zipfile(file):
+        raise InputError(f"{file}: weights alone, a pickle, or no network, and nothing is unpickled; {_HOW}")
+    with zipfile.ZipFile(file) as archive:
+        names = [name.partition("/")[2] for name in archive.namelist()]
+        if "models/model.json" in names:
+            _check_program(file, archive)
+        elif "constants.pkl" not in names or not any(name.startswith("code/") for name in names):
+            raise InputError(f"{file}: a pickled module, or weights alone, and nothing is unpickled; {_HOW}")
+    try:
+        return _program(file) if "models/model.json" in names else _scripted(file)
+    except InputError:
+        raise
+    except Exception as error:  # either reader fails with whatever a damaged file leads it to
+        raise InputError(f"{file}: cannot be loaded ({_named(error)}); save it again with this torch") from error
+
+
+def _program(file: Path) -> nn.Module:
+    with file.open("rb") as opened, warnings.catch_warnings():
+        # torch 2.13 uses there what it has deprecated itself
+        warnings.filterwarnings("ignore", message=r"`isinstance\(treespec", category=FutureWarning)
+        # Not `load(opened).module()`, which is one flat graph: hooks on its layers are never called.
+        return torch.export.unflatten(torch.export.load(opened)).eval()
+
+
+def _scripted(file: Path) -> nn.Module:
+    with warnings.catch_warnings():
+        # Deprecated in favour of torch.export; files that exist are read nevertheless.
+        warnings.filterwarnings("ignore", message=r"`torch\.jit\.load` is deprecated", category=DeprecationWarning)
+        return ScriptedNetwork(torch.jit.load(str(file), map_location="cpu")).eval()  # type: ignore[no-untyped-call]
+
+
+def _check_program(file: Path, archive: zipfile.ZipFile) -> None:
+    """Raise `InputError` where `torch.export.load` would unpickle, or run compiled code: it does both unasked."""
+    names = archive.namelist()
+    top = names[0].partition("/")[0]
+    strange = [n for n in names if not (n.startswith(f"{top}/") and _PROGRAM.fullmatch(n[len(top) + 1 :]))]
+    refused = f"{file}: holds more than tensors"
+    if strange or len(set(names)) != len(names):
+        raise InputError(f"{refused} ({(strange or names)[0]}), and nothing is unpickled; {_HOW}")
+    for part in ("weights", "constants"):
+        config = json.loads(archive.read(f"{top}/data/{part}/model_{part}_config.json"))["config"]
+        for name, entry in config.items():
+            if entry["use_pickle"] or not re.fullmatch(r"(weight|tensor)_\d+", entry["path_name"]):
+                raise InputError(f"{refused} ({name}), and nothing is unpickled; {_HOW}")
+    try:
+        inputs = archive.read(f"{top}/data/sample_inputs/model.pt")
+        if inputs:
+            torch.load(BytesIO(inputs), weights_only=True)
+    except Exception:
+        raise InputError(f"{refused} (its sample inputs), and nothing is unpickled; {_HOW}") from None
+
+
+def _named(error: BaseException) -> str:
+    return f"{type(error).__name__}: {_first_line(error)}"
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
