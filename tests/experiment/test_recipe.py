@@ -69,7 +69,7 @@ def test_overrides_are_yaml_and_win_over_tiny():
         (
             GOOD,
             ["compute.xyzzy=2"],
-            "unknown key 'compute.xyzzy'; there are: checkpoint_seconds, device, precision, threads, workers",
+            "unknown key 'compute.xyzzy'; there are: checkpoint_seconds, device, precision, tensorboard, threads, workers",
         ),
         (GOOD, ["regularizer.alpha=-1"], "regularizer.alpha: Input should be greater than or equal to 0"),
         (GOOD, ["conditions=[none, neural_modle]"], "'neural_modle' is unknown; did you mean 'neural_model'?"),
@@ -77,8 +77,8 @@ def test_overrides_are_yaml_and_win_over_tiny():
         (GOOD, ["seeds=[1, 1]"], "names one twice"),
         (
             GOOD,
-            ["target={kind: twin, path: x}"],
-            "condition 'neural_data' needs target.kind simulated_mouse or scans, not twin",
+            ["conditions=[user_matrix]"],
+            "condition 'user_matrix' needs target.kind matrix, not simulated_mouse",
         ),
         (GOOD, ["target.kind=mouse"], "target"),
         (GOOD, ["stimuli={source: npz}"], "source npz needs a path"),

@@ -19,10 +19,12 @@ import torch
 from neuroprior import SimilarityRegularizer, SimilarityTarget
 from neuroprior.classifier import ResNet
 from neuroprior.experiment import load_run, packaged_recipe, run_recipe
+from neuroprior.experiment.inputs import task_images
 from neuroprior.experiment.plan import plan
 from neuroprior.experiment.run import store_of
+from neuroprior.experiment.steps.measuring import similarity_rows
+from neuroprior.experiment.steps.training import new_network
 from neuroprior.experiment.store import Step
-from neuroprior.experiment.work import new_network, similarity_rows, task_images
 from neuroprior.report import write_report
 from neuroprior.similarity import shuffle_target
 from neuroprior.types import InputError

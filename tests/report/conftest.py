@@ -1,6 +1,7 @@
 """Synthetic runs with known numbers: nothing is trained here."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -133,5 +134,75 @@ def make_run(tmp_path: Path) -> MakeRun:
             noise_levels=SIGMAS,
             missing=tuple(f"train {c}" for c in unfinished),
         )
+
+    return make
+
+
+MANY = {
+    # name: (label, clean accuracy, loss of accuracy a unit of sigma)
+    "none": ("None", 0.924, 4.5),
+    "neural_model": ("Neural (model)", 0.884, 3.0),
+    "neural_model@alpha=2": ("Neural (model), α = 2", 0.919, 4.0),
+    "neural_model@alpha=80": ("Neural (model), α = 80", 0.825, 2.2),
+    "neural_data": ("Neural (data), simulated", 0.895, 3.4),
+    "shuffle": ("Shuffle", 0.888, 3.3),
+    "lowpass": ("Low-pass pixels", 0.885, 2.9),
+    "pixel": ("Pixels", 0.880, 2.95),
+    "vgg": ("VGG-19 conv3_1", 0.893, 3.35),
+    "random_twin": ("Untrained twin", 0.890, 3.2),
+    "blur": ("Blur σ 1 px", 0.881, 1.9),
+    "blur@sigma=2": ("Blur σ 2 px", 0.83, 1.3),
+    "adversarial": ("Adversarial", 0.84, 1.6),
+    "adversarial+neural_model": ("Adversarial + Neural (model)", 0.83, 1.45),
+}
+
+
+def many_metrics(seeds: Sequence[int]) -> pa.Table:
+    """The metrics of fourteen conditions, of every kind that a report shows."""
+    rows = []
+    for c, (name, (_, clean, slope)) in enumerate(MANY.items()):
+        for seed in seeds:
+            luck = 0.004 * ((7 * seed + 3 * c) % 5 - 2) + 0.003 * ((seed * 5) % 3)
+
+            def add(metric: str, value: float, n: int, tap: str | None = None, x: float | None = None) -> None:
+                rows.append(dict(condition=name, seed=seed, metric=metric, tap=tap, x=x, value=value, n=n))  # noqa: B023
+
+            for sigma in SIGMAS:
+                add("noise_accuracy", max(0.1, clean - slope * sigma) + luck, 10_000, x=sigma)
+            for radius in (0.0, 0.001, 0.002, 0.004, 0.006, 0.008):
+                add("linf_accuracy", max(0.0, clean - 25 * slope * radius) + luck, 1000, x=radius)
+            for shots in (1, 5):
+                add("few_shot_accuracy", 0.3 + 0.05 * shots + luck, 600, x=float(shots))
+            add("linear_probe_accuracy", 0.55 + luck, 10_000)
+            add("similarity_correlation", 0.05 * (c % 6) + luck, 4950)
+            for k, tap in enumerate(TAPS):
+                add("similarity_correlation", 0.1 * k + 0.02 * (c % 5) + luck, 4950, tap=tap)
+            for epoch in range(40):
+                add("task_loss", 2.0 * 0.9**epoch + 0.03 * c, 50_000, x=float(epoch))
+                add("validation_accuracy", clean - 0.5 * 0.8**epoch + luck, 500, x=float(epoch))
+                if name in ("none", "blur", "blur@sigma=2", "adversarial"):
+                    continue
+                add("similarity_loss", 0.3 * 0.9**epoch + 0.01 * c, 496, x=float(epoch))
+                theta = 0.4 * epoch * (np.arange(5) == (c + seed // 2) % 5)
+                for tap, share in zip(TAPS, np.exp(theta) / np.exp(theta).sum(), strict=True):
+                    add("gamma", float(share), 496, tap=tap, x=float(epoch))
+    return pa.Table.from_pylist(rows, schema=METRICS_SCHEMA)
+
+
+@pytest.fixture
+def make_many(make_run: MakeRun) -> MakeRun:
+    """Fourteen conditions, variants and combinations among them; alpha 20 where a name does not say it."""
+
+    def make(seeds: Sequence[int] = (0, 1, 2, 3, 4), scale: str = "full") -> RunResults:
+        target = {"none": "no target", "blur": "no target", "blur@sigma=2": "no target", "adversarial": "no target"}
+        cards = [
+            ConditionCard(name, label, f"What {label} is.", target.get(name, "similarity of a V1 twin's responses"))
+            for name, (label, _, _) in MANY.items()
+        ]
+        made = make_run(seeds=(0,), metrics=many_metrics(seeds), cards=cards)
+        twin = made.targets["neural_model"]
+        targets = {**made.targets, **{name: twin for name in MANY if name.startswith("neural_model@")}}
+        recipe = f"regularizer:\n  alpha: 20.0\nblur_sigma: 1.0\nscale: {scale}\n"
+        return replace(made, targets=targets, recipe_yaml=recipe)
 
     return make

@@ -77,6 +77,23 @@ def test_looks_differ_in_colour_and_in_marker_and_are_fixed_by_name() -> None:
     assert own["mine"] not in LOOKS.values()
 
 
+def test_variants_and_combinations_keep_the_colour_and_are_told_apart() -> None:
+    assert {"regression", "adversarial", "user_matrix"} <= set(LOOKS)
+    names = ["neural_model", *(f"neural_model@alpha={k}" for k in range(8)), "adversarial+neural_model"]
+    names += ["adversarial+neural_model@alpha=2", "adversarial", "blur", "blur@sigma=2"]
+    looks = looks_of(names)
+    assert {look.color for name, look in looks.items() if "neural_model" in name} == {LOOKS["neural_model"].color}
+    assert len({(look.color, look.marker, look.filled) for look in looks.values()}) == len(names)
+    assert not looks["adversarial+neural_model"].filled
+    assert looks["adversarial"] == LOOKS["adversarial"]
+
+
+def test_chance_is_named_beside_the_axes(make_run: MakeRun) -> None:
+    (words,) = noise_plate(make_run()).panels[0].figure.axes[0].texts
+    assert words.get_text() == "chance"
+    assert words.xy == (1.0, 10.0)  # type: ignore[attr-defined]
+
+
 def test_bands_are_drawn_for_seeds_and_not_for_a_seed(make_run: MakeRun) -> None:
     for seeds, bands in (((0,), 0), ((0, 1), 5)):
         results = make_run(seeds=seeds)

@@ -1,5 +1,6 @@
 """The page stands alone, says its n, escapes what it is given, and is the same bytes for the same run."""
 
+import dataclasses
 import re
 from collections import Counter
 from html.parser import HTMLParser
@@ -32,6 +33,8 @@ class _Page(HTMLParser):
     def all(self, tag: str) -> list[dict[str, str | None]]:
         return [attributes for name, attributes in self.elements if name == tag]
 
+
+TABLES = {"summary.csv", "noise.csv", "paired.csv", "tradeoff.csv"}
 
 RUNS = {
     "three seeds": dict(seeds=(0, 1, 2)),
@@ -73,7 +76,7 @@ def test_nothing_is_loaded_and_nothing_runs(page: _Page) -> None:
             assert not key.startswith("on")
             if key in ("src", "href", "xlink:href", "action", "srcset", "poster", "data"):
                 assert value is not None
-                assert value.startswith(("data:image/png;base64,", "#")) or value in ("summary.csv", "noise.csv")
+                assert value.startswith(("data:image/png;base64,", "#")) or value in TABLES
             if key == "style":
                 assert not re.search(r"url\((?!#)", value or "")
 
@@ -84,15 +87,57 @@ def test_every_figure_has_a_caption_and_a_drawing_with_words(page: _Page) -> Non
     assert len(page.all("figure")) == len(page.all("figcaption")) <= len(drawings)
 
 
-def test_every_caption_says_n_or_that_none_is_needed_and_the_target(make_run: MakeRun) -> None:
-    for caption in re.findall(r"<figcaption>(.*?)</figcaption>", render_page(make_run()), flags=re.DOTALL):
-        assert re.search(r"n = \d|4 test images", caption)
-        assert "arget" in caption
-        assert "weights" in caption
+_MANY: list[str] = []
 
 
-def test_the_page_is_small(make_run: MakeRun) -> None:
-    assert len(render_page(make_run()).encode()) < 2_000_000
+def _many_page(make_many: MakeRun) -> str:
+    if not _MANY:
+        _MANY.append(render_page(make_many()))
+    return _MANY[0]
+
+
+def test_every_caption_says_n_or_that_none_is_needed(make_many: MakeRun) -> None:
+    captions = re.findall(r"<figcaption>(.*?)</figcaption>", _many_page(make_many), flags=re.DOTALL)
+    assert len(captions) == 12
+    assert all(re.search(r"n = \d|4 test images", caption) for caption in captions)
+
+
+def test_target_and_weights_are_said_once_at_the_top(make_run: MakeRun) -> None:
+    text = _Page(render_page(make_run())).text
+    for card in CARDS.values():
+        if card.target != "no target":
+            words = f"target: {card.target}; weights: "
+            assert text.count(words) == 1
+            assert text.index(words) < text.index("What came out")
+
+
+def test_the_page_is_small_and_says_what_it_has(make_many: MakeRun) -> None:
+    text = _many_page(make_many)
+    assert len(text.encode()) < 2_000_000
+    for heading in (
+        "Robustness at matched clean accuracy",
+        "Paired differences",
+        "accuracy against α",
+        "Final γ by α",
+        "Accuracy under attack as a table",
+        "Few-shot accuracy",
+        "Linear probe",
+    ):
+        assert heading in text
+    assert "a check that everything runs" not in text
+
+
+def test_a_tiny_run_is_no_result_and_absent_measures_have_no_heading(make_many: MakeRun, make_run: MakeRun) -> None:
+    text = render_page(dataclasses.replace(make_many(seeds=(0,), scale="tiny"), figures=()))
+    assert text.index("scale=tiny:</strong> a check that everything runs, not a result") < text.index("<table")
+    other = render_page(make_run())
+    for heading in ("accuracy against α", "Final γ by α", "Accuracy under attack", "Few-shot", "Linear probe"):
+        assert heading not in other
+
+
+def test_a_recipe_chooses_its_figures(make_many: MakeRun) -> None:
+    text = render_page(dataclasses.replace(make_many(seeds=(0,)), figures=("tradeoff", "sweep")))
+    assert set(re.findall(r'<g id="([\w-]+?)-figure_1"', text)) == {"tradeoff", "sweep"}
 
 
 @pytest.mark.parametrize("missing", [False, True])
@@ -111,7 +156,7 @@ def test_two_writes_are_the_same_bytes_and_leave_no_other_file(make_run: MakeRun
     first = {path.name: path.read_bytes() for path in page.parent.iterdir()}
     assert write_report(results) == page
     assert {path.name: path.read_bytes() for path in page.parent.iterdir()} == first
-    assert set(first) == {"index.html", "summary.csv", "noise.csv"}
+    assert set(first) == {"index.html", *TABLES}
 
 
 def test_a_report_that_fails_leaves_the_old_one_whole(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,7 +170,7 @@ def test_a_report_that_fails_leaves_the_old_one_whole(make_run: MakeRun, monkeyp
     with pytest.raises(OSError, match="disk full"):
         write_report(make_run(seeds=(0,)))
     assert page.read_bytes() == before
-    assert {path.name for path in page.parent.iterdir()} == {"index.html", "summary.csv", "noise.csv"}
+    assert {path.name for path in page.parent.iterdir()} == {"index.html", *TABLES}
 
 
 def test_what_a_person_wrote_is_text_not_markup(make_run: MakeRun) -> None:
@@ -158,7 +203,7 @@ def test_a_figure_without_data_is_one_line(make_run: MakeRun) -> None:
     assert text.count("Left out:") == 1
     nothing = render_page(make_run(unfinished=tuple(CARDS), with_truth=False, examples=0))
     assert "<svg" not in nothing
-    assert nothing.count("Left out:") == 9
+    assert nothing.count("Left out:") == 10
 
 
 def test_provenance_and_recipe_stand_at_the_foot(make_run: MakeRun) -> None:

@@ -26,7 +26,7 @@ from neuroprior.report.tables import (
 )
 from neuroprior.types import InputError
 
-from .conftest import SIGMAS, TAPS, WEIGHTS, MakeRun, accuracy
+from .conftest import MANY, SIGMAS, TAPS, WEIGHTS, MakeRun, accuracy
 
 
 def _rows(*rows: tuple[str, int, float | None, float]) -> pa.Table:
@@ -131,12 +131,17 @@ def test_a_value_that_is_not_finite_is_said_not_hidden() -> None:
     assert plain(over_seeds([math.nan])) == "not finite"
 
 
-def test_every_table_names_target_and_weights(make_run: MakeRun) -> None:
+def test_a_long_target_is_said_where_it_first_comes(make_many: MakeRun) -> None:
+    notes = dict(zip(MANY, headline_table(make_many(seeds=(0,))).row_notes, strict=True))
+    assert notes["neural_model"] == f"target: {CARD_TARGET}; weights: {WEIGHTS}"
+    assert notes["neural_model@alpha=2"] == "target and weights: as Neural (model)"
+    assert notes["none"] == notes["blur"] == "no target"
+
+
+def test_rows_are_as_long_as_their_header(make_run: MakeRun) -> None:
     results = make_run()
-    for table in (noise_table(results), tap_table(results)):
+    for table in (headline_table(results), noise_table(results), tap_table(results)):
         assert table is not None
-        assert CARD_TARGET in table.caption
-        assert WEIGHTS in table.caption
         assert all(len(row) == len(table.header) for row in table.rows)
 
 
@@ -148,9 +153,10 @@ def test_heldout_correlation_is_said_to_be_with_the_neural_target_for_everyone(m
     results = make_run()
     table = tap_table(results)
     assert table is not None
-    for caption in (table.caption, headline_table(results).caption):
-        assert f"S_neural ({CARD_TARGET}, weights {WEIGHTS}) is the same for every condition" in caption
-        assert "its target" not in caption
+    caption = headline_table(results).caption
+    assert f"S_neural ({CARD_TARGET}, weights {WEIGHTS}) is the same for every condition" in caption
+    assert "S_neural is the first table's, the same for every condition" in table.caption
+    assert "its target" not in caption + table.caption
 
 
 def test_csv_holds_full_precision_and_empty_sem_for_one_seed(make_run: MakeRun) -> None:

@@ -4,28 +4,41 @@ import math
 
 import pytest
 
-from neuroprior.report.tables import over_seeds
 from neuroprior.report.verdict import difference, verdict
 
 from .conftest import MakeRun
 
 
-def test_interval_is_welchs() -> None:
+def _seeds(values: list[float], first: int = 0) -> dict[int, float]:
+    return dict(enumerate(values, first))
+
+
+def test_interval_is_paired_over_common_seeds() -> None:
+    # differences -1, -1.5, -0.5: mean -1, s = 0.5, t_{0.975, 2} = 4.302653
+    gap = difference(_seeds([1.0, 2.0, 3.0]), _seeds([2.0, 3.5, 3.5]))
+    assert gap.paired
+    assert (gap.mean, gap.low, gap.high) == pytest.approx((-1, -1 - 1.2420689, -1 + 1.2420689), rel=1e-6)
+    assert gap.n == "n = 3 seeds, paired"
+
+
+def test_interval_is_welchs_without_common_seeds() -> None:
     # against the published form: equal n and equal variance give nu = 2 (n - 1) = 4, t = 2.776445
-    a, b = over_seeds([1.0, 2.0, 3.0]), over_seeds([2.0, 3.0, 4.0])
-    gap = difference(a, b)
+    gap = difference(_seeds([1.0, 2.0, 3.0]), _seeds([2.0, 3.0, 4.0], first=10))
+    assert not gap.paired
     half = 2.7764451 * math.sqrt(1 / 3 + 1 / 3)
     assert gap.mean == -1.0
     assert (gap.low, gap.high) == pytest.approx((-1 - half, -1 + half), rel=1e-6)
 
 
 def test_interval_is_antisymmetric_and_absent_for_one_seed() -> None:
-    a, b = over_seeds([0.1, 0.4, 0.2]), over_seeds([0.3, 0.35])
-    there, back = difference(a, b), difference(b, a)
-    assert there.low is not None
-    assert back.high is not None
-    assert there.low == pytest.approx(-back.high)
-    assert difference(over_seeds([0.9]), a).low is None
+    for first in (0, 7):
+        a, b = _seeds([0.1, 0.4, 0.2]), _seeds([0.3, 0.35], first)
+        there, back = difference(a, b), difference(b, a)
+        assert there.low is not None
+        assert back.high is not None
+        assert there.low == pytest.approx(-back.high)
+    assert difference(_seeds([0.9]), a).low is None
+    assert difference(_seeds([0.9], first=5), a).low is None
 
 
 def test_higher_and_no_clear_difference_follow_from_the_numbers(make_run: MakeRun) -> None:
@@ -33,7 +46,8 @@ def test_higher_and_no_clear_difference_follow_from_the_numbers(make_run: MakeRu
     assert "30.8 ± 0.9 % and None 16.7 ± 0.9 %: higher (+14.2 points" in said
     assert "Shuffle 13.8 ± 0.9 %: higher" in said
     assert "Blur σ 1 px 32.7 ± 0.9 %: no clear difference" in said
-    assert "On clean images, Neural (model) reaches 59.3 ± 0.9 % and None 64.7 ± 0.9 %: lower" in said
+    # -7, -2 and -7 points seed by seed
+    assert "On clean images, Neural (model) reaches 59.3 ± 0.9 % and None 64.7 ± 0.9 %: no clear difference" in said
 
 
 def test_it_begins_with_what_came_out(make_run: MakeRun) -> None:

@@ -28,7 +28,13 @@ from neuroprior.classifier.training import (
     learning_rate,
     train,
 )
-from neuroprior.classifier.transfer import FewShot, core_features, few_shot_accuracy, linear_probe_accuracy
+from neuroprior.classifier.transfer import (
+    FewShot,
+    class_means_head,
+    core_features,
+    few_shot_accuracy,
+    linear_probe_accuracy,
+)
 
 __all__ = [
     "Architecture",
@@ -54,6 +60,7 @@ __all__ = [
     "TrainingSettings",
     "check_image_folder",
     "check_parquet_images",
+    "class_means_head",
     "core_features",
     "count_cifar_binary",
     "count_image_folder",

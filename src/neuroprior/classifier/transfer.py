@@ -9,12 +9,14 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from neuroprior.classifier.datasets import LabelledImages
 from neuroprior.classifier.episodes import episode_rows
+from neuroprior.classifier.resnet import ResNet
 from neuroprior.modes import evaluating, like
 from neuroprior.regularizer.taps import Taps, evenly_spaced_stages
 from neuroprior.types import Float, Float32, Float64, InputError, Int64, UInt8
 
-__all__ = ["FewShot", "core_features", "few_shot_accuracy", "linear_probe_accuracy"]
+__all__ = ["FewShot", "class_means_head", "core_features", "few_shot_accuracy", "linear_probe_accuracy"]
 
 _EPISODES_AT_ONCE = 50  # the features of all would be gigabytes
 _HELD_OUT = 0.2
@@ -148,6 +150,24 @@ def linear_probe_accuracy(
         losses.append(float(F.cross_entropy(layer(x[held_out]), wanted[held_out])))
     layer = _logistic_regression(x, wanted, len(classes), l2[int(np.argmin(losses))])
     return float((classes[layer(x_test).argmax(1).numpy()] == test_labels).mean())
+
+
+def class_means_head(network: ResNet, images: LabelledImages) -> None:
+    """Set the head to nearest class mean: z_k = 2 c_k . f - |c_k|^2, with c_k the mean core feature of class k.
+
+    The largest z_k is that of the least |f - c_k|, so a network trained on episodes classifies, and is measured, as any
+    other is. Raises `InputError` naming a class without images.
+    """
+    features = torch.from_numpy(core_features(network, images.pixels))
+    labels = torch.from_numpy(images.labels.astype(np.int64))
+    counts = torch.bincount(labels, minlength=len(images.classes))
+    if not bool(counts.all()):
+        raise InputError(f"class means: no image of class {images.classes[int(counts.argmin())]!r}; add some")
+    sums = torch.zeros(len(counts), features.shape[1]).index_add_(0, labels, features)
+    means = (sums / counts[:, None]).to(network.head.weight)
+    with torch.no_grad():
+        network.head.weight.copy_(2 * means)
+        network.head.bias.copy_(-means.square().sum(dim=1))
 
 
 def _last_stage(network: nn.Module, images: torch.Tensor) -> str:

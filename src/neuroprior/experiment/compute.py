@@ -10,7 +10,8 @@ import torch
 from torch.nn import functional as F
 
 from neuroprior.classifier import ResNet
-from neuroprior.experiment.recipe import ComputeSection, NetworkSection, Recipe
+from neuroprior.experiment.recipe import Recipe
+from neuroprior.experiment.sections import ComputeSection, NetworkSection
 from neuroprior.types import InputError, Precision
 
 _GAIN = 1.15  # bfloat16 must be at least this much faster: less is within this measurement's noise

@@ -23,12 +23,16 @@ from neuroprior.classifier import ResNet
 from neuroprior.experiment.compute import torch_settled
 from neuroprior.experiment.engine import Graph
 from neuroprior.experiment.inputs import count_images, stimuli_of, task_images, twin_of
-from neuroprior.experiment.recipe import ComputeSection, Recipe, SimulatedMouseTarget, TwinTarget
+from neuroprior.experiment.recipe import Recipe
+from neuroprior.experiment.sections import ComputeSection, SimulatedMouseTarget, TwinTarget
+from neuroprior.experiment.steps.settings import ControlWork, TargetWork, TrainWork
+from neuroprior.experiment.steps.training import new_regularizer
 from neuroprior.experiment.store import Step, memory_mb
-from neuroprior.experiment.work import TargetWork, TrainWork, new_regularizer
 from neuroprior.modes import evaluating
+from neuroprior.networks import VGG_LAYER, load_vgg19, population_from_network
 from neuroprior.recordings import simulate_scan
-from neuroprior.similarity import centered_cosine
+from neuroprior.similarity import centered_cosine, spectrum_target
+from neuroprior.sources import data_path
 from neuroprior.twin import predict_population
 from neuroprior.types import SimilarityTarget
 
@@ -78,7 +82,9 @@ class Forecast:
         """The steps of each kind and condition together, in the order of the plan: seeds cost alike."""
         grouped: dict[tuple[str, str], list[Cost]] = {}
         for cost in self.costs:
-            grouped.setdefault((cost.step.kind, getattr(cost.step.work, "condition", "")), []).append(cost)
+            work = cost.step.work
+            of = getattr(work, "condition", None) or getattr(work, "control", "")
+            grouped.setdefault((cost.step.kind, of), []).append(cost)
         return list(grouped.values())
 
 
@@ -129,22 +135,35 @@ class _Trial:
 
     def needs(self, step: Step) -> _Needs:
         """Return what a step needs; steps of a kind that differ in condition or seed alone need the same."""
-        regularized = isinstance(step.work, TrainWork) and step.work.regularizer is not None
-        kind = (step.kind, regularized)
+        work = step.work
+        match work:
+            case TargetWork():
+                kind: object = step.kind
+            case ControlWork():
+                kind = (step.kind, work.control)
+            case TrainWork():
+                kind = (step.kind, work.second is not None, work.adversarial)
+            case _:
+                kind = step.kind
         if kind not in self._known:
-            if isinstance(step.work, TargetWork):
-                self._known[kind] = self._target()
-            elif isinstance(step.work, TrainWork):
-                self._known[kind] = self._training(regularized)
-            else:
-                self._known[kind] = self._measuring()
+            match work:
+                case TargetWork():
+                    self._known[kind] = self._target()
+                case ControlWork():
+                    self._known[kind] = self._control(work)
+                case TrainWork():
+                    self._known[kind] = self._training(work)
+                case _:
+                    self._known[kind] = self._measuring()
         return self._known[kind]
 
-    def _training(self, regularized: bool) -> _Needs:
-        settings = self.recipe.training
+    def _training(self, work: TrainWork) -> _Needs:
+        settings, regularized = self.recipe.training, work.second is not None
         validation = max(1, round(settings.validation_fraction * self.n["train"]))
         steps = (self.n["train"] - validation) // settings.batch_size * settings.epochs
         seconds = steps * self._step_seconds(regularized) + settings.epochs * validation * self.forward
+        if work.adversarial is not None:  # each ascent is a forward and a backward pass, as training's own is
+            seconds += steps * work.adversarial.steps * self._step_seconds(False)
         seconds += self.n["train"] * self.reading
         padded = (self.image[1] + 8) * (self.image[2] + 8) * self.image[0]
         pixels = int(np.prod(self.image))
@@ -169,6 +188,36 @@ class _Trial:
         memory = self.program + self.parameters + images + max(self._forward_bytes(batch), taps)
         return _Needs(float(seconds), float(memory), 50_000.0)
 
+    def _control(self, work: ControlWork) -> _Needs:
+        """Return what a control's target needs: what the networks behind it take, and the comparison of images."""
+        n, trained = len(self.stimuli), self._n_trained()
+        few = self.stimuli.select(self.stimuli.ids[: min(48, n)])
+        features, looking = int(np.prod(self.stimulus)), 0.0
+        match work.control:
+            case "vgg":
+                network = load_vgg19(data_path(str(work.vgg)))
+                seen = population_from_network(network, VGG_LAYER, few)
+                features = seen.mean.shape[1]
+                looking = trained / len(few) * _median(lambda: population_from_network(network, VGG_LAYER, few))
+            case "random_twin" | "simulated_data" | "responses":
+                made = self._target()
+                return _Needs(made.seconds, made.memory, 4.0 * trained * trained)
+            case "spectrum":
+                some = np.random.default_rng(0).standard_normal((min(200, trained), 50)).astype(np.float32)
+                target = SimilarityTarget(
+                    centered_cosine(some), self.stimuli.ids[: len(some)], self.stimuli.digest, "user"
+                )
+                # Rotations one after another, each over whole rows: measured, between linear and quadratic in N.
+                looking = (trained / len(some)) ** 1.5 * _median(lambda: spectrum_target(target, 0), repeats=1)
+        comparing = self._comparing_seconds(features)
+        memory = self.program + 2 * 4 * trained * features + 3 * 4 * trained**2
+        return _Needs(looking + comparing + 1.0, float(memory), float(4 * trained**2))
+
+    def _comparing_seconds(self, features: int) -> float:
+        trained = self._n_trained()
+        block = np.random.default_rng(0).standard_normal((min(512, trained), features)).astype(np.float32)
+        return (trained / len(block)) ** 2 * _median(lambda: centered_cosine(block))
+
     def _target(self) -> _Needs:
         n, trained = len(self.stimuli), self._n_trained()
         neurons, looking = 1000, 0.0
@@ -190,8 +239,7 @@ class _Trial:
                     lambda: simulate_scan(few, oracle, n_neurons=neurons, n_repeats=target.n_repeats, seed=0), repeats=1
                 )
             )
-        block = np.random.default_rng(0).standard_normal((min(512, trained), neurons)).astype(np.float32)
-        comparing = (trained / len(block)) ** 2 * _median(lambda: centered_cosine(block))
+        comparing = self._comparing_seconds(neurons)
         compressed = 0.7 * self.stimuli.pixels.size
         matrices = 4 * trained**2 * (2 if isinstance(self.recipe.target, SimulatedMouseTarget) else 1)
         memory = self.program + 3 * 4 * n * neurons + 3 * 4 * trained**2
@@ -218,9 +266,9 @@ class _Trial:
         if stimuli:
             shown = self.stimuli.select(self.stimuli.ids[: max(stimuli, 2)])
             eye = np.eye(len(shown), dtype=np.float32)
-            options = self.recipe.regularizer.model_copy(update={"stimuli_per_step": len(shown)})
+            options = self.recipe.regularizer.model_copy(update={"stimuli_per_step": len(shown), "every": 1})
             target = SimilarityTarget(eye, shown.ids, shown.digest, "user")
-            regularizer = new_regularizer(options, network, target, shown, color=self.recipe.task.color, seed=0)
+            regularizer = new_regularizer(options, network, target, shown, seed=0)
         parameters = [*network.parameters(), *(regularizer.parameters() if regularizer is not None else ())]
         optimizer = torch.optim.SGD(parameters, 1e-6, momentum=0.9)
         batch = torch.rand(images, *self.image, device=self.device)

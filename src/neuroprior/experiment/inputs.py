@@ -22,16 +22,17 @@ from neuroprior.classifier import (
     load_parquet_images,
 )
 from neuroprior.classifier.augmentation import Augmentation
-from neuroprior.experiment.conditions import CONDITIONS
-from neuroprior.experiment.recipe import (
+from neuroprior.experiment.conditions import condition_named
+from neuroprior.experiment.recipe import Recipe
+from neuroprior.experiment.sections import (
     MatrixTarget,
-    Recipe,
     ScansTarget,
     StimuliSection,
     Target,
     TaskSection,
     TwinTarget,
 )
+from neuroprior.networks import load_vgg19
 from neuroprior.recordings import load_scan, load_stimuli, packaged_photographs, target_from_scans
 from neuroprior.regularizer import Taps, evenly_spaced_stages
 from neuroprior.similarity import load_matrix
@@ -40,12 +41,16 @@ from neuroprior.twin import Twin, check_size, load_twin
 from neuroprior.types import InputError, Scan, SimilarityTarget, Stimuli, Tier
 
 TIERS: tuple[Tier, Tier] = ("train", "oracle")
+_PARTS: tuple[Literal["train"], Literal["test"]] = ("train", "test")
 
 
 def paths_of(recipe: Recipe) -> Iterator[str]:
     """Give all files and folders that a recipe names, as it names them."""
     yield from stimuli_paths(recipe)
-    yield from (path for part in ("train", "test") if (path := recipe.task.path(part)) is not None)
+    tasks = [recipe.task, *([recipe.transfer.task] if recipe.transfer is not None else [])]
+    yield from (path for task in tasks for part in _PARTS if (path := task.path(part)) is not None)
+    if recipe.controls.vgg is not None and any(condition_named(c).target == "vgg" for c in recipe.conditions):
+        yield recipe.controls.vgg
 
 
 def stimuli_paths(recipe: Recipe) -> Iterator[str]:
@@ -88,12 +93,19 @@ def check_inputs(recipe: Recipe) -> None:
         case MatrixTarget():
             known = matrix_of(target, stimuli).image_ids
             n_train = int(np.count_nonzero(np.isin(shown.ids[tier == "train"], known)))
-    regularized = any(CONDITIONS[name].target != "none" for name in recipe.conditions)
-    if regularized and regularizer.stimuli_per_step > n_train:
-        raise InputError(
-            f"regularizer.stimuli_per_step is {regularizer.stimuli_per_step}, but there are {n_train} training "
-            f"stimuli; set it to {n_train} or fewer"
-        )
+    conditions = [condition_named(name) for name in recipe.conditions]
+    settings = [recipe.settings(condition) for condition in conditions]
+    for section in (part for own in settings for part in (own.regularizer, own.regression) if part is not None):
+        if section.stimuli_per_step > n_train:
+            raise InputError(
+                f"regularizer.stimuli_per_step is {section.stimuli_per_step}, but there are {n_train} training "
+                f"stimuli; set it to {n_train} or fewer"
+            )
+    if any(condition.target == "vgg" for condition in conditions):
+        load_vgg19(data_path(str(recipe.controls.vgg)))
+    if recipe.transfer is not None:
+        for part in _PARTS:
+            task_images(recipe.transfer.task.model_copy(update={"n_train": 20, "n_test": 20}), part)
     for named, n in ((task.path("train"), task.n_train), (task.path("test"), task.n_test)):
         if named is not None and task.source == "parquet":
             check_parquet_images(data_path(named), n=n)
@@ -116,14 +128,16 @@ def check_inputs(recipe: Recipe) -> None:
     Augmentation(torch.from_numpy(train.pixels), recipe.training.augmentation)
     channels = train.pixels.shape[1]
     one_of_each = torch.from_numpy(train.pixels[:1]).float(), torch.zeros(1, channels, *shown.pixels.shape[1:])
-    if any(CONDITIONS[name].blurred for name in recipe.conditions):
-        for image in one_of_each:
-            GaussianBlur(recipe.blur_sigma)(image)
+    for own in settings:
+        if own.blur_sigma is not None:
+            for image in one_of_each:
+                GaussianBlur(own.blur_sigma)(image)
     model = ResNet(recipe.network.architecture, width=recipe.network.width, channels=channels)
-    if isinstance(regularizer.taps, int):
-        evenly_spaced_stages(model, one_of_each[1], regularizer.taps)
-    else:
-        Taps(model, regularizer.taps)
+    for taps in {regularizer.taps, *(own.regularizer.taps for own in settings if own.regularizer is not None)}:
+        if isinstance(taps, int):
+            evenly_spaced_stages(model, one_of_each[1], taps)
+        else:
+            Taps(model, taps)
 
 
 def twin_of(target: TwinTarget) -> Twin:
@@ -195,8 +209,3 @@ def count_images(task: TaskSection, part: Literal["train", "test"]) -> int:
         case "digits":
             held = len(load_packaged_digits()[0 if part == "train" else 1])
     return min(wanted or held, held)
-
-
-def as_color(gray: torch.Tensor) -> torch.Tensor:
-    """Show gray stimuli to a colour network: the same values in each of three channels."""
-    return gray.expand(-1, 3, -1, -1)

@@ -1,12 +1,14 @@
 """Recipe -> the graph of steps. Planning reads files' digests but computes nothing."""
 
 from collections.abc import Callable, Iterable
+from typing import get_args
 
-from neuroprior.experiment.conditions import CONDITIONS
+from neuroprior.experiment.conditions import Condition, Control, condition_named
 from neuroprior.experiment.inputs import stimuli_paths
-from neuroprior.experiment.recipe import Recipe, RobustnessSection
+from neuroprior.experiment.recipe import Recipe
+from neuroprior.experiment.sections import MADE, RobustnessSection
+from neuroprior.experiment.steps.settings import ControlWork, Machine, MeasureWork, TargetWork, TrainWork
 from neuroprior.experiment.store import Step, digest_file
-from neuroprior.experiment.work import Machine, MeasureWork, TargetWork, TrainWork
 from neuroprior.sources import data_path
 
 TARGET = "target"
@@ -20,7 +22,7 @@ def plan(recipe: Recipe, digests: dict[str, str]) -> list[Step]:
     `digests`, by the path that the recipe gives, gains those of all files that are read. A step's settings are those
     that it uses, and no others: what does not go into a result does not make it be computed again.
     """
-    machine = Machine.model_validate(recipe.compute.model_dump(exclude={"workers", "checkpoint_seconds"}))
+    machine = Machine.model_validate(recipe.compute.model_dump(include=set(Machine.model_fields)))
 
     def files(paths: Iterable[str | None]) -> tuple[tuple[str, str], ...]:
         given = [path for path in paths if path is not None]
@@ -34,60 +36,129 @@ def plan(recipe: Recipe, digests: dict[str, str]) -> list[Step]:
         label="target",
         work=TargetWork(stimuli=recipe.stimuli, target=recipe.target, machine=machine),
         files=files(stimuli_paths(recipe)),
+        cost=5.0,
+    )
+    steps = {target.key: target}
+    for seed in recipe.seeds:
+        for name in recipe.conditions:
+            condition = condition_named(name)
+            control = _control(recipe, machine, condition, seed, target, files)
+            trained = _training(recipe, machine, condition, seed, target, control, files)
+            measured = _measurement(recipe, machine, condition, seed, target, trained, files)
+            steps |= {step.key: step for step in (control, trained, measured) if step is not None}
+    return list(steps.values())
+
+
+def control_of(recipe: Recipe, condition: Condition) -> Control | None:
+    """Which control's step makes what a condition is taught; None where the target step does, or nothing is taught."""
+    if condition.target == "data" and "data" not in MADE[recipe.target.kind]:
+        return "simulated_data"
+    return condition.target if condition.target in get_args(Control) else None  # type: ignore[return-value]
+
+
+def control_label(recipe: Recipe, condition: Condition, seed: int) -> str | None:
+    """The label of the step that makes what a condition is taught; None as `control_of`."""
+    control = control_of(recipe, condition)
+    if control == "spectrum":  # each seed draws its own, as each has its own permutation
+        return f"control-spectrum-seed{seed}"
+    sigma = dict(condition.options).get("sigma") if control == "lowpass" else None
+    return None if control is None else f"control-{control}" + ("" if sigma is None else f"-sigma{sigma}")
+
+
+def _control(
+    recipe: Recipe, machine: Machine, condition: Condition, seed: int, target: Step, files: _Files
+) -> Step | None:
+    control, label = control_of(recipe, condition), control_label(recipe, condition, seed)
+    if control is None or label is None:
+        return None
+    of_target = control in ("random_twin", "simulated_data", "responses")
+    options = recipe.controls
+    return Step(
+        kind="control",
+        label=label,
+        work=ControlWork(
+            control=control,
+            target=recipe.target if of_target else None,
+            threshold=options.pixel_threshold if control == "pixel" else None,
+            sigma=recipe.settings(condition).lowpass_sigma,
+            vgg=options.vgg if control == "vgg" else None,
+            seed=seed if control == "spectrum" else options.seed if control in ("random_twin", "simulated_data") else 0,
+            machine=machine,
+        ),
+        inputs=(("target", target.key),),
+        files=files([*(stimuli_paths(recipe) if of_target else ()), options.vgg if control == "vgg" else None]),
         cost=4.0,
     )
-    steps = [target]
-    for seed in recipe.seeds:
-        for condition in recipe.conditions:
-            trained = _training(recipe, machine, condition, seed, target, files)
-            steps += [trained, _measurement(recipe, machine, condition, seed, target, trained, files)]
-    return steps
 
 
-def _training(recipe: Recipe, machine: Machine, condition: str, seed: int, target: Step, files: _Files) -> Step:
-    regularized = CONDITIONS[condition].target != "none"
+def _training(
+    recipe: Recipe,
+    machine: Machine,
+    condition: Condition,
+    seed: int,
+    target: Step,
+    control: Step | None,
+    files: _Files,
+) -> Step:
+    settings = recipe.settings(condition)
+    inputs = (("target", target.key),) if condition.second is not None else ()
     return Step(
         kind="train",
-        label=f"train-{condition}-seed{seed}",
+        label=f"train-{_as_file_name(condition.name)}-seed{seed}",
         work=TrainWork(
-            condition=condition,
+            condition=condition.name,
             seed=seed,
             # The test images are none of this step's: what stands for them follows from those it trains on.
             task=recipe.task.model_copy(update={"n_test": None, "test": recipe.task.train}),
             network=recipe.network,
             training=recipe.training,
-            regularizer=recipe.regularizer if regularized else None,
-            blur_sigma=_blur_sigma(recipe, condition),
+            objective=recipe.objective,
+            second=condition.second,
+            target=condition.target,
+            shuffled=condition.shuffled,
+            regularizer=settings.regularizer,
+            regression=settings.regression,
+            adversarial=settings.adversarial,
+            blur_sigma=settings.blur_sigma,
             machine=machine,
         ),
-        inputs=(("target", target.key),) if regularized else (),
+        inputs=inputs if control is None else (*inputs, ("control", control.key)),
         files=files([recipe.task.path("train")]),
-        cost=3.0 if regularized else 2.0,
+        cost=3.0 if condition.second is not None or condition.adversarial else 2.0,
     )
 
 
 def _measurement(
-    recipe: Recipe, machine: Machine, condition: str, seed: int, target: Step, trained: Step, files: _Files
+    recipe: Recipe, machine: Machine, condition: Condition, seed: int, target: Step, trained: Step, files: _Files
 ) -> Step:
+    settings, transfer = recipe.settings(condition), recipe.transfer
+    regularizer = settings.regularizer or recipe.regularizer
     return Step(
         kind="measure",
-        label=f"measure-{condition}-seed{seed}",
+        label=f"measure-{_as_file_name(condition.name)}-seed{seed}",
         work=MeasureWork(
-            condition=condition,
+            condition=condition.name,
             seed=seed,
             task=recipe.task.model_copy(update={"n_train": None, "train": recipe.task.test}),
             network=recipe.network,
-            taps=recipe.regularizer.taps,
-            mean=recipe.regularizer.mean,
-            blur_sigma=_blur_sigma(recipe, condition),
+            taps=regularizer.taps,
+            mean=regularizer.mean,
+            blur_sigma=settings.blur_sigma,
             noise=recipe.noise,
             robustness=recipe.robustness if recipe.robustness.radii else RobustnessSection(),
+            transfer=transfer,
             machine=machine,
         ),
         inputs=(("target", target.key), ("network", trained.key)),
-        files=files([recipe.task.path("test")]),
+        files=files(
+            [
+                recipe.task.path("test"),
+                *((transfer.task.path(part) for part in ("train", "test")) if transfer is not None else ()),
+            ]
+        ),
     )
 
 
-def _blur_sigma(recipe: Recipe, condition: str) -> float | None:
-    return recipe.blur_sigma if CONDITIONS[condition].blurred else None
+def _as_file_name(condition: str) -> str:
+    """Return a condition's name as a folder's: what a shell or another system would stumble over is replaced."""
+    return condition.replace("@", ".").replace("=", "").replace(",", ".").replace("+", "-")

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from importlib import resources
@@ -13,22 +13,22 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from neuroprior.experiment.compute import resolve_compute
-from neuroprior.experiment.conditions import CONDITIONS
+from neuroprior.experiment.conditions import condition_named
 from neuroprior.experiment.engine import Failure, Watch, run_steps, warm_up
 from neuroprior.experiment.forecast import Forecast, forecast
 from neuroprior.experiment.inputs import check_inputs
-from neuroprior.experiment.plan import TARGET, plan
+from neuroprior.experiment.plan import TARGET, control_label, control_of, plan
 from neuroprior.experiment.provenance import provenance
 from neuroprior.experiment.recipe import Recipe, parse_recipe
 from neuroprior.experiment.results import METRICS_SCHEMA, ConditionCard, NoiseExamples, RunResults
 from neuroprior.experiment.runs import PlannedStep, RunPlan, named_store, register_run, store_of
-from neuroprior.experiment.work import condition_target, do_work
+from neuroprior.experiment.steps import do_work, taught_target
 from neuroprior.files import appearing_whole, disk_fault, write_json
 from neuroprior.recordings import load_stimuli
 from neuroprior.types import InputError, SimilarityTarget
 
 _FREE = ("description", "report")  # of these no step depends
-_FREE_COMPUTE = frozenset({"workers", "checkpoint_seconds"})
+_FREE_COMPUTE = frozenset({"workers", "checkpoint_seconds", "tensorboard"})
 
 
 def run_recipe(recipe: Recipe, out: Path, *, command: Sequence[str], watch: Watch) -> list[Failure]:
@@ -59,9 +59,10 @@ def run_recipe(recipe: Recipe, out: Path, *, command: Sequence[str], watch: Watc
     except OSError as error:
         if not all(store.has(step) for step in steps):  # a store where all is there may be read-only
             raise InputError(f"{store.root}: {disk_fault(error, store.root) or error}") from None
-    assert isinstance(recipe.compute.workers, int)  # resolved above
-    do = partial(do_work, checkpoint_seconds=recipe.compute.checkpoint_seconds)
-    failures = run_steps(steps, store, do, workers=recipe.compute.workers, watch=watch)
+    compute = recipe.compute
+    assert isinstance(compute.workers, int)  # resolved above
+    do = partial(do_work, checkpoint_seconds=compute.checkpoint_seconds, tensorboard=compute.tensorboard)
+    failures = run_steps(steps, store, do, workers=compute.workers, watch=watch)
     gather_metrics([store.folder(step) for step in steps], out)
     return failures
 
@@ -124,7 +125,6 @@ def load_run(out: Path) -> RunResults:
     made = folders[TARGET]
     if not made.is_dir():
         raise InputError(f"{out}: its target is not made yet; run the same command again to finish it")
-    first_seed = recipe.seeds[0]  # shuffled targets differ between seeds; the report shows the first
     examples, n_classes = _examples([folder for folder in folders.values() if (folder / "examples.npz").is_file()])
     return RunResults(
         folder=out,
@@ -136,11 +136,7 @@ def load_run(out: Path) -> RunResults:
         provenance=origin,
         conditions=tuple(_card(recipe, name) for name in recipe.conditions),
         metrics=metrics,
-        targets={
-            name: condition_target(made, name, first_seed)
-            for name in recipe.conditions
-            if CONDITIONS[name].target != "none"
-        },
+        targets={name: target for name in recipe.conditions if (target := _taught(recipe, name, folders)) is not None},
         truth=SimilarityTarget.load(made / "model.safetensors") if recipe.target.kind == "simulated_mouse" else None,
         stimuli=load_stimuli(made / "stimuli.npz"),
         examples=examples,
@@ -151,19 +147,46 @@ def load_run(out: Path) -> RunResults:
     )
 
 
+def _taught(recipe: Recipe, name: str, folders: Mapping[str, Path]) -> SimilarityTarget | None:
+    """Return what a condition is taught, of the first seed (others permute otherwise); None where it is not there."""
+    condition, seed = condition_named(name), recipe.seeds[0]
+    label = control_label(recipe, condition, seed)
+    control = None if label is None else folders[label]
+    if condition.second != "similarity" or condition.target is None or (control is not None and not control.is_dir()):
+        return None
+    return taught_target(
+        condition.target, shuffled=condition.shuffled, seed=seed, made=folders[TARGET], control=control
+    )
+
+
 _MADE_OF = {
     "twin": "a real mouse-V1 digital twin's predictions",
     "simulated_mouse": "noise-free rates of a simulated mouse",
     "scans": "recorded responses",
     "matrix": "a matrix of the user's own",
 }
+_CONTROL_OF = {
+    "vgg": "VGG-19 conv3_1",
+    "pixel": "thresholded pixel similarity",
+    "pixel_raw": "pixel similarity",
+    "lowpass": "similarity of blurred pixels",
+    "random_twin": "an untrained network of the twin's architecture",
+    "simulated_data": "simulated single trials of the twin's rates, not a recording",
+    "spectrum": "a random matrix with the eigenvalues of the brain's",
+}
 
 
 def _card(recipe: Recipe, name: str) -> ConditionCard:
-    condition, kind = CONDITIONS[name], recipe.target.kind
-    target = "none" if condition.target == "none" else _MADE_OF[kind]
-    if condition.target == "data" and kind == "simulated_mouse":
+    condition, kind = condition_named(name), recipe.target.kind
+    control = control_of(recipe, condition)
+    if condition.second != "similarity":
+        target = "none"
+    elif control is not None:
+        target = _CONTROL_OF[control]
+    elif condition.target == "data" and kind == "simulated_mouse":
         target = "single trials of a simulated mouse"
+    else:
+        target = _MADE_OF[kind]
     return ConditionCard(
         name, condition.label, condition.description, target + (", images permuted" if condition.shuffled else "")
     )

@@ -29,7 +29,11 @@ from neuroprior.types import InputError
 
 FORMAT = 1
 CHECKPOINT = "checkpoint.safetensors"
-"""The one file of an unfinished step that outlives the process: what it holds is continued, the rest is done again."""
+"""What an unfinished step goes on from; its log outlives the process too, the rest is done again."""
+LOG = "log.jsonl"
+TENSORBOARD = "tensorboard"
+
+_CONTINUED = (CHECKPOINT, LOG, TENSORBOARD)
 
 _LIBRARIES = ("torch", "numpy", "pillow", "pyarrow", "scikit-image", "mlxtend", "safetensors")
 _NOT_IN_KEYS = ("report", "cli", "sources", "__main__.py")
@@ -225,10 +229,13 @@ def _tidy(unfinished: Path) -> None:
 
 def _empty(folder: Path) -> None:
     """Remove what a stopped process left, but not what it goes on from."""
+    goes_on = (folder / CHECKPOINT).exists()
     for path in folder.iterdir():
+        if goes_on and path.name in _CONTINUED:
+            continue
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
-        elif path.name != CHECKPOINT:
+        else:
             path.unlink(missing_ok=True)
 
 

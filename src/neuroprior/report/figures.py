@@ -3,13 +3,16 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.transforms import Bbox, BboxBase
 
 from neuroprior.report.palette import Look
 from neuroprior.report.tables import Curve, Estimate, minus
@@ -17,6 +20,7 @@ from neuroprior.types import Float32, Float64, UInt8
 
 _WIDTH = 5.0  # inches; with 9 point type this stays legible when a phone shrinks it to 330 px
 _SMALL = 9
+_MANY = 8  # lines; a legend of more is set smaller, so that it still goes into two columns
 _GRID = "#dddddd"
 _INK = "#333333"
 
@@ -53,7 +57,7 @@ def _name_axes(axes: Axes, x: str, y: str) -> None:
 
 def _columns(labels: Sequence[str]) -> int:
     longest = max(map(len, labels), default=0)
-    return 1 if longest > 26 else 2 if longest > 12 else 3
+    return 1 if longest > (32 if len(labels) > _MANY else 26) else 2 if longest > 12 else 3
 
 
 def _legend(figure: Figure, axes: Axes) -> None:
@@ -63,9 +67,10 @@ def _legend(figure: Figure, axes: Axes) -> None:
         [_words(label if len(label) <= 56 else f"{label[:55]}…") for label in labels],
         loc="outside lower center",
         ncols=_columns(labels),
-        fontsize=_SMALL,
+        fontsize=8 if len(labels) > _MANY else _SMALL,
         frameon=False,
         handlelength=3,
+        columnspacing=1.2,
     )
 
 
@@ -91,6 +96,7 @@ def _draw(axes: Axes, line: Line, *, markers: bool, scale: float = 1.0) -> None:
         color=line.look.color,
         linestyle=line.look.line,
         marker=line.look.marker if markers or len(x) == 1 else None,
+        markerfacecolor=line.look.face,
         markersize=4,
         linewidth=1.5,
         label=line.label,
@@ -106,16 +112,183 @@ def accuracy_curves(lines: Sequence[Line], x: str, chance: float | None) -> Figu
         axes.axhline(100 * chance, color="#888888", linewidth=1, linestyle=":")
         axes.annotate(
             "chance",
-            (0.0, 100 * chance),
+            (1.0, 100 * chance),
             xycoords=("axes fraction", "data"),
-            xytext=(4, 2),
+            xytext=(3, 0),  # beside the axes: curves that end at chance would run through it
             textcoords="offset points",
+            va="center",
             fontsize=8,
             color="#666666",
         )
     axes.set_ylim(bottom=0)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
     axes.yaxis.set_major_formatter(PercentFormatter(decimals=0))
     _name_axes(axes, f"{x} (pixels in [0, 1])", "test accuracy")
+    _legend(figure, axes)
+    return figure
+
+
+@dataclass(frozen=True, slots=True)
+class Spot:
+    """A condition in a plane: `x` and `y` over seeds, and (x, y) of each seed."""
+
+    label: str
+    look: Look
+    x: Estimate
+    y: Estimate
+    by_seed: tuple[tuple[float, float], ...]
+
+
+def labelled_spots(
+    spots: Sequence[Spot],
+    joined: Sequence[Sequence[int]],
+    frontier: Sequence[tuple[float, float]],
+    x: str,
+    y: str,
+) -> Figure:
+    """A point a condition with SEM cross-bars, small dots for seeds; accuracies as percent.
+
+    `joined` are rows of spots to be joined in this order, `frontier` a dotted line. A name stands beside its point
+    where it covers nothing, else in the legend below.
+    """
+    listed: list[int] = []
+    while True:
+        figure, axes = _panel(3.6 + _legend_height([spots[k].label for k in listed]))
+        _draw_spots(axes, spots, joined, frontier, listed)
+        _name_axes(axes, x, y)
+        if listed:
+            _legend(figure, axes)
+        crowded = _label_beside(figure, axes, spots, listed)
+        if not crowded:
+            return figure
+        listed = sorted({*listed, *crowded})  # the legend changes the axes, so all is laid out again
+
+
+def _draw_spots(
+    axes: Axes,
+    spots: Sequence[Spot],
+    joined: Sequence[Sequence[int]],
+    frontier: Sequence[tuple[float, float]],
+    listed: Sequence[int],
+) -> None:
+    axes.plot(
+        [100 * u for u, _ in frontier], [100 * v for _, v in frontier], color="#888888", linewidth=1, linestyle=":"
+    )
+    for row in joined:
+        across, up = [100 * spots[k].x.mean for k in row], [100 * spots[k].y.mean for k in row]
+        axes.plot(across, up, color=spots[row[-1]].look.color, linewidth=1, alpha=0.6)
+    for k, spot in enumerate(spots):
+        if len(spot.by_seed) > 1:
+            dots = np.array(spot.by_seed)
+            axes.scatter(100 * dots[:, 0], 100 * dots[:, 1], s=5, color=spot.look.color, alpha=0.4, linewidths=0)
+        axes.errorbar(
+            100 * spot.x.mean,
+            100 * spot.y.mean,
+            xerr=None if spot.x.sem is None else 100 * spot.x.sem,
+            yerr=None if spot.y.sem is None else 100 * spot.y.sem,
+            color=spot.look.color,
+            marker=spot.look.marker,
+            markerfacecolor=spot.look.face,
+            markersize=6,
+            linestyle="none",
+            elinewidth=1,
+            label=spot.label if k in listed else "_",
+        )
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(PercentFormatter(decimals=0))
+    axes.margins(0.12)
+
+
+def _label_beside(figure: Figure, axes: Axes, spots: Sequence[Spot], listed: Sequence[int]) -> list[int]:
+    """Write the names that are not `listed` beside their points; return those that found no free place."""
+    renderer = FigureCanvasAgg(figure).get_renderer()  # type: ignore[no-untyped-call]
+    figure.draw_without_rendering()
+    inside = axes.get_window_extent(renderer)
+    places = [axes.transData.transform((100 * spot.x.mean, 100 * spot.y.mean)) for spot in spots]
+    point = figure.dpi / 72
+    marks = [Bbox.from_extents(u - 5 * point, v - 5 * point, u + 5 * point, v + 5 * point) for u, v in places]
+    taken = [bar for spot in spots for bar in _bars(axes, spot)]
+    crowded = []
+    for k, spot in enumerate(spots):
+        if k in listed:
+            continue
+        for across, up, side, height in _BESIDE:
+            text = axes.annotate(
+                _words(spot.label),
+                (100 * spot.x.mean, 100 * spot.y.mean),
+                xytext=(across, up),
+                textcoords="offset points",
+                ha=side,
+                va=height,
+                fontsize=8,
+                color=_INK,
+            )
+            text.set_in_layout(False)
+            box = text.get_window_extent(renderer)
+            obstacles = [*taken, *marks[:k], *marks[k + 1 :]]
+            near = [_distance(box, place) for place in places]
+            plain = all(other > 1.5 * near[k] for other in near[:k] + near[k + 1 :])  # whose name it is
+            if plain and _within(box, inside) and not any(box.overlaps(other) for other in obstacles):
+                taken.append(box)
+                break
+            text.remove()
+        else:
+            crowded.append(k)
+    return crowded
+
+
+_BESIDE: tuple[tuple[int, int, Literal["left", "center", "right"], Literal["bottom", "center", "top"]], ...] = (
+    (7, 0, "left", "center"),
+    (-7, 0, "right", "center"),
+    (0, 6, "center", "bottom"),
+    (0, -6, "center", "top"),
+    (5, 5, "left", "bottom"),
+    (5, -5, "left", "top"),
+    (-5, 5, "right", "bottom"),
+    (-5, -5, "right", "top"),
+)
+
+
+def _bars(axes: Axes, spot: Spot) -> list[Bbox]:
+    """Return where the cross-bars are, on the screen."""
+    x, y = 100 * spot.x.mean, 100 * spot.y.mean
+    across, up = 100 * (spot.x.sem or 0.0), 100 * (spot.y.sem or 0.0)
+    corners = ((x - across, y), (x + across, y)), ((x, y - up), (x, y + up))
+    return [Bbox(axes.transData.transform(ends)).padded(0.5) for ends in corners]
+
+
+def _distance(box: BboxBase, place: Float64[np.ndarray, "2"]) -> float:
+    """Return how far the nearest point of the box is."""
+    return float(np.hypot(*(place - np.clip(place, box.min, box.max))))
+
+
+def _within(box: BboxBase, outer: BboxBase) -> bool:
+    return bool(np.all(box.min >= outer.min) and np.all(box.max <= outer.max))
+
+
+def against_alpha(alphas: Sequence[float], lines: Sequence[tuple[str, Look, Sequence[Estimate | None]]]) -> Figure:
+    """Accuracy against alpha, a line a base with SEM bars; alphas stand at equal distances, whatever they are."""
+    figure, axes = _panel(2.8 + _legend_height([label for label, _, _ in lines]))
+    for label, look, estimates in lines:
+        there = [(k, estimate) for k, estimate in enumerate(estimates) if estimate is not None]
+        mean, sem = _arrays([estimate for _, estimate in there])
+        axes.errorbar(
+            [k for k, _ in there],
+            100 * mean,
+            yerr=100 * sem if np.isfinite(sem).any() else None,
+            color=look.color,
+            marker=look.marker,
+            markerfacecolor=look.face,
+            markersize=5,
+            linestyle=look.line,
+            linewidth=1.5,
+            elinewidth=1,
+            label=label,
+        )
+    axes.set_xticks(range(len(alphas)), [f"{alpha:g}" for alpha in alphas])
+    axes.set_ylim(bottom=0)
+    axes.yaxis.set_major_formatter(PercentFormatter(decimals=0))
+    _name_axes(axes, "α (0: trained on the task alone)", "test accuracy")
     _legend(figure, axes)
     return figure
 
@@ -180,7 +353,8 @@ def gamma_over_epochs(title: str, curves: Mapping[str, Curve]) -> Figure:
 def correlation_per_tap(taps: Sequence[str], lines: Sequence[tuple[str, Look, Sequence[Estimate | None]]]) -> Figure:
     """Held-out correlation of S_cnn and target a tap, a marker a condition side by side, SEM as bars."""
     figure, axes = _panel(2.8 + _legend_height([label for label, _, _ in lines]))
-    spread = np.linspace(-0.25, 0.25, len(lines)) if len(lines) > 1 else np.zeros(1)
+    half = min(0.38, 0.06 * len(lines))
+    spread = np.linspace(-half, half, len(lines)) if len(lines) > 1 else np.zeros(1)
     for offset, (label, look, estimates) in zip(spread, lines, strict=True):
         there = [(k + float(offset), e) for k, e in enumerate(estimates) if e is not None]
         mean, sem = _arrays([e for _, e in there])
@@ -190,6 +364,7 @@ def correlation_per_tap(taps: Sequence[str], lines: Sequence[tuple[str, Look, Se
             yerr=sem if np.isfinite(sem).any() else None,
             color=look.color,
             marker=look.marker,
+            markerfacecolor=look.face,
             markersize=5,
             linestyle="none",
             elinewidth=1.2,

@@ -13,15 +13,22 @@ from markupsafe import Markup
 from neuroprior.experiment.results import RunResults
 from neuroprior.files import appearing_whole
 from neuroprior.report import plates
+from neuroprior.report.further import ATTACK, FEW_SHOT, LINEAR_PROBE, measure_csv, measure_table
+from neuroprior.report.paired import paired_csv, paired_tables
 from neuroprior.report.plates import Plate
 from neuroprior.report.svg import house_style, inline_svg, png_bytes, svg_text
+from neuroprior.report.sweep import alpha_series, gamma_table, recipe_of
 from neuroprior.report.tables import headline_table, noise_csv, noise_table, summary_csv, tap_table
+from neuroprior.report.tradeoff import tradeoff_csv, tradeoff_table
 from neuroprior.report.verdict import verdict
 
+_NAMED = 6  # conditions; more are not all named in the first sentence, the table below it does
 _Maker = Callable[[RunResults], Plate]
-_BEFORE_TABLE: tuple[_Maker, ...] = (plates.noise_plate,)
-_AFTER_TABLE: tuple[_Maker, ...] = (
-    plates.attack_plate,
+_NOISE: tuple[_Maker, ...] = (plates.noise_plate,)
+_TRADEOFF: tuple[_Maker, ...] = (plates.tradeoff_plate,)
+_SWEEP: tuple[_Maker, ...] = (plates.sweep_plate,)
+_ATTACK: tuple[_Maker, ...] = (plates.attack_plate,)
+_REST: tuple[_Maker, ...] = (
     plates.examples_plate,
     plates.matrix_plate,
     plates.histogram_plate,
@@ -32,8 +39,10 @@ _AFTER_TABLE: tuple[_Maker, ...] = (
     plates.taps_plate,
 )
 _MAIN: tuple[_Maker, ...] = (
-    plates.noise_plate,
-    plates.attack_plate,
+    *_NOISE,
+    *_TRADEOFF,
+    *_SWEEP,
+    *_ATTACK,
     plates.matrix_plate,
     plates.histogram_plate,
     plates.truth_plate,
@@ -44,7 +53,7 @@ _MAIN: tuple[_Maker, ...] = (
 
 
 def write_report(results: RunResults) -> Path:
-    """Write `report/index.html` into the run's folder, with `summary.csv` and `noise.csv` beside it; return the page.
+    """Write `report/index.html` into the run's folder, with its tables as CSV beside it; return the page.
 
     The page stands alone (styles and figures inside, no script, nothing loaded), appears whole or not at all, and is
     byte for byte the same when written again. Figures without data are left out with one line that says so.
@@ -86,18 +95,36 @@ def publish(results: RunResults, folder: Path) -> list[Path]:
 
 def render_page(results: RunResults) -> str:
     """Return the page as text."""
+
+    def drawn(makers: Sequence[_Maker]) -> list[tuple[Plate, list[Markup]]]:
+        return [_drawn(results, maker) for maker in _wanted(results, makers)]
+
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(files("neuroprior.report").joinpath("page.html.jinja").read_text("utf-8"))
     page: str = template.render(
         name=results.name,
+        tiny=recipe_of(results).get("scale") == "tiny",
         lede=_lede(results),
         missing=results.missing,
         conditions=results.conditions,
         headline=headline_table(results),
         verdict=verdict(results),
-        noise_plates=[_drawn(results, maker) for maker in _wanted(results, _BEFORE_TABLE)],
+        csv_names=list(_tables(results)),
+        paired=paired_tables(results),
+        noise_plates=drawn(_NOISE),
         noise_table=noise_table(results),
-        plates=[_drawn(results, maker) for maker in _wanted(results, _AFTER_TABLE)],
+        tradeoff_plates=drawn(_TRADEOFF),
+        tradeoff_table=tradeoff_table(results),
+        sweep_plates=drawn(_SWEEP),
+        gamma_table=gamma_table(results),
+        attack_plates=drawn(_ATTACK),
+        attack_table=measure_table(results, ATTACK),
+        further=[
+            (measure.heading, found)
+            for measure in (FEW_SHOT, LINEAR_PROBE)
+            if (found := measure_table(results, measure)) is not None
+        ],
+        plates=drawn(_REST),
         tap_table=tap_table(results),
         provenance=results.provenance,
         recipe=results.recipe_yaml,
@@ -106,10 +133,14 @@ def render_page(results: RunResults) -> str:
 
 
 def _wanted(results: RunResults, makers: Sequence[_Maker]) -> list[_Maker]:
-    """Return the plates that the recipe asks for (`noise` by `noise_plate`); an attack only where one was run."""
-    attacked = "linf_accuracy" in results.metrics["metric"].to_pylist()
+    """Return the plates that the recipe asks for (`noise` by `noise_plate`); attack and sweep only if run."""
+    not_run = set[_Maker]()
+    if "linf_accuracy" not in results.metrics["metric"].to_pylist():
+        not_run.add(plates.attack_plate)
+    if not alpha_series(results):
+        not_run.add(plates.sweep_plate)
     asked = [m for m in makers if results.figures is None or m.__name__.removesuffix("_plate") in results.figures]
-    return [maker for maker in asked if attacked or maker is not plates.attack_plate]
+    return [maker for maker in asked if maker not in not_run]
 
 
 def _drawn(results: RunResults, maker: _Maker) -> tuple[Plate, list[Markup]]:
@@ -123,10 +154,10 @@ def _lede(results: RunResults) -> str:
     """Say in plain words what was run."""
     count = len(results.conditions)
     words = f"{count} condition{'' if count == 1 else 's'}"
-    labels = ", ".join(card.label for card in results.conditions)
+    labels = f" ({', '.join(card.label for card in results.conditions)})" if count <= _NAMED else ""
     seeds = sorted(set(results.metrics["seed"].to_pylist()))
     said = [f"{results.description.strip().rstrip('.')}."] if results.description.strip() else []
-    said += [f"Networks were trained to classify {results.task} under {words} ({labels})."]
+    said += [f"Networks were trained to classify {results.task} under {words}{labels}."]
     if len(seeds) == 1:
         said.append(f"Each was trained once (seed {seeds[0]}), so nothing here has a spread over seeds.")
     elif seeds:
@@ -148,7 +179,17 @@ def _lede(results: RunResults) -> str:
 
 
 def _tables(results: RunResults) -> dict[str, str]:
-    return {"summary.csv": _csv_text(summary_csv(results)), "noise.csv": _csv_text(noise_csv(results))}
+    """Return the CSV files by name: the summary and the noise always, the others where they have a row."""
+    always = {"summary.csv": summary_csv(results), "noise.csv": noise_csv(results)}
+    where_any = {
+        "paired.csv": paired_csv(results),
+        "tradeoff.csv": tradeoff_csv(results),
+        "attack.csv": measure_csv(results, ATTACK),
+        "few_shot.csv": measure_csv(results, FEW_SHOT),
+        "linear_probe.csv": measure_csv(results, LINEAR_PROBE),
+    }
+    kept = {**always, **{name: rows for name, rows in where_any.items() if len(rows) > 1}}
+    return {name: _csv_text(rows) for name, rows in kept.items()}
 
 
 def _csv_text(rows: Sequence[Sequence[str]]) -> str:

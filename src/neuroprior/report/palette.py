@@ -1,23 +1,33 @@
 """One look a condition, the same in every report: colour-blind safe, and told apart by line and marker too."""
 
+from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from neuroprior.report.naming import parsed
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """How a condition is drawn: `color` as #rrggbb, `marker` and `line` in matplotlib's words."""
+    """How a condition is drawn: `color` as #rrggbb, `marker` and `line` in matplotlib's words, `filled` the marker."""
 
     color: str
     marker: str
     line: str | tuple[int, tuple[int, ...]]
+    filled: bool = True
+
+    @property
+    def face(self) -> str:
+        """Return the colour inside the marker."""
+        return self.color if self.filled else "#ffffff"
 
 
-# Okabe & Ito's eight, less their yellow (unreadable on white), and four of Tol's "muted".
+# Okabe & Ito's eight, less their yellow (unreadable on white), and some of Tol's "muted".
 LOOKS = {
     "none": Look("#222222", "o", "-"),
     "neural_model": Look("#0072B2", "s", "-"),
     "neural_data": Look("#56B4E9", "D", "--"),
+    "user_matrix": Look("#9010E8", "p", "-"),
     "shuffle": Look("#D55E00", "^", "--"),
     "blur": Look("#009E73", "v", "-."),
     "vgg": Look("#CC79A7", "P", "-"),
@@ -26,25 +36,42 @@ LOOKS = {
     "random_twin": Look("#882255", ">", "--"),
     "exposure": Look("#777777", "*", ":"),
     "spectrum": Look("#332288", "h", (0, (5, 1, 1, 1, 1, 1))),
+    "regression": Look("#8C87FB", "d", "-."),
+    "adversarial": Look("#860504", "H", "-"),
 }
 
 # For conditions that a recipe names itself, in the order in which they come.
 _FURTHER = (
-    Look("#AA4499", "p", "-"),
-    Look("#117733", "d", "--"),
-    Look("#661100", "H", "-."),
-    Look("#6699CC", "8", ":"),
+    Look("#44AA99", "8", "-"),
+    Look("#6699CC", "d", "--"),
+    Look("#DD4477", "H", "-."),
+    Look("#7A5C3E", "p", ":"),
 )
+
+_MARKERS = ("o", "^", "D", "v", "s", "P", "X", "<", ">", "h")
+_STYLES: tuple[str | tuple[int, tuple[int, ...]], ...] = ((0, (6, 2)), (0, (1, 1)), (0, (4, 1, 1, 1)), (0, (2, 2)))
 
 
 def looks_of(names: Iterable[str]) -> dict[str, Look]:
-    """Give every condition its look: the fixed one where the name has one, else the next of a short cycle."""
+    """Give every condition its look: the fixed one of its base, else the next of a short cycle.
+
+    A variant (`BASE@...`) keeps its base's colour under markers and lines of its own, in the order in which variants
+    come; `adversarial+X` is X with a hollow marker.
+    """
     looks: dict[str, Look] = {}
-    unnamed = 0
+    own: dict[str, Look] = {}
+    variants: Counter[tuple[str, bool]] = Counter()
     for name in names:
-        if name in LOOKS:
-            looks[name] = LOOKS[name]
-        else:
-            looks[name] = _FURTHER[unnamed % len(_FURTHER)]
-            unnamed += 1
+        said = parsed(name)
+        if said.kind not in LOOKS and said.kind not in own:
+            own[said.kind] = _FURTHER[len(own) % len(_FURTHER)]
+        look = LOOKS.get(said.kind) or own[said.kind]
+        if said.combined:
+            look = replace(look, line=(0, (3, 1, 1, 1, 1, 1)), filled=False)
+        if said.options:
+            k = variants[said.kind, said.combined]
+            variants[said.kind, said.combined] += 1
+            others = [marker for marker in _MARKERS if marker != look.marker]
+            look = replace(look, marker=others[k % len(others)], line=_STYLES[k % len(_STYLES)])
+        looks[name] = look
     return looks

@@ -62,10 +62,15 @@ class Curve:
 
     def at(self, x: float) -> Estimate | None:
         """Return the estimate measured at exactly this x (to 1e-9), or None."""
-        for k, here in enumerate(self.x):
+        values = self.seeds_at(x)
+        return over_seeds(list(values.values())) if values else None
+
+    def seeds_at(self, x: float) -> Mapping[int, float]:
+        """Return seed to value at exactly this x (to 1e-9); empty where it was not measured."""
+        for here, values in zip(self.x, self.by_seed, strict=True):
             if math.isclose(here, x, abs_tol=1e-9):
-                return self.estimates[k]
-        return None
+                return values
+        return {}
 
     def only(self) -> Estimate | None:
         """Return the single number of a metric that has no x, or None where it was not measured."""
@@ -143,20 +148,6 @@ def weights_of(results: RunResults, condition: str) -> str:
         if key in target.details:
             return str(target.details[key])
     return "features unweighted" if target.source == "network" else "not stated by the target"
-
-
-def targets_sentence(results: RunResults, conditions: Sequence[ConditionCard] | None = None) -> str:
-    """Say, for a caption, every condition's target and weights in one sentence; alike ones together."""
-    alike: dict[str, list[str]] = {}
-    for card in results.conditions if conditions is None else conditions:
-        weights = weights_of(results, card.name)
-        said = card.target if weights == NOT_MEASURED else f"{card.target}, weights {weights}"
-        alike.setdefault(said.strip() or "none", []).append(card.label)
-    return (
-        "Target and weights in training: "
-        + "; ".join(f"{', '.join(labels)}: {said}" for said, labels in alike.items())
-        + "."
-    )
 
 
 def neural_sentence(results: RunResults) -> str:
@@ -284,6 +275,19 @@ def _target_said(row: SummaryRow) -> str:
     return target if row.weights == NOT_MEASURED else f"{target}; weights: {row.weights}"
 
 
+def _targets_said(rows: Sequence[SummaryRow]) -> tuple[str, ...]:
+    """Say every row's target and weights; long words stand once, where they first come."""
+    first: dict[str, str] = {}
+    for row in rows:
+        first.setdefault(_target_said(row), row.condition.name)
+    labels = {row.condition.name: row.condition.label for row in rows}
+    return tuple(
+        said if len(said) < 40 or first[said] == row.condition.name else f"target and weights: as {labels[first[said]]}"
+        for row in rows
+        for said in [_target_said(row)]
+    )
+
+
 def headline_table(results: RunResults) -> Table:
     """Return what the page opens with."""
     levels, rows = shown_levels(results), summary_rows(results)
@@ -314,7 +318,7 @@ def headline_table(results: RunResults) -> Table:
             "Test images",
         ),
         rows=tuple(lines),
-        row_notes=tuple(_target_said(row) for row in rows),
+        row_notes=_targets_said(rows),
     )
 
 
@@ -326,9 +330,8 @@ def noise_table(results: RunResults) -> Table | None:
     levels = sorted({x for _, curve in curves for x in curve.x})
     n = [estimate.n for _, curve in curves for estimate in curve.estimates]
     spread = "Accuracy in %, mean ± SEM over seeds (ddof 1), " if max(n) > 1 else "Accuracy in %, "
-    used = targets_sentence(results, [card for card, _ in curves])
     return Table(
-        caption=f"{spread}{seeds_phrase(n)}. {used}",
+        caption=f"{spread}{seeds_phrase(n)}.",
         header=("σ", *(card.label for card, _ in curves)),
         rows=tuple((f"{x:g}", *(percent(curve.at(x), "") for _, curve in curves)) for x in levels),
     )
@@ -340,18 +343,17 @@ def tap_table(results: RunResults) -> Table | None:
     taps = dict.fromkeys(tap for card in results.conditions for tap in taps_of(results.metrics, card.name, metric))
     if not taps:
         return None
-    rows, n, used = [], [], []
+    rows, n = [], []
     for card in results.conditions:
         curves = [curve_of(results.metrics, card.name, metric, tap) for tap in (*taps, None)]
         if not any(curves):
             continue
         rows.append((card.label, *(plain(curve.only()) for curve in curves)))
         n += [estimate.n for curve in curves for estimate in curve.estimates]
-        used.append(card)
     spread = "Mean ± SEM over seeds (ddof 1), " if max(n) > 1 else ""
     return Table(
         caption=f"Correlation of S_cnn and S_neural on held-out stimuli, pairs i < j. {spread}{seeds_phrase(n)}. "
-        f"{neural_sentence(results)} {targets_sentence(results, used)}",
+        f"S_neural is the first table's, the same for every condition.",
         header=("Condition", *taps, WEIGHTED),
         rows=tuple(rows),
     )

@@ -1,38 +1,48 @@
 """What the numbers allow to be said, and no more: neural_model against its controls at the highest noise."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from neuroprior.experiment.results import RunResults
-from neuroprior.report.tables import Estimate, curve_of, minus, noise_curve, percent, plain
+from neuroprior.report.paired import paired_difference, t_quantile
+from neuroprior.report.tables import curve_of, minus, noise_curve, over_seeds, percent, plain
 
 CONTROLS = ("none", "shuffle", "blur")
+_OPTIONAL_CONTROLS = ("lowpass",)
 _CLAIM = "neural_model"
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """a - b with Welch's 95 % interval over seeds; `low` and `high` are None where either side has one seed."""
+    """a - b with its 95 % interval, `low` and `high` None where there is no spread; `n` says over which seeds."""
 
     mean: float
     low: float | None
     high: float | None
+    n: str
+    paired: bool
 
 
-def difference(a: Estimate, b: Estimate) -> Difference:
-    """Return mean(a) - mean(b) and Welch's interval, t_{0.975, nu} sqrt(sem_a^2 + sem_b^2), nu by Satterthwaite."""
-    mean = a.mean - b.mean
-    if a.sem is None or b.sem is None:
-        return Difference(mean, None, None)
-    from scipy.stats import t  # type: ignore[import-untyped]
+def difference(a: Mapping[int, float], b: Mapping[int, float]) -> Difference:
+    """Return a - b, seed to value each: paired over common seeds where two or more are, else Welch's.
 
-    variance = a.sem**2 + b.sem**2
+    Welch's: mean(a) - mean(b) ± t_{0.975, nu} sqrt(sem_a^2 + sem_b^2), nu by Satterthwaite.
+    """
+    pairs = paired_difference(a, b)
+    if pairs is not None and pairs.n > 1:
+        return Difference(pairs.mean, pairs.low, pairs.high, f"n = {pairs.n} seeds, paired", paired=True)
+    ours, theirs = over_seeds([*a.values()]), over_seeds([*b.values()])
+    mean, n = ours.mean - theirs.mean, f"n = {ours.n} and {theirs.n}"
+    if ours.sem is None or theirs.sem is None:
+        return Difference(mean, None, None, f"{n}, no spread", paired=False)
+    variance = ours.sem**2 + theirs.sem**2
     if variance > 0:
-        freedom = variance**2 / (a.sem**4 / (a.n - 1) + b.sem**4 / (b.n - 1))
-        half = float(t.ppf(0.975, freedom)) * math.sqrt(variance)
+        freedom = variance**2 / (ours.sem**4 / (ours.n - 1) + theirs.sem**4 / (theirs.n - 1))
+        half = t_quantile(freedom) * math.sqrt(variance)
     else:
         half = 0.0
-    return Difference(mean, mean - half, mean + half)
+    return Difference(mean, mean - half, mean + half, f"{n} seeds", paired=False)
 
 
 def verdict(results: RunResults) -> list[str]:
@@ -44,8 +54,8 @@ def verdict(results: RunResults) -> list[str]:
     if not claim:
         return [f"{labels[_CLAIM]} has no noise measurement yet, so there is nothing to compare."]
     said = []
-    spreads = []
-    for control in CONTROLS:
+    gaps = []
+    for control in (*CONTROLS, *(name for name in _OPTIONAL_CONTROLS if name in labels)):
         if control not in labels:
             said.append(f"This run has no {control} control, so nothing can be said against one.")
             continue
@@ -54,22 +64,16 @@ def verdict(results: RunResults) -> list[str]:
         if not shared:
             said.append(f"{labels[control]} has no measurement at a noise level of {labels[_CLAIM]}'s: not compared.")
             continue
-        ours, theirs = claim.at(shared[-1]), other.at(shared[-1])
-        assert ours is not None
-        assert theirs is not None
-        gap = difference(ours, theirs)
-        spreads.append(gap.low is not None)
-        where = (
-            f"at σ = {shared[-1]:g}, {labels[_CLAIM]} reaches {percent(ours)} and {labels[control]} {percent(theirs)}"
-        )
-        said.append(_sentence(where, gap, ours.n, theirs.n))
+        top = shared[-1]
+        gaps.append(gap := difference(claim.seeds_at(top), other.seeds_at(top)))
+        reached = f"{labels[_CLAIM]} reaches {percent(claim.at(top))} and {labels[control]} {percent(other.at(top))}"
+        said.append(_sentence(f"at σ = {top:g}, {reached}", gap))
         if control == "none" and 0.0 in shared:
-            ours, theirs = claim.at(0.0), other.at(0.0)
-            assert ours is not None
-            assert theirs is not None
-            cost = difference(ours, theirs)
-            where = f"On clean images, {labels[_CLAIM]} reaches {percent(ours)} and {labels[control]} {percent(theirs)}"
-            said.append(_sentence(where, cost, ours.n, theirs.n))
+            cost = difference(claim.seeds_at(0.0), other.seeds_at(0.0))
+            reached = (
+                f"{labels[_CLAIM]} reaches {percent(claim.at(0.0))} and {labels[control]} {percent(other.at(0.0))}"
+            )
+            said.append(_sentence(f"On clean images, {reached}", cost))
     agreement = [
         f"{labels[name]} r = {plain(found)} (n = {found.n})"
         for name in (_CLAIM, "neural_data", *CONTROLS)
@@ -81,9 +85,9 @@ def verdict(results: RunResults) -> list[str]:
         )
     count = min(claim.counts)
     largest_error = 50 / math.sqrt(max(count, 1))  # points; sqrt(p (1 - p) / count) is largest at p = 1/2
-    if not spreads:
+    if not gaps:
         return said
-    if not all(spreads):
+    if any(gap.low is None for gap in gaps):
         said.insert(
             0, "No verdict where n = 1 seed: a difference between two networks can be the luck of one training."
         )
@@ -91,10 +95,23 @@ def verdict(results: RunResults) -> list[str]:
             f"Besides, {count:,} test images alone leave a standard error of up to {largest_error:.1f} points in each "
             f"accuracy."
         )
-    if any(spreads):
+    kinds = [
+        words
+        for words, there in (
+            (
+                "paired 95 % t intervals over common seeds (one seed is one set of initial weights, one order of "
+                "images and one augmentation, whatever the condition)",
+                any(gap.paired for gap in gaps),
+            ),
+            ("Welch's 95 % intervals", any(gap.low is not None and not gap.paired for gap in gaps)),
+        )
+        if there
+    ]
+    if kinds:
         said.append(
-            "Intervals are Welch's 95 % over seeds, not corrected for the number of comparisons, and say nothing of "
-            "other images, architectures or training lengths: all networks saw the same test images and noise."
+            f"Intervals are {' or, where fewer than two seeds are common, '.join(kinds)}, not corrected for the number "
+            f"of comparisons, and say nothing of other images, architectures or training lengths: all networks saw the "
+            f"same test images and noise."
         )
     said = [*_lead(results), *said]
     return [sentence[0].upper() + sentence[1:] for sentence in said]
@@ -123,16 +140,15 @@ def _lead(results: RunResults) -> list[str]:
     ]
 
 
-def _sentence(where: str, gap: Difference, n_ours: int, n_theirs: int) -> str:
+def _sentence(where: str, gap: Difference) -> str:
     points = 100 * gap.mean
     if gap.low is None or gap.high is None:
-        return f"{where}: {minus(f'{points:+.1f}')} points (n = {n_ours} and {n_theirs}, no spread)."
+        return f"{where}: {minus(f'{points:+.1f}')} points ({gap.n})."
     interval = minus(f"{points:+.1f} points, 95 % interval {100 * gap.low:+.1f} to {100 * gap.high:+.1f}")
-    n = f"n = {n_ours} and {n_theirs} seeds"
     if gap.low > 0:
         word = "higher"
     elif gap.high < 0:
         word = "lower"
     else:
-        return f"{where}: no clear difference ({interval}; {n})."
-    return f"{where}: {word} ({interval}; {n})."
+        return f"{where}: no clear difference ({interval}; {gap.n})."
+    return f"{where}: {word} ({interval}; {gap.n})."

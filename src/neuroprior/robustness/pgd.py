@@ -6,11 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from neuroprior.modes import evaluating, like
 from neuroprior.robustness.images import Images, Labels, checked_images, logits_of
 from neuroprior.robustness.noise import random_of
-from neuroprior.types import Float64, InputError
+from neuroprior.types import Float, Float64, InputError, Int64
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,6 +65,36 @@ def linf_accuracy(
                 progress(min(start + batch_size, len(images)), len(images))
     accuracy = np.array([right[float(radius)] / len(images) for radius in radii])
     return LinfCurve(tuple(float(radius) for radius in radii), accuracy, len(images))
+
+
+def pgd_perturbation(
+    model: nn.Module,
+    images: Float[torch.Tensor, "image channel h w"],
+    labels: Int64[torch.Tensor, " image"],
+    *,
+    epsilon: float | int,
+    steps: int,
+    random: torch.Generator,
+) -> Float[torch.Tensor, "image channel h w"]:
+    """x <- x + (5/2) eps / steps sign(d cross-entropy / dx) from a uniform start, cut to |x - x_0| <= eps and [0, 1].
+
+    For adversarial training (Madry et al. 2018): the examples of one batch, in evaluation mode (so that batch norm
+    does not learn from images on the way), without gradient for the weights. The starts are drawn from `random`.
+    Raises `InputError` for an epsilon not above 0, or no step.
+    """
+    if not epsilon > 0 or steps < 1:
+        raise InputError(f"pgd: epsilon {epsilon}, steps {steps}; epsilon must be above 0, steps 1 or more")
+    start = torch.empty(images.shape).uniform_(-1, 1, generator=random).to(images)
+    low, high = (images - epsilon).clamp(0, 1), (images + epsilon).clamp(0, 1)
+    x = (images + epsilon * start).clamp(0, 1)
+    with evaluating(model):
+        for _ in range(steps):
+            x = x.detach().requires_grad_(True)
+            with torch.enable_grad():
+                loss = F.cross_entropy(model(x), labels, reduction="sum")
+            (gradient,) = torch.autograd.grad(loss, x)
+            x = torch.clamp(x + 2.5 * epsilon / steps * gradient.sign(), low, high)
+    return x.detach()
 
 
 def _in_ball(images: torch.Tensor, radius: float, seed: str) -> torch.Tensor:

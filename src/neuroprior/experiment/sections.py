@@ -1,0 +1,257 @@
+"""The parts of a recipe, each checked by itself."""
+
+from typing import Annotated, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from neuroprior.classifier import Architecture, Color
+from neuroprior.regularizer.loss import Mean, Pairs, Scale
+from neuroprior.regularizer.schedule import Shape
+from neuroprior.regularizer.taps import BatchNorm
+from neuroprior.robustness import Clip
+from neuroprior.types import Precision
+
+
+class Section(BaseModel):
+    """A part of a recipe: frozen, and closed to keys it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class StimuliSection(Section):
+    """Gray stimuli: an `.npz` with `images`, `names`, `tier`; those that scans show; or photographs of scikit-image."""
+
+    source: Literal["npz", "scans", "photographs"]
+    path: str | None = None
+    n_train: int | None = Field(default=None, ge=2, description="use only the first so many training stimuli")
+
+    @model_validator(mode="after")
+    def _path_where_needed(self) -> "StimuliSection":
+        if (self.source == "npz") != (self.path is not None):
+            raise ValueError("source npz needs a path, source scans and photographs take none")
+        return self
+
+
+class TwinTarget(Section):
+    """S_neural from a digital twin's checkpoint."""
+
+    kind: Literal["twin"]
+    path: str
+    scan: str | None = None
+    neutral_behavior: tuple[float, ...] | None = None
+
+
+class SimulatedMouseTarget(Section):
+    """S_neural from a simulated mouse: noise-free rates for `neural_model`, single trials for `neural_data`."""
+
+    kind: Literal["simulated_mouse"]
+    n_neurons: int = Field(default=500, ge=2)
+    n_repeats: int = Field(default=10, ge=2)
+    seed: int = 0
+
+
+class ScansTarget(Section):
+    """S_neural from recordings: Eq. 2 of each image's mean response, neurons weighted by Eq. 1, averaged over scans."""
+
+    kind: Literal["scans"]
+    paths: tuple[str, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _each_once(self) -> "ScansTarget":
+        if len(set(self.paths)) != len(self.paths):
+            raise ValueError("paths names a scan twice; it would count twice in the mean")
+        return self
+
+
+class MatrixTarget(Section):
+    """A matrix of your own: `path` an `.npy` (n, n), `ids` a text file with the id of a stimulus a line.
+
+    Rows of training stimuli are trained on; rows of oracle stimuli, if there are any, are held out.
+    """
+
+    kind: Literal["matrix"]
+    path: str
+    ids: str
+
+
+Target = TwinTarget | SimulatedMouseTarget | ScansTarget | MatrixTarget
+KINDS: dict[str, type[Section]] = {
+    "twin": TwinTarget,
+    "simulated_mouse": SimulatedMouseTarget,
+    "scans": ScansTarget,
+    "matrix": MatrixTarget,
+}
+MADE: dict[str, tuple[str, ...]] = {
+    "twin": ("model",),
+    "simulated_mouse": ("model", "data"),
+    "scans": ("data",),
+    "matrix": ("user",),
+}
+"""What each kind of target gives to train on; the first is the one that `shuffle` permutes."""
+
+
+class TaskSection(Section):
+    """What is classified, in gray or colour.
+
+    `parquet`: two files of the Hugging Face layout; `cifar_binary`: the folder `cifar-10-batches-bin` or
+    `cifar-100-binary`; `image_folder`: two folders `CLASS/*.png`, with `size` if the images are not all of one;
+    `digits`: packaged, no file.
+    """
+
+    source: Literal["parquet", "cifar_binary", "image_folder", "digits"]
+    train: str | None = None
+    test: str | None = None
+    folder: str | None = None
+    color: Color = "gray"
+    size: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] | None = None
+    n_train: int | None = Field(default=None, ge=10)
+    n_test: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="after")
+    def _files_where_needed(self) -> "TaskSection":
+        needed = {"cifar_binary": {"folder"}, "digits": set()}.get(self.source, {"train", "test"})
+        given = {name for name in ("train", "test", "folder") if getattr(self, name) is not None}
+        if given != needed:
+            wants = " and ".join(sorted(needed, reverse=True)) or "no file"
+            raise ValueError(f"source {self.source} needs {wants}, not {' and '.join(sorted(given)) or 'nothing'}")
+        if self.size is not None and self.source != "image_folder":
+            raise ValueError(f"size is for source image_folder; images of source {self.source} are of one size already")
+        return self
+
+    def path(self, part: Literal["train", "test"]) -> str | None:
+        """The file or folder that the training or test images are read from."""
+        return self.folder or (self.train if part == "train" else self.test)
+
+
+class NetworkSection(Section):
+    """Which network is trained."""
+
+    architecture: Architecture = "resnet18"
+    width: int = Field(default=64, ge=1)
+
+
+class RampSection(Section):
+    """alpha from `start` to `end` over the first part `over` of all steps."""
+
+    start: float = Field(ge=0)
+    end: float = Field(ge=0)
+    over: float = Field(default=1.0, gt=0, le=1)
+    shape: Shape = "linear"
+
+
+class RegularizerSection(Section):
+    """The options of `SimilarityRegularizer`."""
+
+    alpha: Annotated[float, Field(ge=0)] | RampSection = 20.0
+    scale: Scale = "printed"
+    mean: Mean = "lineage"
+    pairs: Pairs = "disjoint"
+    batch_norm: BatchNorm = "shared"
+    stimuli_per_step: int = Field(default=64, ge=2)
+    every: int = Field(default=1, ge=1, description="computed every so many steps, and as many times heavier")
+    threshold: float | None = Field(default=None, ge=0, lt=1, description="S_neural to -1, 0, 1")
+    within: tuple[float, float] | None = Field(default=None, description="only pairs of such S_neural count")
+    taps: int | tuple[str, ...] = 5
+
+
+class RegressionSection(Section):
+    """The options of `ResponseRegression`, for the condition `regression`."""
+
+    alpha: float = Field(default=1.0, ge=0)
+    tap: int | str = Field(default=5, description="the layer, or the deepest of so many stages")
+    grid: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] = (4, 4)
+    stimuli_per_step: int = Field(default=64, ge=2)
+    neurons_per_step: int | None = Field(default=1024, ge=1)
+
+
+class ControlsSection(Section):
+    """What the controls are made with."""
+
+    pixel_threshold: float = Field(default=0.8, ge=0, lt=1)
+    lowpass_sigma: float = Field(default=4.0, gt=0, description="pixels of a stimulus")
+    vgg: str | None = Field(default=None, description="torchvision's VGG-19 weights, or normalised ones")
+    seed: int = Field(default=0, ge=0, description="of the untrained twin, and of simulated single trials")
+
+
+class AdversarialSection(Section):
+    """Adversarial training: projected gradient ascent in an Linf ball of radius `epsilon` (pixels in [0, 1])."""
+
+    epsilon: float = Field(default=8 / 255, gt=0)
+    steps: int = Field(default=7, ge=1)
+
+
+class ObjectiveSection(Section):
+    """The first loss: classification, or few-shot episodes (the head is then set to the classes' mean features)."""
+
+    kind: Literal["classification", "few_shot"] = "classification"
+    ways: int = Field(default=5, ge=2)
+    shots: int = Field(default=5, ge=1)
+    queries: int = Field(default=5, ge=1)
+
+
+class NoiseSection(Section):
+    """Gaussian noise levels, in units of the pixel range."""
+
+    sigmas: tuple[Annotated[float, Field(ge=0)], ...] = Field(
+        default=tuple(round(0.01 * k, 2) for k in range(16)), min_length=1
+    )
+    clip: Clip = "none"
+    seed: int = 0
+
+
+class TransferSection(Section):
+    """What the trained core is worth on another data set: few-shot accuracy, and a linear probe."""
+
+    task: TaskSection
+    ways: int = Field(default=5, ge=2)
+    shots: tuple[Annotated[int, Field(ge=1)], ...] = (1, 5)
+    episodes: int = Field(default=600, ge=2)
+    linear_probe: bool = True
+    seed: int = 0
+
+
+class RobustnessSection(Section):
+    """Accuracy under an Linf attack of fixed radius (PGD on the margin); none where no radius is given."""
+
+    radii: tuple[Annotated[float, Field(ge=0)], ...] = ()
+    n_images: int = Field(default=1000, ge=1, description="the first so many test images")
+    steps: int = Field(default=50, ge=1)
+    restarts: int = Field(default=1, ge=1)
+    seed: int = 0
+
+
+Figure = Literal[
+    "noise",
+    "tradeoff",
+    "sweep",
+    "attack",
+    "examples",
+    "matrix",
+    "histogram",
+    "truth",
+    "pairs",
+    "training",
+    "gamma",
+    "taps",
+]
+
+
+class ReportSection(Section):
+    """What the report shows; no step depends on it."""
+
+    title: str | None = Field(default=None, description="in place of the recipe's name")
+    levels: tuple[Annotated[float, Field(ge=0)], ...] = Field(
+        default=(0.05, 0.10, 0.15), description="noise levels of the headline table: the nearest ones measured"
+    )
+    figures: tuple[Figure, ...] = Field(default=get_args(Figure), description="which figures, in the page's own order")
+
+
+class ComputeSection(Section):
+    """Where and how it runs; `auto` is resolved once, when the run is created, and kept in its `recipe.yaml`."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["auto"] | Precision = "auto"
+    threads: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
+    workers: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
+    checkpoint_seconds: float = Field(default=30.0, ge=0, description="a killed training loses at most so much work")
+    tensorboard: bool = Field(default=False, description="also log trainings for TensorBoard")

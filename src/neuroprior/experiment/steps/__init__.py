@@ -1,0 +1,45 @@
+"""What each kind of step does: read the folders of the steps before it, write one folder. Settings in, files out."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from neuroprior.classifier import Checkpoint
+from neuroprior.experiment.compute import torch_settled
+from neuroprior.experiment.engine import Say
+from neuroprior.experiment.steps.measuring import measure_network
+from neuroprior.experiment.steps.settings import (
+    ControlWork,
+    Machine,
+    MeasureWork,
+    TargetWork,
+    TrainWork,
+    Work,
+)
+from neuroprior.experiment.steps.targets import make_control, make_targets, taught_target
+from neuroprior.experiment.steps.training import train_network
+from neuroprior.experiment.store import CHECKPOINT
+
+__all__ = ["ControlWork", "Machine", "MeasureWork", "TargetWork", "TrainWork", "Work", "do_work", "taught_target"]
+
+
+def do_work(
+    work: Work,
+    inputs: Mapping[str, Path],
+    out: Path,
+    say: Say,
+    *,
+    checkpoint_seconds: float = 30.0,
+    tensorboard: bool = False,
+) -> None:
+    """Do a step: settings in, files out. How often a training keeps its state, and what it logs, changes no number."""
+    with torch_settled(work.machine.threads):
+        match work:
+            case TargetWork():
+                make_targets(work, out, say)
+            case ControlWork():
+                make_control(work, inputs, out, say)
+            case TrainWork():
+                kept = Checkpoint(out / CHECKPOINT, checkpoint_seconds)
+                train_network(work, inputs, out, say, kept, tensorboard=tensorboard)
+            case MeasureWork():
+                measure_network(work, inputs, out, say)

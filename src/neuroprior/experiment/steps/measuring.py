@@ -1,0 +1,139 @@
+"""What a trained network is like: under noise, under attack, on other data, and beside the brain."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from neuroprior.classifier import (
+    LabelledImages,
+    ResNet,
+    core_features,
+    few_shot_accuracy,
+    linear_probe_accuracy,
+)
+from neuroprior.experiment.engine import Say
+from neuroprior.experiment.inputs import task_images
+from neuroprior.experiment.sections import RegularizerSection
+from neuroprior.experiment.steps.settings import Json, MeasureWork, row
+from neuroprior.experiment.steps.training import new_network, new_regularizer
+from neuroprior.files import write_json
+from neuroprior.recordings import load_stimuli
+from neuroprior.robustness import linf_accuracy, noise_accuracy
+from neuroprior.types import SimilarityTarget
+
+_EXAMPLES = 3  # test images kept with each measurement, for the report's noise example
+
+
+def measure_network(work: MeasureWork, inputs: Mapping[str, Path], out: Path, say: Say) -> None:
+    """Write `metrics.json`: accuracy under noise and attack, transfer, correlation of S_cnn and S_neural."""
+    from safetensors.torch import load_file
+
+    images = task_images(work.task, "test")
+    network = new_network(work, images)
+    network.load_state_dict(load_file(inputs["network"] / "weights.safetensors", device=work.machine.device))
+    network.eval()
+    curve = noise_accuracy(
+        network,
+        torch.from_numpy(images.pixels).float() / 255,
+        torch.from_numpy(images.labels),
+        work.noise.sigmas,
+        clip=work.noise.clip,
+        seed=work.noise.seed,
+        progress=lambda done, of: say("noise", done / of),
+    )
+    rows = [
+        row(work, "noise_accuracy", float(value), curve.n, x=sigma)
+        for sigma, value in zip(curve.sigmas, curve.accuracy, strict=True)
+    ]
+    rows += attack_rows(work, network, images, say)
+    rows += transfer_rows(work, network, say)
+    rows += similarity_rows(work, network, inputs)
+    write_json(out / "metrics.json", rows)
+    shown = images.rows(np.unique(images.labels, return_index=True)[1][:_EXAMPLES])  # one of each of the first classes
+    names = np.array([images.classes[label] for label in shown.labels])
+    np.savez_compressed(out / "examples.npz", images=shown.pixels, labels=names, classes=np.array(images.classes))
+
+
+def attack_rows(work: MeasureWork, network: ResNet, images: LabelledImages, say: Say) -> list[Json]:
+    """Accuracy under an Linf attack at each radius that the recipe asks for."""
+    options = work.robustness
+    if not options.radii:
+        return []
+    some = images.rows(slice(0, options.n_images))
+    left = linf_accuracy(
+        network,
+        torch.from_numpy(some.pixels).float() / 255,
+        torch.from_numpy(some.labels),
+        options.radii,
+        steps=options.steps,
+        restarts=options.restarts,
+        seed=options.seed,
+        progress=lambda done, of: say("attack", done / of),
+    )
+    return [
+        row(work, "linf_accuracy", float(value), left.n, x=radius)
+        for radius, value in zip(left.radii, left.accuracy, strict=True)
+    ]
+
+
+def transfer_rows(work: MeasureWork, network: ResNet, say: Say) -> list[Json]:
+    """Few-shot accuracy of the core on another data set's test images, and a linear probe from its training images."""
+    options = work.transfer
+    if options is None:
+        return []
+    say("transfer", 0.0)
+    test = task_images(options.task, "test")
+    features, labels = core_features(network, test.pixels), test.labels.astype(np.int64)
+    rows = []
+    for shots in options.shots:
+        left = few_shot_accuracy(
+            features, labels, ways=options.ways, shots=shots, episodes=options.episodes, seed=options.seed
+        )
+        rows.append(row(work, "few_shot_accuracy", left.accuracy, left.n_episodes, x=float(shots)))
+    if options.linear_probe:
+        say("linear probe", 0.5)
+        train = task_images(options.task, "train")
+        reached = linear_probe_accuracy(
+            core_features(network, train.pixels), train.labels.astype(np.int64), features, labels
+        )
+        rows.append(row(work, "linear_probe_accuracy", reached, len(labels)))
+    return rows
+
+
+def similarity_rows(work: MeasureWork, network: ResNet, inputs: Mapping[str, Path]) -> list[Json]:
+    """Pearson correlation of S_cnn and S_neural over held-out pairs i < j: per tap, and mixed as training left gamma.
+
+    A network trained without a regulariser has no gamma: the mix is then uniform, as every training starts. No rows
+    where the target holds no held-out images.
+    """
+    if not (inputs["target"] / "heldout.safetensors").exists():
+        return []
+    heldout = SimilarityTarget.load(inputs["target"] / "heldout.safetensors")
+    stimuli = load_stimuli(inputs["target"] / "stimuli.npz").select(heldout.image_ids)
+    pairs = np.triu_indices(len(heldout), k=1)
+    neural = heldout.matrix[pairs].astype(np.float64)
+    if not neural.std() > 0:
+        return []  # all held-out pairs equally alike: nothing to correlate with
+    options = RegularizerSection(taps=work.taps, mean=work.mean, alpha=0.0, stimuli_per_step=2)
+    probe = new_regularizer(options, network, heldout, stimuli, seed=work.seed)
+    scores = json.loads((inputs["network"] / "card.json").read_text())["scores"]
+    names = probe.taps.names
+    gamma = np.array([scores.get(f"gamma.{name}", 1 / len(names)) for name in names])
+    images = torch.from_numpy(stimuli.pixels.copy())[:, None].float().to(work.machine.device) / 255
+    layers = [layer.cpu().numpy() for layer in probe.layer_similarities(images)]
+
+    def correlation(similarity: np.ndarray) -> float:
+        return float(np.corrcoef(similarity[pairs], neural)[0, 1])
+
+    mixed = np.einsum("kij,k->ij", np.stack(layers), gamma)
+    n = len(neural)
+    return [
+        row(work, "similarity_correlation", correlation(mixed), n),
+        *(
+            row(work, "similarity_correlation", correlation(layer), n, tap=name)
+            for name, layer in zip(names, layers, strict=True)
+        ),
+    ]

@@ -1,0 +1,119 @@
+"""What goes into each kind of step, and nothing else: it is the step's key."""
+
+import hashlib
+from typing import Any, Literal
+
+from neuroprior.classifier import TrainingSettings
+from neuroprior.experiment.conditions import Control, Second
+from neuroprior.experiment.sections import (
+    AdversarialSection,
+    NetworkSection,
+    NoiseSection,
+    ObjectiveSection,
+    RegressionSection,
+    RegularizerSection,
+    RobustnessSection,
+    Section,
+    StimuliSection,
+    Target,
+    TaskSection,
+    TransferSection,
+)
+from neuroprior.regularizer.loss import Mean
+from neuroprior.types import Precision
+
+Json = dict[str, Any]
+
+
+class Machine(Section):
+    """Where a step runs; part of its key, since it decides the last bits of every number."""
+
+    device: str
+    precision: Precision
+    threads: int
+
+
+class TargetWork(Section):
+    """Make the similarity targets: training stimuli, and held-out (oracle) ones that are never trained on."""
+
+    stimuli: StimuliSection
+    target: Target
+    machine: Machine
+
+
+class ControlWork(Section):
+    """Make one control's target for the same training stimuli, or the responses that are regressed to.
+
+    `target`: the recipe's, where the control is made of it. `sigma`: of the blur before `lowpass` is compared.
+    """
+
+    control: Control
+    target: Target | None = None
+    threshold: float | None = None
+    sigma: float | None = None
+    vgg: str | None = None
+    seed: int = 0
+    machine: Machine
+
+
+class TrainWork(Section):
+    """Train one network under one condition. `target`: which file of the target step, or of the control's, is taught.
+
+    The sections are the condition's own; None where it has no such part.
+    """
+
+    condition: str
+    seed: int
+    task: TaskSection
+    network: NetworkSection
+    training: TrainingSettings
+    objective: ObjectiveSection
+    second: Second | None
+    target: str | None
+    shuffled: bool
+    regularizer: RegularizerSection | None
+    regression: RegressionSection | None
+    adversarial: AdversarialSection | None
+    blur_sigma: float | None
+    machine: Machine
+
+
+class MeasureWork(Section):
+    """Measure one trained network: accuracy under noise and attack, transfer, similarity on held-out stimuli."""
+
+    condition: str
+    seed: int
+    task: TaskSection
+    network: NetworkSection
+    taps: int | tuple[str, ...]
+    mean: Mean
+    blur_sigma: float | None
+    noise: NoiseSection
+    robustness: RobustnessSection
+    transfer: TransferSection | None
+    machine: Machine
+
+
+Work = TargetWork | ControlWork | TrainWork | MeasureWork
+TARGET_FILE: Literal["target.safetensors"] = "target.safetensors"
+"""What a control step leaves, unless it is `responses`."""
+
+
+def work_digest(work: Section) -> str:
+    """SHA-256 of the settings."""
+    return hashlib.sha256(work.model_dump_json().encode()).hexdigest()
+
+
+def row(
+    work: TrainWork | MeasureWork, metric: str, value: float, n: int, x: float | None = None, tap: str | None = None
+) -> Json:
+    """One row of `metrics.parquet`."""
+    return {
+        "condition": work.condition,
+        "seed": work.seed,
+        "metric": metric,
+        "tap": tap,
+        "x": x,
+        "value": value,
+        "n": n,
+    }

@@ -1,0 +1,92 @@
+"""Measures that a run may or may not have: accuracy under attack, few-shot accuracy, a linear probe's accuracy."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from neuroprior.experiment.results import RunResults
+from neuroprior.report.tables import Estimate, Table, curve_of, percent, seeds_phrase
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """An accuracy of `metrics.parquet`: `what` says it, `x` names the axis (none for a single number), `of` its n."""
+
+    metric: str
+    heading: str
+    what: str
+    x: str | None
+    of: str
+    column: Callable[[float], str]
+
+
+ATTACK = Measure(
+    "linf_accuracy",
+    "Accuracy under attack as a table",
+    "after projected gradient ascent moved each pixel by at most ε",
+    "radius",
+    "test images",
+    lambda x: f"ε\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{x:.3g}",
+)
+FEW_SHOT = Measure(
+    "few_shot_accuracy",
+    "Few-shot accuracy",
+    "where the nearest class mean of a few labelled images' features decides",
+    "shots",
+    "episodes",
+    lambda x: f"{x:g}\N{NO-BREAK SPACE}shot{'' if x == 1 else 's'}",
+)
+LINEAR_PROBE = Measure(
+    "linear_probe_accuracy",
+    "Linear probe",
+    "of a linear classifier trained on the network's features",
+    None,
+    "test images",
+    lambda x: "Accuracy",
+)
+
+
+def measure_table(results: RunResults, measure: Measure) -> Table | None:
+    """Return a row a condition and a column an x; None where nothing of it was measured."""
+    curves = [
+        (card, curve) for card in results.conditions if (curve := curve_of(results.metrics, card.name, measure.metric))
+    ]
+    if not curves:
+        return None
+    columns: Mapping[float | None, str] = {
+        _key(measure, x): measure.column(x) for x in sorted({x for _, curve in curves for x in curve.x})
+    }
+    rows = []
+    for card, curve in curves:
+        found: Mapping[float | None, Estimate] = {
+            _key(measure, x): estimate for x, estimate in zip(curve.x, curve.estimates, strict=True)
+        }
+        rows.append((card.label, *(percent(found.get(key), "") for key in columns), str(len(curve.seeds))))
+    n = [estimate.n for _, curve in curves for estimate in curve.estimates]
+    counts = [count for _, curve in curves for count in curve.counts]
+    tested = f"{min(counts):,}" if min(counts) == max(counts) else f"{min(counts):,} to {max(counts):,}"
+    spread = ", mean ± SEM over seeds (ddof 1)" if max(n) > 1 else ""
+    return Table(
+        caption=f"Accuracy in % {measure.what}, on {tested} {measure.of}{spread}; {seeds_phrase(n)}.",
+        header=("Condition", *columns.values(), "Seeds"),
+        rows=tuple(rows),
+    )
+
+
+def _key(measure: Measure, x: float) -> float | None:
+    """A single number's x is nan, which equals nothing, itself included."""
+    return None if measure.x is None else x
+
+
+def measure_csv(results: RunResults, measure: Measure) -> list[list[str]]:
+    """Return the measure's CSV: header, then a row a condition and x; an empty SEM for one seed."""
+    axis = [] if measure.x is None else [measure.x]
+    rows: list[list[str]] = [
+        ["condition", "label", *axis, "accuracy_mean", "accuracy_sem", "n_seeds", f"n_{measure.of.replace(' ', '_')}"]
+    ]
+    for card in results.conditions:
+        curve = curve_of(results.metrics, card.name, measure.metric)
+        for x, estimate, count in zip(curve.x, curve.estimates, curve.counts, strict=True):
+            at: Sequence[str] = [] if measure.x is None else [repr(x)]
+            sem = "" if estimate.sem is None else repr(estimate.sem)
+            rows.append([card.name, card.label, *at, repr(estimate.mean), sem, str(estimate.n), str(count)])
+    return rows

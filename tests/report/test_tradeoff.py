@@ -1,0 +1,96 @@
+"""The frontier is a hull, interpolated inside its range only, and names stand where they cover nothing."""
+
+import itertools
+
+import numpy as np
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+from neuroprior.report.naming import parsed
+from neuroprior.report.plates import tradeoff_plate
+from neuroprior.report.tradeoff import main_level, on_hull, tradeoff, tradeoff_csv, tradeoff_table, upper_hull
+
+from .conftest import MANY, MakeRun
+
+
+def test_hull_is_above_all_points_concave_and_made_of_them() -> None:
+    points = [(float(x), float(y)) for x, y in np.random.default_rng(0).random((40, 2))]
+    hull = upper_hull(points)
+    assert set(hull) <= set(points)
+    for x, y in points:
+        height = on_hull(hull, x)
+        assert height is not None
+        assert height >= y - 1e-12
+    slopes = [(b[1] - a[1]) / (b[0] - a[0]) for a, b in itertools.pairwise(hull)]
+    assert slopes == sorted(slopes, reverse=True)
+    lowered = [(x, y - 1e-6) if (x, y) in hull else (x, y) for x, y in points]
+    assert upper_hull(lowered) != hull  # the least such function: it touches its vertices
+
+
+def test_hull_of_a_triangle_is_interpolated_and_never_extrapolated() -> None:
+    hull = upper_hull([(0.0, 1.0), (1.0, 0.0), (0.5, 0.2), (0.4, 0.9), (0.4, 0.1)])
+    assert hull == [(0.0, 1.0), (0.4, 0.9), (1.0, 0.0)]
+    assert on_hull(hull, 0.7) == pytest.approx(0.45)
+    assert on_hull(hull, 1.0) == 0.0
+    assert on_hull(hull, -0.01) is None
+    assert on_hull(hull, 1.01) is None
+    assert on_hull(upper_hull([(0.5, 0.5)]), 0.5) == 0.5
+    assert on_hull([], 0.5) is None
+
+
+def test_level_is_the_largest_shown_one_that_was_measured(make_run: MakeRun) -> None:
+    assert main_level(make_run(seeds=(0,))) == 0.15
+    assert (
+        main_level(make_run(seeds=(0,), unfinished=("none", "neural_model", "neural_data", "shuffle", "blur"))) is None
+    )
+
+
+def test_no_control_is_above_the_frontier_and_the_brain_is_not_part_of_it(make_many: MakeRun) -> None:
+    found = tradeoff(make_many())
+    assert found is not None
+    by_name = {point.card.name: point for point in found.points}
+    for point in found.points:
+        if point.control:
+            assert point.frontier is not None
+            assert point.noisy.mean <= point.frontier + 1e-12
+    assert not any(point.control for name, point in by_name.items() if "neural" in name or "adversarial" in name)
+    assert {"none", "blur@sigma=2"} <= {name for name, point in by_name.items() if point.control}
+    assert by_name["neural_model@alpha=80"].frontier is None  # of lower clean accuracy than any control
+
+
+def test_table_and_csv_say_the_difference_or_leave_it_blank(make_many: MakeRun) -> None:
+    results = make_many()
+    table = tradeoff_table(results)
+    assert table is not None
+    rows = {row[0]: row for row in table.rows}
+    assert rows["None"][-1] == "+0.0"
+    assert rows["Neural (model), α = 80"][-2:] == ("–", "–")
+    header, *lines = tradeoff_csv(results)
+    assert [line[0] for line in lines] == list(MANY)
+    for line in lines:
+        cells = dict(zip(header, line, strict=True))
+        assert (cells["difference"] == "") == (cells["frontier_noisy"] == "")
+        if cells["difference"]:
+            gap = float(cells["noisy_mean"]) - float(cells["frontier_noisy"])
+            assert float(cells["difference"]) == pytest.approx(gap, abs=1e-12)
+
+
+def test_every_condition_is_named_once_and_no_name_covers_another(make_many: MakeRun) -> None:
+    figure = tradeoff_plate(make_many()).panels[0].figure
+    figure.draw_without_rendering()
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    legend = {text.get_text() for one in figure.legends for text in one.get_texts()}
+    names = {text.get_text(): text.get_window_extent(renderer) for text in figure.axes[0].texts}
+    assert not legend & set(names)
+    assert legend | set(names) == {label for label, _, _ in MANY.values()}
+    boxes = list(names.values())
+    assert not any(a.overlaps(b) for k, a in enumerate(boxes) for b in boxes[:k])
+    assert len(names) > len(legend)
+
+
+def test_names_are_taken_apart() -> None:
+    name = parsed("adversarial+neural_model@alpha=2,taps=stem,layer1,scale=lineage")
+    assert (name.base, name.kind, name.combined) == ("adversarial+neural_model", "neural_model", True)
+    assert name.options == {"alpha": "2", "taps": "stem,layer1", "scale": "lineage"}
+    assert parsed("none").options == {}
+    assert not parsed("adversarial").combined
