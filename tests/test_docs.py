@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from conftest import DATA
-from neuroprior import cli
+from neuroprior import Population, SimilarityTarget, cli, packaged_photographs
+from neuroprior.similarity import target_from_population
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -28,8 +29,9 @@ def listings(language: str) -> list:
 
 @pytest.mark.parametrize("listing", listings("python"))
 def test_python_listings_run(listing, monkeypatch, tmp_path, data):
-    """`model`, `batches`, `images`, `labels` are the reader's own."""
-    data("twins/sensorium2022_26872-17-20_sota.pth")
+    """`model`, `batches`, `images`, `labels`, `target` and `stimuli` are the reader's own."""
+    if "load_twin" in listing:
+        data("twins/sensorium2022_26872-17-20_sota.pth")
     monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)
     for full, quick in QUICKER.items():
@@ -40,8 +42,15 @@ def test_python_listings_run(listing, monkeypatch, tmp_path, data):
         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 10),
     )  # fmt: skip
     images, labels = torch.rand(8, 1, 32, 32), torch.from_numpy(np.arange(8) % 10)
-    exec(compile(listing, "listing", "exec"), {"model": model, "batches": [(images, labels)] * 2,
-                                               "images": images, "labels": labels})  # fmt: skip
+    own = {"model": model, "batches": [(images, labels)] * 2, "images": images, "labels": labels}
+    stimuli = packaged_photographs(n_train=40, n_oracle=2)
+    exec(compile(listing, "listing", "exec"), {**own, "stimuli": stimuli, "target": made_up_target(stimuli)})
+
+
+def made_up_target(stimuli) -> SimilarityTarget:
+    responses = np.random.default_rng(0).standard_normal((len(stimuli), 30)).astype(np.float32)
+    neurons = Population(stimuli.ids, responses, np.ones(30, dtype=np.float32), "recorded")
+    return target_from_population(neurons, stimuli)
 
 
 @pytest.mark.parametrize("listing", listings("sh"))

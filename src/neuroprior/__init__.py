@@ -4,6 +4,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from neuroprior.networks import (
+        load_network,
+        target_from_network,
+    )
     from neuroprior.recordings import (
         load_scan,
         load_stimuli,
@@ -14,10 +18,28 @@ if TYPE_CHECKING:
         target_from_scan,
         target_from_scans,
     )
-    from neuroprior.regularizer import SimilarityRegularizer
-    from neuroprior.robustness import linf_accuracy, noise_accuracy
-    from neuroprior.similarity import load_matrix
-    from neuroprior.twin import load_twin, target_from_twin
+    from neuroprior.regularizer import (
+        Exposure,
+        Ramp,
+        ResponseRegression,
+        SimilarityRegularizer,
+    )
+    from neuroprior.robustness import (
+        linf_accuracy,
+        noise_accuracy,
+    )
+    from neuroprior.similarity import (
+        compare_targets,
+        factor_target,
+        load_matrix,
+        lowpass_target,
+        pixel_target,
+        shuffle_target,
+    )
+    from neuroprior.twin import (
+        load_twin,
+        target_from_twin,
+    )
     from neuroprior.types import (
         AttackRecord,
         FactoredTarget,
@@ -36,26 +58,36 @@ __version__ = "0.0.1"
 # Imported on first use: `from neuroprior import SimilarityRegularizer` needs torch, numpy and safetensors only.
 _HOME = {
     "AttackRecord": "types",
+    "Exposure": "regularizer",
     "FactoredTarget": "types",
     "InputError": "types",
     "NetworkCard": "types",
     "NeuronWeights": "types",
     "Population": "types",
+    "Ramp": "regularizer",
+    "ResponseRegression": "regularizer",
     "Scan": "types",
     "SimilarityRegularizer": "regularizer",
     "SimilarityTarget": "types",
     "Stimuli": "types",
+    "compare_targets": "similarity",
+    "factor_target": "similarity",
     "linf_accuracy": "robustness",
     "load_matrix": "similarity",
+    "load_network": "networks",
     "load_scan": "recordings",
     "load_stimuli": "recordings",
     "load_target": "types",
     "load_twin": "twin",
+    "lowpass_target": "similarity",
     "noise_accuracy": "robustness",
     "packaged_photographs": "recordings",
+    "pixel_target": "similarity",
     "prepare_stimuli": "recordings",
     "save_scan": "recordings",
+    "shuffle_target": "similarity",
     "simulate_scan": "recordings",
+    "target_from_network": "networks",
     "target_from_scan": "recordings",
     "target_from_scans": "recordings",
     "target_from_twin": "twin",
@@ -63,26 +95,36 @@ _HOME = {
 
 __all__ = [
     "AttackRecord",
+    "Exposure",
     "FactoredTarget",
     "InputError",
     "NetworkCard",
     "NeuronWeights",
     "Population",
+    "Ramp",
+    "ResponseRegression",
     "Scan",
     "SimilarityRegularizer",
     "SimilarityTarget",
     "Stimuli",
+    "compare_targets",
+    "factor_target",
     "linf_accuracy",
     "load_matrix",
+    "load_network",
     "load_scan",
     "load_stimuli",
     "load_target",
     "load_twin",
+    "lowpass_target",
     "noise_accuracy",
     "packaged_photographs",
+    "pixel_target",
     "prepare_stimuli",
     "save_scan",
+    "shuffle_target",
     "simulate_scan",
+    "target_from_network",
     "target_from_scan",
     "target_from_scans",
     "target_from_twin",

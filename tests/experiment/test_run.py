@@ -111,7 +111,14 @@ def test_provenance(finished):
     origin = json.loads((finished / "provenance.json").read_text())
     assert origin["command"] == "test"
     assert origin["seeds"] == [0]
-    settled = {"device": "cpu", "precision": "float32", "threads": 1, "workers": 1, "checkpoint_seconds": 30.0}
+    settled = {
+        "device": "cpu",
+        "precision": "float32",
+        "threads": 1,
+        "workers": 1,
+        "checkpoint_seconds": 30.0,
+        "tensorboard": False,
+    }
     assert origin["compute"] == settled
     assert {"commit", "versions", "device", "python", "data"} <= set(origin)
 

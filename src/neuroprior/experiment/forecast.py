@@ -83,7 +83,7 @@ class Forecast:
         grouped: dict[tuple[str, str], list[Cost]] = {}
         for cost in self.costs:
             work = cost.step.work
-            of = getattr(work, "condition", None) or getattr(work, "control", "")
+            of = str(getattr(work, "condition", getattr(work, "control", "")))
             grouped.setdefault((cost.step.kind, of), []).append(cost)
         return list(grouped.values())
 

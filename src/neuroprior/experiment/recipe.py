@@ -216,11 +216,15 @@ def _merged(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any
     return merged
 
 
+# pydantic says which of the alternatives it tried; the first is the one that most people mean
+_ALTERNATIVES = ("constrained-float", "RampSection", "int", "tuple[str, ...]")
+
+
 def _one_line(error: ValidationError) -> str:
     """Say the first fault, and for an unknown key the nearest one that there is."""
     fault = error.errors()[0]
     location = [str(part) for part in fault["loc"]]
-    path = [part for part in location if part not in KINDS]
+    path = [part for part in location if part not in KINDS and part not in _ALTERNATIVES]
     key = ".".join(path)
     if fault["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         known = _keys_at(location[:-1])

@@ -3,12 +3,11 @@
 import importlib
 import json
 import os
-import pickle
 import re
 import sys
 import warnings
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
@@ -18,6 +17,7 @@ import torch
 from torch import nn
 
 from neuroprior.types import InputError
+from neuroprior.weights import first_line, read_weights
 
 __all__ = ["ScriptedNetwork", "load_network", "read_weights"]
 
@@ -67,47 +67,6 @@ def load_network(spec: str | os.PathLike[str], *, weights: str | os.PathLike[str
     return network.eval()
 
 
-def read_weights(path: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
-    """Read names and tensors from a safetensors file or a torch state dict; nothing else is ever unpickled.
-
-    Raises `InputError` for a file that is missing, damaged, holds anything else, or values that are not finite.
-    """
-    file = Path(path)
-    if not file.is_file():
-        raise InputError(f"{file}: no such file; mend the path of the weights")
-    with file.open("rb") as opened:
-        is_safetensors = opened.read(9)[8:] == b"{"  # eight bytes of length, then JSON
-    loaded = _safetensors(file) if is_safetensors else _state_dict(file)
-    if not (isinstance(loaded, Mapping) and loaded and all(isinstance(v, torch.Tensor) for v in loaded.values())):
-        raise InputError(f"{file}: not a state dict (names to tensors); save model.state_dict() alone")
-    for name, value in loaded.items():
-        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
-            raise InputError(f"{file}: {name} holds values that are not finite; take weights that are whole")
-    return dict(loaded)
-
-
-def _safetensors(file: Path) -> dict[str, torch.Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        return load_file(file)
-    except SafetensorError as error:
-        raise InputError(f"{file}: damaged safetensors ({_first_line(error)}); copy it again") from None
-
-
-def _state_dict(file: Path) -> Any:
-    try:
-        return torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
-        raise InputError(
-            f"{file}: damaged, or holds more than tensors, and nothing else is ever unpickled; "
-            "save model.state_dict() alone"
-        ) from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise InputError(f"{file}: damaged, or no file of weights ({_first_line(error)}); copy it again") from None
-
-
 def _fill(network: nn.Module, file: Path) -> None:
     weights = read_weights(file)
     needed = network.state_dict()
@@ -131,9 +90,7 @@ def _imported(module: str, attribute: str) -> nn.Module:
             found: Any = importlib.import_module(module)
         except ModuleNotFoundError as error:
             if error.name is None or not f"{module}.".startswith(f"{error.name}."):
-                raise InputError(
-                    f"network {module}: importing it failed: {_first_line(error)}; install that"
-                ) from error
+                raise InputError(f"network {module}: importing it failed: {first_line(error)}; install that") from error
             raise InputError(
                 f"network {module}:{attribute}: no module {error.name!r}; run where it can be imported, or install it"
             ) from None
@@ -226,8 +183,4 @@ def _check_program(file: Path, archive: zipfile.ZipFile) -> None:
 
 
 def _named(error: BaseException) -> str:
-    return f"{type(error).__name__}: {_first_line(error)}"
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+    return f"{type(error).__name__}: {first_line(error)}"

@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from neuroprior.networks.layer import population_from_network, weights_digest
-from neuroprior.networks.load import read_weights
 from neuroprior.similarity import target_from_population
 from neuroprior.types import Details, Float, InputError, SimilarityTarget, Stimuli
+from neuroprior.weights import read_weights
 
 __all__ = ["VGG19", "VGG_LAYER", "load_vgg19", "vgg_details", "vgg_target"]
 

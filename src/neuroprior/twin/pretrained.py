@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import pickle
 import re
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from neuroprior.twin.model import EncodingModel, Twin
 from neuroprior.twin.readout import GaussianReadout
 from neuroprior.twin.shifter import MLPShifter, NoShift
 from neuroprior.types import InputError
+from neuroprior.weights import first_line, read_weights
 
 Weights = dict[str, torch.Tensor]
 
@@ -45,7 +45,7 @@ def load_twin(
     several readouts where `scan` is not given.
     """
     file = Path(path)
-    weights = _read_state_dict(file)
+    weights = read_weights(file)
     names = sorted({m["scan"] for key in weights if (m := re.fullmatch(r"readout\.(?P<scan>.+?)\._?features", key))})
     if not names:
         raise InputError(f"{file}: no neuron readout in it; a Sensorium 2022 checkpoint (core and readout) is expected")
@@ -66,7 +66,7 @@ def load_twin(
     except KeyError as error:
         raise InputError(f"{file}: parameter {error.args[0]} is missing; the checkpoint is incomplete") from None
     except RuntimeError as error:
-        raise InputError(f"{file}: shapes do not fit together ({_first_line(error)}); not a model this reads") from None
+        raise InputError(f"{file}: shapes do not fit together ({first_line(error)}); not a model this reads") from None
     if left:
         raise InputError(
             f"{file}: parameters of an architecture this reader does not know: {', '.join(sorted(left))}; "
@@ -89,32 +89,6 @@ def load_twin(
         neutral_is_assumed=channels > 0 and neutral_behavior is None,
         digest=hashlib.sha256(file.read_bytes()).hexdigest(),
     )
-
-
-def _read_state_dict(file: Path) -> Weights:
-    if not file.is_file():
-        raise InputError(f"{file}: no such file; download the checkpoint or mend the path")
-    try:
-        loaded = torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
-        raise InputError(
-            f"{file}: damaged, or holds more than tensors, and nothing else is ever unpickled; "
-            "download it again, or save its state_dict() alone"
-        ) from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise InputError(f"{file}: damaged or not a torch file ({_first_line(error)}); download it again") from None
-    if isinstance(loaded, dict) and set(loaded) == {"model_state"}:
-        loaded = loaded["model_state"]
-    if not (isinstance(loaded, dict) and loaded and all(isinstance(v, torch.Tensor) for v in loaded.values())):
-        raise InputError(f"{file}: not a state dict (names to tensors); save model.state_dict()")
-    bad = [key for key, value in loaded.items() if not bool(torch.isfinite(value).all())]
-    if bad:
-        raise InputError(f"{file}: {bad[0]} holds values that are not finite; download it again")
-    return loaded
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:160]
 
 
 def _conv(left: Weights, prefix: str, *, padded: bool, groups: int = 1) -> nn.Conv2d:
