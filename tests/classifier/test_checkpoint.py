@@ -155,3 +155,40 @@ def test_a_save_that_fails_half_way_leaves_the_old_state(tmp_path, monkeypatch):
 def test_time_between_saves(tmp_path):
     assert not Checkpoint(tmp_path / "a", 1000.0).is_due()
     assert Checkpoint(tmp_path / "a", 0.0).is_due()
+
+
+def test_dropout_attacks_and_rare_comparisons_resume_too(tmp_path, stimuli, target):
+    """What draws from torch's own generator, from the attack's, and what is computed every third step only."""
+
+    def run(checkpoint=None):
+        torch.manual_seed(0)
+        network = torch.nn.Sequential(
+            torch.nn.Conv2d(1, 4, 5, 3), torch.nn.ReLU(), torch.nn.Dropout(0.5), torch.nn.AdaptiveAvgPool2d(2),
+            torch.nn.Flatten(), torch.nn.Linear(16, 10),
+        )  # fmt: skip
+        reg = SimilarityRegularizer(network, target, stimuli, taps=["1"], stimuli_per_step=6, every=3)
+
+        def move(net, images, labels, noise):
+            return (images + 0.1 * noise).clamp(0, 1)
+
+        history = train(network, IMAGES, SETTINGS, seed=1, regularizer=reg, perturb=move, checkpoint=checkpoint)
+        return history, network.state_dict()
+
+    whole = run()
+    for at in (2, 6):
+        path = tmp_path / f"checkpoint-{at}"
+        with pytest.raises(Stopped):
+            run(StopsAt(path, at))
+        torch.manual_seed(99)  # another process would not stand where this one stood
+        assert_same(run(Checkpoint(path, 0.0)), whole)
+
+
+def test_the_checkpoint_of_another_training_is_refused(tmp_path, stimuli, target):
+    path = tmp_path / "checkpoint"
+    with pytest.raises(Stopped):
+        outcome(stimuli, target, StopsAt(path, 4))
+    torch.manual_seed(0)
+    network = ResNet(width=2)
+    regularizer = SimilarityRegularizer(network, target, stimuli, taps=2, stimuli_per_step=12)
+    with pytest.raises(InputError, match="checkpoint is of another training"):
+        train(network, IMAGES, SETTINGS, seed=2, regularizer=regularizer, checkpoint=Checkpoint(path))

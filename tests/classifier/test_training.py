@@ -1,11 +1,13 @@
 """Joint training: the schedule, the draws, the best epoch, and the same numbers from the same seed."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
 
 from neuroprior import SimilarityRegularizer
-from neuroprior.classifier import LabelledImages, ResNet, TrainingSettings, evaluate, learning_rate, train
+from neuroprior.classifier import JsonLines, LabelledImages, ResNet, TrainingSettings, evaluate, learning_rate, train
 from neuroprior.classifier.augmentation import Augmentation
 from neuroprior.types import InputError
 
@@ -136,3 +138,67 @@ def test_settings_out_of_range(options, says):
 def test_too_few_images_for_a_batch(bars):
     with pytest.raises(InputError, match="fewer than one batch of 64"):
         train(network(), bars.rows(slice(0, 40)), TrainingSettings(epochs=1), seed=0)
+
+
+def test_perturbed_batches_are_the_batches_of_the_same_seed(bars):
+    """What an attack draws is drawn beside what order and augmentation draw: conditions stay paired."""
+
+    def batches(perturbed: bool) -> list[torch.Tensor]:
+        seen = []
+
+        def look(net, images, labels, noise):
+            assert noise.shape == images.shape
+            assert -1 <= float(noise.min()) < -0.9 < 0.9 < float(noise.max()) <= 1
+            seen.append(images.clone())
+            return images
+
+        net = network()
+        if not perturbed:
+            net.register_forward_pre_hook(lambda module, args: seen.append(args[0].clone()) if net.training else None)
+        train(net, bars, SETTINGS, seed=3, perturb=look if perturbed else None)
+        return seen
+
+    plain, attacked = batches(False), batches(True)
+    assert len(plain) == len(attacked) == 30
+    assert all(torch.equal(a, b) for a, b in zip(plain, attacked, strict=True))
+
+
+def test_alpha_zero_finds_nothing_alike(bars, target, stimuli):
+    net = network()
+    reg = SimilarityRegularizer(net, target, stimuli, alpha=0.0, stimuli_per_step=6)
+    history = train(net, bars, SETTINGS, seed=0, regularizer=reg)
+    assert all(np.isnan(log.similarity_loss) for log in history)
+    assert all(log.n_pairs == 0 for log in history)
+
+
+def test_after_a_failure_the_network_holds_its_best_epoch(bars):
+    """The good state is not lost: what was best is what is there."""
+    net = network()
+    settings = TrainingSettings(
+        epochs=3, batch_size=32, augmentation="crop", validation_fraction=0.2, schedule="linear"
+    )
+    best = []
+
+    def sabotage(log):
+        best.append({k: v.clone() for k, v in net.state_dict().items()})
+        with torch.no_grad():
+            net.head.bias.fill_(float("nan"))
+
+    with pytest.raises(FloatingPointError, match=r"epoch 2.*the network holds the weights of its best epoch, 1"):
+        train(net, bars, settings, seed=0, on_epoch=sabotage)
+    assert all(torch.equal(value, best[0][name]) for name, value in net.state_dict().items())
+
+
+def test_the_log_has_both_losses_gamma_and_correlations(bars, target, stimuli, tmp_path):
+    net = network()
+    reg = SimilarityRegularizer(net, target, stimuli, taps=["stem", "stage2"], pairs="all", stimuli_per_step=6)
+    history = train(net, bars, SETTINGS, seed=0, regularizer=reg, log=JsonLines(tmp_path / "log.jsonl"))
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    first = lines[0]
+    wanted = {"task_loss", "similarity_loss", "learning_rate", "images_per_second", "epoch", "step"}
+    wanted |= {f"{what}/{tap}" for what in ("gamma", "similarity_correlation") for tap in ("stem", "stage2")}
+    assert set(first) == {*wanted, "similarity_correlation/mixed"}
+    assert [line["validation_loss"] for line in lines if "validation_loss" in line] == [
+        log.validation_loss for log in history
+    ]
+    assert all(line["images_per_second"] > 0 for line in lines if "images_per_second" in line)

@@ -40,6 +40,7 @@ SETTINGS = (
     "task.n_test=20",
     "network.width=2",
     "training.epochs=2",
+    "regularizer.batch_norm=shared",
     "controls.lowpass_sigma=2",
     "adversarial={epsilon: 0.05, steps: 2}",
     "regression={stimuli_per_step: 8}",

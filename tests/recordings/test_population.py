@@ -173,7 +173,7 @@ def test_the_target_of_several_scans_is_their_mean_matched_by_image(mouse, other
     assert not np.allclose(mean.matrix, (first.matrix + second.matrix) / 2, atol=1e-2)
     assert mean.stimuli_digest == first.stimuli_digest
     assert (mean.n_scans, mean.source) == (2, "recorded")
-    assert mean.details["scans"] == "simulated, other"
+    assert mean.details["scan_names"] == "simulated, other"
     assert mean.details["tier"] == tier
     assert "neurons" not in mean.details  # true of none of them alone
 

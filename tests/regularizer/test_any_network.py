@@ -47,6 +47,8 @@ def test_a_transformer_teaches_its_blocks(target, stimuli):
         reg().backward()
         assert model.blocks[3].linear1.weight.grad is not None
         assert model.head.weight.grad is None
+    one = SimilarityRegularizer(model, target, stimuli, taps=1, stimuli_per_step=8, size=(32, 32))
+    assert one.taps.names == ("blocks.3",)
     with pytest.raises(InputError, match="9 layers asked of a network with 1 convolutions and 4 blocks"):
         SimilarityRegularizer(model, target, stimuli, taps=9, stimuli_per_step=8, size=(32, 32))
 
@@ -132,13 +134,14 @@ def test_gradient_checkpointing_changes_nothing(target, stimuli, taps):
     assert torch.equal(*gradients)
 
 
-def test_a_tap_without_gradient_is_refused(target, stimuli):
+@pytest.mark.parametrize("tap", ["first", "first.1"])  # with parameters of its own, and without
+def test_a_tap_without_gradient_is_refused(target, stimuli, tap):
     model = Checkpointed(reentrant=None)
-    reg = SimilarityRegularizer(model, target, stimuli, taps=["first"], stimuli_per_step=4)
+    reg = SimilarityRegularizer(model, target, stimuli, taps=[tap], stimuli_per_step=4)
     model.reentrant = True
     with (
         pytest.warns(UserWarning, match="requires_grad"),
-        pytest.raises(InputError, match="'first': its features carry no gradient"),
+        pytest.raises(InputError, match=f"'{tap}': its features carry no gradient"),
     ):
         reg()
 

@@ -35,6 +35,15 @@ def test_exposure_is_the_regulariser_without_its_teaching(network, target, stimu
         assert float(loss.detach()) == 0 or isinstance(second, SimilarityRegularizer)
     assert torch.equal(*remembered)
     assert not torch.equal(remembered[0], torch.zeros_like(remembered[0]))
+    kept = statistics(network).clone()
+    Exposure(network, stimuli, stimuli_per_step=6, batch_norm="task")()
+    assert torch.equal(statistics(network), kept)
+    rarely = Exposure(network, stimuli, stimuli_per_step=6, every=2)
+    counted = []
+    for _ in range(4):
+        rarely()
+        counted.append(int(network.stem[1].num_batches_tracked))
+    assert np.diff(counted).tolist() == [0, 1, 0]
     exposure = Exposure(network, stimuli, stimuli_per_step=6)
     assert list(exposure.parameters()) == []
     assert not exposure().requires_grad

@@ -290,26 +290,37 @@ def test_tokens_have_their_channels_last(target, stimuli):
 def test_a_network_that_finds_all_images_alike_is_told_of(target, stimuli):
     model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU())
     reg = regularizer(model, target, stimuli, taps=["1"])
-    nn.init.zeros_(model[0].weight)  # it collapses in training
+    nn.init.constant_(model[0].weight, 1e-7)  # it collapses in training, nearly
     nn.init.ones_(model[0].bias)
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         for _ in range(40):
             reg()
     assert len([w for w in said if "for nearly all pairs" in str(w.message)]) == 1
-    with pytest.raises(InputError, match=r"tap '1': its features are the same for all stimuli \(zero variance\)"):
-        regularizer(model, target, stimuli, taps=["1"])
+
+
+def test_zero_variance_is_refused_at_once_and_stops_a_training(target, stimuli):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Conv2d(2, 2, 3), nn.ReLU())
+    reg = regularizer(model, target, stimuli, taps=["1", "3"])
+    nn.init.zeros_(model[2].weight)
+    nn.init.ones_(model[2].bias)
+    for _ in range(9):
+        reg()  # looked at now and then
+    with pytest.raises(FloatingPointError, match=r"tap '3' are the same for all stimuli \(zero variance\) at step 10"):
+        reg()
+    with pytest.raises(InputError, match=r"tap '3': its features are the same for all stimuli \(zero variance\)"):
+        regularizer(model, target, stimuli, taps=["1", "3"])
+    regularizer(model, target, stimuli, taps=["1", "3"], alpha=0)  # one that only looks may look at anything
 
 
 def test_features_that_fail_stop_and_name_step_and_tap(target, stimuli):
+    torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Conv2d(2, 2, 3), nn.ReLU())
     reg = regularizer(model, target, stimuli, taps=["1", "3"], mean="batch")
     reg()
     nn.init.constant_(model[2].weight, float("nan"))
     with pytest.raises(FloatingPointError, match="tap '3' are no longer finite at step 2"):
-        reg()
-    nn.init.zeros_(model[2].weight)
-    with pytest.raises(FloatingPointError, match=r"tap '3' are the same for all stimuli.*at step 3"):
         reg()
 
 
@@ -329,6 +340,9 @@ def test_alpha_follows_its_schedule(network, target, stimuli):
     assert values[0] == 0  # and nothing was drawn for it
     assert values[1:] == pytest.approx([a * b for a, b in zip([2, 4, 6, 6, 6], base, strict=True)], rel=1e-6)
     assert float(ramp.unweighted) == pytest.approx(base[-1], rel=1e-6)
+    silent = regularizer(network, target, stimuli, alpha=0)
+    silent()
+    assert silent.unweighted is None  # nothing was compared, so nothing was found alike
     assert [Ramp(1, 3, 2, shape)(1) for shape in ("linear", "cosine", "step")] == [2, pytest.approx(2), 1]
 
 

@@ -89,3 +89,31 @@ def test_hooks_do_not_stay():
     Taps(network, STAGES).features(network, IMAGES)
     evenly_spaced_stages(network, IMAGES, 5)
     assert all(not module._forward_hooks for module in network.modules())
+
+
+def test_what_a_tap_gives_does_not_depend_on_other_taps():
+    """A module used twice would give its first call alone and its last beside a deeper tap."""
+
+    class Shared(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second, self.relu = nn.Conv2d(1, 2, 3), nn.Conv2d(2, 2, 3), nn.ReLU()
+
+        def forward(self, x):
+            return self.relu(self.second(self.relu(self.first(x))))
+
+    images = torch.rand(2, 1, 12, 12)
+    with pytest.raises(InputError, match="tap 'relu': used 2 times a pass"):
+        _check(Shared(), ["relu"], images)
+    for inplace in (False, True):
+        model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU(inplace=inplace))
+        if inplace:
+            with pytest.raises(InputError, match="tap '1': what follows overwrites its output"):
+                _check(model, ["1"], images)
+        else:
+            _check(model, ["1"], images)
+    _check(nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(9, 2)), ["0"], images)  # a head of another size
+
+
+def _check(model: nn.Module, names: list[str], images: torch.Tensor) -> None:
+    Taps(model, names).check(model, images)

@@ -8,21 +8,39 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from neuroprior.experiment.conditions import condition_named
 from neuroprior.experiment.results import METRICS_SCHEMA, ConditionCard, NoiseExamples, RunResults
 from neuroprior.types import SimilarityTarget, Stimuli
 
 SIGMAS = (0.0, 0.02, 0.04, 0.06, 0.08, 0.1, 0.12, 0.15)
 TAPS = ("stem", "layer1", "layer2", "layer3", "layer4")
+
+
+def card_of(name: str, label: str, description: str, target: str) -> ConditionCard:
+    """The card of a condition, as a run makes it of a recipe whose second losses weigh 20."""
+    condition = condition_named(name)
+    return ConditionCard(
+        name,
+        label,
+        description,
+        target,
+        base=condition.base,
+        adversarial=condition.adversarial,
+        alpha=None if condition.second is None else float(dict(condition.options).get("alpha", 20)),
+        plain=condition.plain,
+    )
+
+
 CARDS = {
-    "none": ConditionCard("none", "None", "Trained on the task alone.", "no target"),
-    "neural_model": ConditionCard(
+    "none": card_of("none", "None", "Trained on the task alone.", "no target"),
+    "neural_model": card_of(
         "neural_model", "Neural (model)", "The twin's similarity is the target.", "similarity of a V1 twin's responses"
     ),
-    "neural_data": ConditionCard(
-        "neural_data", "Neural (data)", "Single trials.", "similarity of simulated single trials"
+    "neural_data": card_of(
+        "neural_data", "Neural (simulated data)", "Single trials.", "similarity of simulated single trials"
     ),
-    "shuffle": ConditionCard("shuffle", "Shuffle", "Images permuted.", "the twin's similarity, images permuted"),
-    "blur": ConditionCard("blur", "Blur σ 1 px", "A Gaussian blur is the first module.", "no target"),
+    "shuffle": card_of("shuffle", "Shuffle", "Images permuted.", "the twin's similarity, images permuted"),
+    "blur": card_of("blur", "Blur σ 1 px", "A Gaussian blur is the first module.", "no target"),
 }
 CLEAN = {"none": 0.64, "neural_model": 0.59, "neural_data": 0.60, "shuffle": 0.63, "blur": 0.62}
 SLOPE = {"none": 3.2, "neural_model": 1.9, "neural_data": 2.8, "shuffle": 3.3, "blur": 2.0}
@@ -142,9 +160,9 @@ MANY = {
     # name: (label, clean accuracy, loss of accuracy a unit of sigma)
     "none": ("None", 0.924, 4.5),
     "neural_model": ("Neural (model)", 0.884, 3.0),
-    "neural_model@alpha=2": ("Neural (model), α = 2", 0.919, 4.0),
-    "neural_model@alpha=80": ("Neural (model), α = 80", 0.825, 2.2),
-    "neural_data": ("Neural (data), simulated", 0.895, 3.4),
+    "neural_model@alpha=2": ("Neural (model) α 2", 0.919, 4.0),
+    "neural_model@alpha=80": ("Neural (model) α 80", 0.825, 2.2),
+    "neural_data": ("Neural (simulated data)", 0.895, 3.4),
     "shuffle": ("Shuffle", 0.888, 3.3),
     "lowpass": ("Low-pass pixels", 0.885, 2.9),
     "pixel": ("Pixels", 0.880, 2.95),
@@ -196,7 +214,7 @@ def make_many(make_run: MakeRun) -> MakeRun:
     def make(seeds: Sequence[int] = (0, 1, 2, 3, 4), scale: str = "full") -> RunResults:
         target = {"none": "no target", "blur": "no target", "blur@sigma=2": "no target", "adversarial": "no target"}
         cards = [
-            ConditionCard(name, label, f"What {label} is.", target.get(name, "similarity of a V1 twin's responses"))
+            card_of(name, label, f"What {label} is.", target.get(name, "similarity of a V1 twin's responses"))
             for name, (label, _, _) in MANY.items()
         ]
         made = make_run(seeds=(0,), metrics=many_metrics(seeds), cards=cards)

@@ -7,12 +7,18 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 
+from neuroprior.experiment.conditions import CONDITIONS
+from neuroprior.experiment.results import ConditionCard
 from neuroprior.report import figures
-from neuroprior.report.palette import LOOKS, looks_of
+from neuroprior.report.palette import LOOKS, Look, looks_of
 from neuroprior.report.plates import noise_plate, truth_plate
 from neuroprior.report.svg import inline_svg, png_bytes, svg_text
 
-from .conftest import MakeRun, cosine
+from .conftest import MakeRun, card_of, cosine
+
+
+def _looks_of(*names: str) -> dict[str, Look]:
+    return looks_of(card_of(name, name, "", "") for name in names)
 
 
 def _similarity(n: int, seed: int = 0) -> np.ndarray:
@@ -71,17 +77,17 @@ def test_looks_differ_in_colour_and_in_marker_and_are_fixed_by_name() -> None:
     assert len({look.color for look in LOOKS.values()}) == len({look.marker for look in LOOKS.values()}) == len(LOOKS)
     for a, b in itertools.combinations(LOOKS.values(), 2):
         assert np.linalg.norm(np.subtract(to_rgb(a.color), to_rgb(b.color))) > 0.2
-    assert looks_of(["shuffle", "none"])["none"] == looks_of(["none"])["none"] == LOOKS["none"]
-    own = looks_of(["mine", "none", "yours"])
+    assert set(CONDITIONS) <= set(LOOKS)
+    assert _looks_of("shuffle", "none")["none"] == _looks_of("none")["none"] == LOOKS["none"]
+    own = looks_of(ConditionCard(name, name, "", "", base=name) for name in ("mine", "none", "yours"))
     assert own["mine"] != own["yours"]
     assert own["mine"] not in LOOKS.values()
 
 
 def test_variants_and_combinations_keep_the_colour_and_are_told_apart() -> None:
-    assert {"regression", "adversarial", "user_matrix"} <= set(LOOKS)
     names = ["neural_model", *(f"neural_model@alpha={k}" for k in range(8)), "adversarial+neural_model"]
     names += ["adversarial+neural_model@alpha=2", "adversarial", "blur", "blur@sigma=2"]
-    looks = looks_of(names)
+    looks = _looks_of(*names)
     assert {look.color for name, look in looks.items() if "neural_model" in name} == {LOOKS["neural_model"].color}
     assert len({(look.color, look.marker, look.filled) for look in looks.values()}) == len(names)
     assert not looks["adversarial+neural_model"].filled
@@ -124,7 +130,7 @@ def test_truth_is_compared_off_the_diagonal(make_run: MakeRun) -> None:
     assert results.truth is not None
     rows, columns = np.triu_indices(40, 1)
     r = np.corrcoef(results.truth.matrix[rows, columns], results.targets["neural_data"].matrix[rows, columns])[0, 1]
-    assert f"Neural (data): r = {r:.2f}, n = 780 pairs" in caption  # 40 * 39 / 2
+    assert f"Neural (simulated data): r = {r:.2f}, n = 780 pairs" in caption  # 40 * 39 / 2
     assert "Neural (model)'s target is the truth itself, so it is not drawn" in caption
     assert truth_plate(make_run(with_truth=False)).panels == ()
 

@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from neuroprior.experiment.results import ConditionCard
 from neuroprior.report import publish, write_figures, write_report
 from neuroprior.report.page import render_page
 
-from .conftest import CARDS, MakeRun
+from .conftest import CARDS, MakeRun, card_of
 
 
 class _Page(HTMLParser):
@@ -125,6 +124,8 @@ def test_the_page_is_small_and_says_what_it_has(make_many: MakeRun) -> None:
     ):
         assert heading in text
     assert "a check that everything runs" not in text
+    assert "Neural (simulated data)" in text
+    assert "Neural (data)" not in text  # simulated trials are never passed off as data
 
 
 def test_a_tiny_run_is_no_result_and_absent_measures_have_no_heading(make_many: MakeRun, make_run: MakeRun) -> None:
@@ -175,7 +176,7 @@ def test_a_report_that_fails_leaves_the_old_one_whole(make_run: MakeRun, monkeyp
 
 def test_what_a_person_wrote_is_text_not_markup(make_run: MakeRun) -> None:
     evil = "<script>alert('$x$')</script>"
-    cards = [ConditionCard(name, f"{evil}{name}", evil, evil) for name in CARDS]
+    cards = [card_of(name, f"{evil}{name}", evil, evil) for name in CARDS]
     text = render_page(make_run(cards=cards, name=evil))
     assert "<script" not in text
     assert "&lt;script&gt;" in text

@@ -3,13 +3,18 @@
 import csv
 import math
 import statistics
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from neuroprior.experiment.results import METRICS_SCHEMA
 from neuroprior.report import write_report
+from neuroprior.report.page import render_page
+from neuroprior.report.paired import paired_tables
+from neuroprior.report.sweep import gamma_table
 from neuroprior.report.tables import (
     NOT_MEASURED,
     curve_of,
@@ -117,6 +122,36 @@ def test_an_unfinished_condition_has_dashes_and_no_number(make_run: MakeRun) -> 
     table = headline_table(make_run(unfinished=("shuffle",)))
     row = next(row for row in table.rows if row[0] == "Shuffle")
     assert set(row[1:]) == {NOT_MEASURED, "not finished"}
+
+
+def test_what_alpha_0_and_a_collapsed_network_do_not_have_is_blank(make_many: MakeRun) -> None:
+    # no similarity loss is computed at alpha 0, and a network that gives all images one feature has no correlation
+    results = make_many(seeds=(0, 1))
+    name, metric = pc.field("condition"), pc.field("metric")
+    gone = (name == "neural_model@alpha=2") & pc.is_in(metric, pa.array(["similarity_loss", "gamma"]))
+    gone |= pc.is_in(name, pa.array(["vgg", "none"])) & (metric == "similarity_correlation")
+    gone |= (name == "neural_model") & (metric == "similarity_correlation") & (pc.field("seed") == 0)
+    results = replace(results, metrics=results.metrics.filter(~gone))
+    headline = {row[0]: row for row in headline_table(results).rows}
+    assert headline["VGG-19 conv3_1"][-3] == NOT_MEASURED
+    assert headline["Neural (model)"][-3].endswith("(n = 1)")
+    taps = tap_table(results)
+    assert taps is not None
+    rows = {row[0]: row[1:] for row in taps.rows}
+    assert len(rows) == len(MANY)
+    assert set(rows["VGG-19 conv3_1"]) == set(rows["None"]) == {NOT_MEASURED}
+    assert NOT_MEASURED not in rows["Neural (model)"]
+    gammas = gamma_table(results)
+    assert gammas is not None
+    assert [set(row[2:]) == {NOT_MEASURED} for row in gammas.rows] == [True, False, False]  # alpha 2, 20, 80
+    against_none = dict(paired_tables(results))["None"]
+    column = against_none.header.index("Held-out similarity\N{NO-BREAK SPACE}r")
+    assert {row[column] for row in against_none.rows} == {NOT_MEASURED}
+    assert "VGG" in render_page(results)
+
+    nobody = replace(results, metrics=results.metrics.filter(metric != "similarity_correlation"))
+    assert tap_table(nobody) is None
+    assert {row[-3] for row in headline_table(nobody).rows} == {NOT_MEASURED}
 
 
 def test_a_value_with_fewer_seeds_than_its_row_says_so(make_run: MakeRun) -> None:

@@ -1,16 +1,27 @@
 """The frontier is a hull, interpolated inside its range only, and names stand where they cover nothing."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from neuroprior.report.naming import parsed
+from neuroprior.experiment.conditions import CONDITIONS
+from neuroprior.experiment.results import METRICS_SCHEMA
 from neuroprior.report.plates import tradeoff_plate
-from neuroprior.report.tradeoff import main_level, on_hull, tradeoff, tradeoff_csv, tradeoff_table, upper_hull
+from neuroprior.report.tradeoff import (
+    frontier_sentence,
+    main_level,
+    on_hull,
+    tradeoff,
+    tradeoff_csv,
+    tradeoff_table,
+    upper_hull,
+)
 
-from .conftest import MANY, MakeRun
+from .conftest import MANY, MakeRun, card_of
 
 
 def test_hull_is_above_all_points_concave_and_made_of_them() -> None:
@@ -50,12 +61,40 @@ def test_no_control_is_above_the_frontier_and_the_brain_is_not_part_of_it(make_m
     assert found is not None
     by_name = {point.card.name: point for point in found.points}
     for point in found.points:
-        if point.control:
+        if point.card.plain:
             assert point.frontier is not None
             assert point.noisy.mean <= point.frontier + 1e-12
-    assert not any(point.control for name, point in by_name.items() if "neural" in name or "adversarial" in name)
-    assert {"none", "blur@sigma=2"} <= {name for name, point in by_name.items() if point.control}
+    assert {name for name, point in by_name.items() if point.card.plain} == {
+        *("none", "lowpass", "pixel", "blur", "blur@sigma=2")
+    }
     assert by_name["neural_model@alpha=80"].frontier is None  # of lower clean accuracy than any control
+
+
+@pytest.mark.parametrize("name", [name for name, one in CONDITIONS.items() if one.plain and name not in MANY])
+def test_a_plain_control_above_the_hull_moves_it_and_any_other_condition_does_not(
+    make_many: MakeRun, name: str
+) -> None:
+    results = make_many(seeds=(0,))
+    before = tradeoff(results)
+    assert before is not None
+    high = (0.9, 0.7)
+    old = on_hull(before.hull, high[0])
+    assert old is not None
+    assert old < high[1]
+    rows = [
+        dict(condition=name, seed=0, metric="noise_accuracy", tap=None, x=x, value=value, n=10_000)
+        for x, value in zip((0.0, before.sigma), high, strict=True)
+    ]
+    metrics = pa.concat_tables([results.metrics, pa.Table.from_pylist(rows, schema=METRICS_SCHEMA)])
+    card = card_of(name, "Above", "", "")
+    for plain in (True, False):
+        cards = (*results.conditions, replace(card, plain=plain))
+        found = tradeoff(replace(results, metrics=metrics, conditions=cards))
+        assert found is not None
+        assert (high in found.hull) == plain
+        assert (found.hull == before.hull) == (not plain)
+        assert ("Above" in frontier_sentence(found)) == plain
+    assert card.plain
 
 
 def test_table_and_csv_say_the_difference_or_leave_it_blank(make_many: MakeRun) -> None:
@@ -64,7 +103,7 @@ def test_table_and_csv_say_the_difference_or_leave_it_blank(make_many: MakeRun) 
     assert table is not None
     rows = {row[0]: row for row in table.rows}
     assert rows["None"][-1] == "+0.0"
-    assert rows["Neural (model), α = 80"][-2:] == ("–", "–")
+    assert rows["Neural (model) α 80"][-2:] == ("–", "–")
     header, *lines = tradeoff_csv(results)
     assert [line[0] for line in lines] == list(MANY)
     for line in lines:
@@ -86,11 +125,3 @@ def test_every_condition_is_named_once_and_no_name_covers_another(make_many: Mak
     boxes = list(names.values())
     assert not any(a.overlaps(b) for k, a in enumerate(boxes) for b in boxes[:k])
     assert len(names) > len(legend)
-
-
-def test_names_are_taken_apart() -> None:
-    name = parsed("adversarial+neural_model@alpha=2,taps=stem,layer1,scale=lineage")
-    assert (name.base, name.kind, name.combined) == ("adversarial+neural_model", "neural_model", True)
-    assert name.options == {"alpha": "2", "taps": "stem,layer1", "scale": "lineage"}
-    assert parsed("none").options == {}
-    assert not parsed("adversarial").combined

@@ -23,7 +23,7 @@ class Checkpoint:
     stays until the new one is complete, so there must be room for two.
     """
 
-    def __init__(self, path: Path, seconds: float = 30.0) -> None:
+    def __init__(self, path: Path, seconds: float | int = 30.0) -> None:
         self.path = path
         self.seconds = seconds
         self._last = time.monotonic()  # not the time of day, which may jump

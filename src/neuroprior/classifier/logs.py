@@ -13,7 +13,7 @@ from neuroprior.types import InputError
 __all__ = ["JsonLines", "NoLog", "Several", "TensorBoard", "TrainingLog"]
 
 Values = Mapping[str, float | int]
-"""Values by name: `task_loss`, `images_per_second`, and by layer `gamma/layer1`, `similarity/layer1`."""
+"""Values by name: `task_loss`, `images_per_second`, and by layer `gamma/layer1`, `similarity_correlation/layer1`."""
 
 
 @runtime_checkable

@@ -11,8 +11,8 @@ from torch import nn
 class SecondLoss(Protocol):
     """What `train` asks of a second loss: `SimilarityRegularizer`, `ResponseRegression`, `Exposure`, or your own."""
 
-    unweighted: torch.Tensor
-    """The last call's loss before its factor alpha, without gradient."""
+    unweighted: torch.Tensor | None
+    """The last call's loss before its factor alpha, without gradient; None where it computed nothing."""
 
     def __call__(self) -> torch.Tensor:
         """Return the loss, weighted."""

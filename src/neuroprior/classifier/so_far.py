@@ -10,6 +10,7 @@ from torch import nn
 
 from neuroprior.classifier.logs import TrainingLog
 from neuroprior.classifier.second_loss import SecondLoss
+from neuroprior.types import InputError
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,8 @@ class SoFar:
     order: torch.Tensor
     task_sum: torch.Tensor
     similarity_sum: torch.Tensor
+    compared: int
+    """Steps of this epoch in which the second loss was computed."""
 
     def __init__(
         self,
@@ -44,8 +47,12 @@ class SoFar:
         optimizer: torch.optim.Optimizer,
         regularizer: SecondLoss | None,
         random: torch.Generator,
+        *,
+        of: str = "",
     ) -> None:
         self.network, self.optimizer, self.regularizer, self.random = network, optimizer, regularizer, random
+        self.noise_random = torch.Generator()
+        self.of = of
         self.epoch = 0
         self.step = 0
         self.history: list[EpochLog] = []
@@ -57,6 +64,7 @@ class SoFar:
         self.order = order
         self.task_sum = torch.zeros((), device=device)
         self.similarity_sum = torch.zeros((), device=device)
+        self.compared = 0
 
     def log_goes_on(self, log: TrainingLog) -> None:
         """Let the log forget what it holds of steps that are taken again."""
@@ -91,10 +99,15 @@ class SoFar:
         return {
             "modules": self._modules(),
             "momentum": [self.optimizer.state[p].get("momentum_buffer") for p in self._parameters()],
+            "of": self.of,
             "random": self.random.get_state(),
+            "noise_random": self.noise_random.get_state(),
+            "global_random": torch.get_rng_state(),  # dropout's
+            "cuda_random": torch.cuda.get_rng_state(self._device()) if self._device().type == "cuda" else None,
             "order": self.order,
             "task_sum": self.task_sum,
             "similarity_sum": self.similarity_sum,
+            "compared": self.compared,
             "epoch": self.epoch,
             "step": self.step,
             "history": [asdict(log) for log in self.history],
@@ -103,19 +116,32 @@ class SoFar:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go back to what `state` gave."""
+        """Go back to what `state` gave. Raises `InputError` for the state of another training."""
+        if state["of"] != self.of:
+            raise InputError(
+                "training: the checkpoint is of another training (its settings, seed, task, images or network differ); "
+                "delete it, or name another file"
+            )
         self._load_modules(state["modules"])
         for parameter, momentum in zip(self._parameters(), state["momentum"], strict=True):
             if momentum is not None:
                 # Laid out in memory as the parameter is: the same kernels then run, to the last bit.
                 self.optimizer.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(momentum)
         self.random.set_state(state["random"])
+        self.noise_random.set_state(state["noise_random"])
+        torch.set_rng_state(state["global_random"])
+        if state["cuda_random"] is not None:
+            torch.cuda.set_rng_state(state["cuda_random"], self._device())
         self.order = state["order"]
-        device = next(self.network.parameters()).device
+        device = self._device()
+        self.compared = state["compared"]
         self.task_sum, self.similarity_sum = state["task_sum"].to(device), state["similarity_sum"].to(device)
         self.epoch, self.step = state["epoch"], state["step"]
         self.history = [EpochLog(**{**log, "gamma": tuple(log["gamma"])}) for log in state["history"]]
         self.best_loss, self.best = state["best_loss"], state["best"]
+
+    def _device(self) -> torch.device:
+        return next(self.network.parameters()).device
 
     def _parameters(self) -> list[nn.Parameter]:
         return [parameter for group in self.optimizer.param_groups for parameter in group["params"]]

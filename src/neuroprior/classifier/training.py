@@ -1,11 +1,14 @@
 """Joint training (Eq. 7): a task's loss, and whatever a second loss adds to it. One readable loop."""
 
+import hashlib
+import json
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from typing import ClassVar, Literal, TypeAlias
 
+import numpy as np
 import torch
 from torch import distributed, nn
 
@@ -15,15 +18,18 @@ from neuroprior.classifier.datasets import LabelledImages
 from neuroprior.classifier.logs import NoLog, TrainingLog
 from neuroprior.classifier.second_loss import SecondLoss
 from neuroprior.classifier.so_far import EpochLog, SoFar
-from neuroprior.classifier.task import Classification, Task
+from neuroprior.classifier.task import Classification, FewShotTask, Task
 from neuroprior.types import InputError, Precision
 
 _PAPER_EPOCHS = 40
 _WARM_UP = 0.15
 _WRITTEN_EVERY = 50  # steps, to the log
 
-Perturb: TypeAlias = Callable[[nn.Module, torch.Tensor, torch.Tensor, torch.Generator], torch.Tensor]
-"""(network, images, labels, random) -> images: what a batch becomes before it is trained on (adversarial training)."""
+Perturb: TypeAlias = Callable[[nn.Module, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+"""(network, images, labels, noise) -> images: what a batch becomes before it is trained on (adversarial training).
+
+`noise`: uniform in [-1, 1], of the images' shape, to start from; it has draws of its own, so that a training with
+`perturb` sees the same batches as one without."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,13 +96,15 @@ def train(
 
     Under `torchrun` (a process group is there) each process takes its share of every batch, gradients are averaged,
     and all end with the same weights: those of one process, where the network has no batch norm (whose statistics are
-    of a process's own share). Raises `InputError` for too few images, or processes that cannot share a batch evenly;
-    `FloatingPointError`, naming the step, when the loss is no longer finite: the network then holds the weights of its
-    best epoch, if one was finished.
+    of a process's own share; the first one's are evaluated with). Raises `InputError` for too few images, processes
+    that cannot share a batch evenly, or a checkpoint of another training; `FloatingPointError`, naming the step, when
+    the loss is no longer finite: the network then holds the weights of its best epoch, if one was finished.
     """
     device = next(network.parameters()).device
     task = Classification(settings.batch_size) if task is None else task
     log = NoLog() if log is None else log
+    if isinstance(task, FewShotTask) and _world()[1] > 1:
+        raise InputError("training: an episode cannot be shared by several processes; train few-shot in one")
     share = _share_of(task.batch_size)
     random = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(images), generator=random).numpy()
@@ -110,10 +118,13 @@ def train(
         parameters, settings.learning_rate, momentum=settings.momentum, weight_decay=settings.weight_decay
     )
     running = _averaging_gradients(network, device)
-    so_far = SoFar(network, optimizer, regularizer, random)
+    of = _digest(settings, seed, task, kept.labels, parameters)
+    so_far = SoFar(network, optimizer, regularizer, random, of=of)
+    noise_random = so_far.noise_random.manual_seed(seed + 1)
     if checkpoint is not None and (saved := checkpoint.load()) is not None:
         so_far.restore(saved)
-    so_far.log_goes_on(log)
+    if _is_first():
+        so_far.log_goes_on(log)
 
     try:
         while so_far.epoch < settings.epochs:
@@ -130,7 +141,8 @@ def train(
                 rows = so_far.order[step]
                 batch, wanted = augment(rows, random, share), labels[rows[share]].to(device)
                 if perturb is not None:
-                    batch = perturb(network, batch, wanted, random)
+                    noise = torch.empty(len(rows), *batch.shape[1:]).uniform_(-1, 1, generator=noise_random)
+                    batch = perturb(network, batch, wanted, noise[share].to(batch))
                 with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
                     task_loss = task.loss(running, batch, wanted)
                     similarity_loss = regularizer() if regularizer is not None else torch.zeros((), device=device)
@@ -142,8 +154,9 @@ def train(
                 loss.backward()  # type: ignore[no-untyped-call] # missing from torch's stub
                 optimizer.step()
                 so_far.task_sum += task_loss.detach()
-                if regularizer is not None:
+                if regularizer is not None and regularizer.unweighted is not None:
                     so_far.similarity_sum += regularizer.unweighted
+                    so_far.compared += 1
                 so_far.step = step + 1
                 clock.count(task.batch_size)
                 if step % _WRITTEN_EVERY == 0 and _is_first():
@@ -160,25 +173,23 @@ def train(
                 if checkpoint is not None and checkpoint.is_due() and _is_first():
                     _stop_if_not_finite(so_far.task_sum + so_far.similarity_sum, epoch, step, rate)
                     checkpoint.save(so_far.state())
+            _share_buffers(network)
             pixels = torch.from_numpy(held_out.pixels).to(device).float() / 255
             validation_loss, accuracy = task.evaluate(network, pixels, torch.from_numpy(held_out.labels).to(device))
-            compared = regularizer.pairs_per_step if regularizer is not None else 0
             ended = EpochLog(
                 epoch=epoch + 1,
                 task_loss=_mean_over_processes(so_far.task_sum) / steps,
-                similarity_loss=float(so_far.similarity_sum) / steps if compared else math.nan,
+                similarity_loss=float(so_far.similarity_sum) / so_far.compared if so_far.compared else math.nan,
                 validation_loss=validation_loss,
                 validation_accuracy=accuracy,
                 gamma=tuple(regularizer.gamma.tolist()) if regularizer is not None else (),
                 n_images=steps * task.batch_size,
-                n_pairs=steps * compared,
+                n_pairs=so_far.compared * (regularizer.pairs_per_step if regularizer is not None else 0),
                 n_validation=n_validation,
             )
             so_far.end_epoch(ended)
             if _is_first():
-                log.write(
-                    (epoch + 1) * steps - 1, {"validation_loss": validation_loss, "validation_accuracy": accuracy}
-                )
+                log.write((epoch + 1) * steps, {"validation_loss": validation_loss, "validation_accuracy": accuracy})
             if on_epoch is not None:
                 on_epoch(ended)
     except FloatingPointError as error:
@@ -217,7 +228,8 @@ def _second_values(second: SecondLoss | None) -> dict[str, float]:
         return {}
     gamma = {f"gamma/{name}": value for name, value in zip(second.tap_names, second.gamma.tolist(), strict=True)}
     alike = {f"similarity_correlation/{name}": value for name, value in second.correlations().items()}
-    return {"similarity_loss": float(second.unweighted), **gamma, **alike}
+    loss = {} if second.unweighted is None else {"similarity_loss": float(second.unweighted)}
+    return {**loss, **gamma, **alike}
 
 
 def _world() -> tuple[int, int]:
@@ -245,6 +257,22 @@ def _averaging_gradients(network: nn.Module, device: torch.device) -> nn.Module:
     if _world()[1] == 1:
         return network
     return nn.parallel.DistributedDataParallel(network, device_ids=[device] if device.type == "cuda" else None)
+
+
+def _share_buffers(network: nn.Module) -> None:
+    """Let all processes evaluate with the first one's running statistics, so that they choose the same epoch."""
+    if _world()[1] > 1:
+        for buffer in network.buffers():
+            distributed.broadcast(buffer, 0)
+
+
+def _digest(
+    settings: TrainingSettings, seed: int, task: Task, labels: np.ndarray, parameters: Sequence[nn.Parameter]
+) -> str:
+    """Say which training this is, so that no other one goes on from its checkpoint."""
+    shapes = [list(parameter.shape) for parameter in parameters]
+    said = json.dumps([asdict(settings), seed, repr(task), shapes])
+    return hashlib.sha256(said.encode() + np.ascontiguousarray(labels).tobytes()).hexdigest()
 
 
 def _mean_over_processes(value: torch.Tensor) -> float:

@@ -25,7 +25,8 @@ Control = Literal["vgg", "pixel", "pixel_raw", "lowpass", "random_twin", "simula
 class Condition:
     """`second`: the second loss. `target`: what S_neural is made of (`data` of a twin is simulated). `shuffled`: the
     target's images permuted. `blurred`: a blur is the first module. `adversarial`: batches are attacked before they
-    are trained on. `options`: what of the recipe's sections is otherwise for this condition."""
+    are trained on. `plain`: no brain, no other trained network and no attack is in it, so it is what a brain must beat.
+    `base`: the name without its options. `options`: what of the recipe's sections is otherwise for this condition."""
 
     name: str
     label: str
@@ -35,6 +36,8 @@ class Condition:
     shuffled: bool = False
     blurred: bool = False
     adversarial: bool = False
+    plain: bool = False
+    base: str = ""
     options: tuple[tuple[str, Any], ...] = ()
 
 
@@ -43,7 +46,7 @@ _TAUGHT = "Also trained to find the same pairs of images alike as "
 CONDITIONS: dict[str, Condition] = {
     condition.name: condition
     for condition in (
-        Condition("none", "None", "Trained on the task alone."),
+        Condition("none", "None", "Trained on the task alone.", plain=True),
         Condition("neural_model", "Neural (model)", f"{_TAUGHT}the denoised neurons do.", "similarity", "model"),
         Condition(
             "neural_data",
@@ -82,18 +85,28 @@ CONDITIONS: dict[str, Condition] = {
             f"{_TAUGHT}their pixels say, thresholded to -1, 0 and 1 (Attias et al. 2024, with its alpha).",
             "similarity",
             "pixel",
+            plain=True,
             options=(("alpha", 10.0), ("scale", "lineage")),
         ),
-        Condition("pixel_raw", "Pixel (raw)", f"{_TAUGHT}their pixels say, as it is.", "similarity", "pixel_raw"),
-        Condition("lowpass", "Low-pass", f"{_TAUGHT}their strongly blurred pixels say.", "similarity", "lowpass"),
         Condition(
-            "blur", "Blur", "Trained on the task alone, behind a fixed Gaussian blur of the pixels.", blurred=True
+            "pixel_raw", "Pixel (raw)", f"{_TAUGHT}their pixels say, as it is.", "similarity", "pixel_raw", plain=True
+        ),
+        Condition(
+            "lowpass", "Low-pass", f"{_TAUGHT}their strongly blurred pixels say.", "similarity", "lowpass", plain=True
+        ),
+        Condition(
+            "blur",
+            "Blur",
+            "Trained on the task alone, behind a fixed Gaussian blur of the pixels.",
+            blurred=True,
+            plain=True,
         ),
         Condition(
             "exposure",
             "Exposure",
             "Shown the stimuli, and taught nothing about them: they enter batch norm's statistics alone.",
             "exposure",
+            plain=True,
         ),
         Condition(
             "regression",
@@ -133,6 +146,8 @@ def condition_named(name: str) -> Condition:
         label=label,
         description=description,
         adversarial=combined or condition.adversarial,
+        plain=condition.plain and not combined,
+        base=base,
         options=tuple({**dict(condition.options), **own}.items()),
     )
 

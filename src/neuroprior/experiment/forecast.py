@@ -142,7 +142,7 @@ class _Trial:
             case ControlWork():
                 kind = (step.kind, work.control)
             case TrainWork():
-                kind = (step.kind, work.second is not None, work.adversarial)
+                kind = (step.kind, work.second, work.adversarial, self._every(work))
             case _:
                 kind = step.kind
         if kind not in self._known:
@@ -161,9 +161,11 @@ class _Trial:
         settings, regularized = self.recipe.training, work.second is not None
         validation = max(1, round(settings.validation_fraction * self.n["train"]))
         steps = (self.n["train"] - validation) // settings.batch_size * settings.epochs
-        seconds = steps * self._step_seconds(regularized) + settings.epochs * validation * self.forward
+        plain = self._step_seconds(False)
+        beside = self._step_seconds(True) - plain if regularized else 0.0
+        seconds = steps * (plain + beside / self._every(work)) + settings.epochs * validation * self.forward
         if work.adversarial is not None:  # each ascent is a forward and a backward pass, as training's own is
-            seconds += steps * work.adversarial.steps * self._step_seconds(False)
+            seconds += steps * work.adversarial.steps * plain
         seconds += self.n["train"] * self.reading
         padded = (self.image[1] + 8) * (self.image[2] + 8) * self.image[0]
         pixels = int(np.prod(self.image))
@@ -174,6 +176,9 @@ class _Trial:
         memory = self.program + 4 * self.parameters + matrix + max(loading, stepping)
         return _Needs(seconds, float(memory), float(self.parameters))
 
+    def _every(self, work: TrainWork) -> int:
+        return work.regularizer.every if work.regularizer is not None else 1
+
     def _measuring(self) -> _Needs:
         n, levels = self.n["test"], len(self.recipe.noise.sigmas)
         heldout = int(np.count_nonzero(self.tier == "oracle"))
@@ -182,6 +187,9 @@ class _Trial:
         attacked = min(n, attack.n_images) * len(attack.radii) * attack.steps * attack.restarts
         # A gradient costs about two forward passes more; how many images hold out to the end is not known before.
         seconds = (n * levels + heldout * area + 3 * attacked) * self.forward + n * self.reading
+        if self.recipe.transfer is not None:  # features of the other data set; the classifiers on them are small
+            other = self.recipe.transfer.task
+            seconds += (count_images(other, "train") + count_images(other, "test")) * (self.forward + self.reading)
         batch = min(n, _EVALUATED_AT_ONCE)
         images = 5 * n * int(np.prod(self.image))
         taps = 4 * heldout * sum(self._tap_sizes())

@@ -35,12 +35,13 @@ from neuroprior.experiment.sections import (
 from neuroprior.networks import load_vgg19
 from neuroprior.recordings import load_scan, load_stimuli, packaged_photographs, target_from_scans
 from neuroprior.regularizer import Taps, evenly_spaced_stages
-from neuroprior.similarity import load_matrix
+from neuroprior.similarity import load_matrix, lowpass_target
 from neuroprior.sources import data_path, how_to_get
 from neuroprior.twin import Twin, check_size, load_twin
 from neuroprior.types import InputError, Scan, SimilarityTarget, Stimuli, Tier
 
 TIERS: tuple[Tier, Tier] = ("train", "oracle")
+_QUERIES = 15  # of each class, in a few-shot episode that measures transfer
 _PARTS: tuple[Literal["train"], Literal["test"]] = ("train", "test")
 
 
@@ -103,9 +104,9 @@ def check_inputs(recipe: Recipe) -> None:
             )
     if any(condition.target == "vgg" for condition in conditions):
         load_vgg19(data_path(str(recipe.controls.vgg)))
-    if recipe.transfer is not None:
-        for part in _PARTS:
-            task_images(recipe.transfer.task.model_copy(update={"n_train": 20, "n_test": 20}), part)
+    for own in settings:
+        if own.lowpass_sigma is not None:
+            lowpass_target(shown.select(shown.ids[:3]), sigma=own.lowpass_sigma)
     for named, n in ((task.path("train"), task.n_train), (task.path("test"), task.n_test)):
         if named is not None and task.source == "parquet":
             check_parquet_images(data_path(named), n=n)
@@ -126,6 +127,7 @@ def check_inputs(recipe: Recipe) -> None:
             f"{test.pixels.shape[1:]} of {len(test.classes)}; name two parts of one data set, with the same classes"
         )
     Augmentation(torch.from_numpy(train.pixels), recipe.training.augmentation)
+    _check_episodes(recipe, len(train.classes), held_out, train.pixels.shape[1])
     channels = train.pixels.shape[1]
     one_of_each = torch.from_numpy(train.pixels[:1]).float(), torch.zeros(1, channels, *shown.pixels.shape[1:])
     for own in settings:
@@ -138,6 +140,35 @@ def check_inputs(recipe: Recipe) -> None:
             evenly_spaced_stages(model, one_of_each[1], taps)
         else:
             Taps(model, taps)
+    for tap in {own.regression.tap for own in settings if own.regression is not None}:
+        if isinstance(tap, int):
+            evenly_spaced_stages(model, one_of_each[1], tap)
+        else:
+            Taps(model, [tap])
+
+
+def _check_episodes(recipe: Recipe, n_classes: int, n_held_out: int, channels: int) -> None:
+    """Raise `InputError` where episodes, of the task or of the transfer, would lack classes, images or channels."""
+    o, t = recipe.objective, recipe.transfer
+    # As many of each class as can be expected; the draw itself may still be uneven, and then says so.
+    if o.kind == "few_shot" and (o.ways > n_classes or n_held_out < n_classes * (o.shots + o.queries)):
+        raise InputError(
+            f"objective: episodes of {o.ways} ways, {o.shots} shots and {o.queries} queries, but there are {n_classes} "
+            f"classes and {n_held_out} held-out images; raise training.validation_fraction, or lower these"
+        )
+    if t is not None:
+        few = t.task.model_copy(update={"n_train": 20, "n_test": 20})
+        others = [task_images(few, part) for part in _PARTS]
+        n = count_images(t.task, "test")
+        if t.ways > len(others[1].classes) or n < len(others[1].classes) * (max(t.shots) + _QUERIES):
+            raise InputError(
+                f"transfer: {t.ways} ways and {max(t.shots)} shots + {_QUERIES} queries of each class, but there are "
+                f"{len(others[1].classes)} classes and {n} test images; raise transfer.task.n_test, or lower these"
+            )
+        if any(images.pixels.shape[1] != channels for images in others):
+            raise InputError(
+                f"transfer.task.color: the network takes {channels} channels; give the other data set the same color"
+            )
 
 
 def twin_of(target: TwinTarget) -> Twin:

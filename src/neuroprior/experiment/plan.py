@@ -13,6 +13,7 @@ from neuroprior.sources import data_path
 
 TARGET = "target"
 
+_DRAWN = ("spectrum", "random_twin")  # anew for each seed, as `shuffle` has a permutation for each
 _Files = Callable[[Iterable[str | None]], tuple[tuple[str, str], ...]]
 
 
@@ -59,10 +60,10 @@ def control_of(recipe: Recipe, condition: Condition) -> Control | None:
 def control_label(recipe: Recipe, condition: Condition, seed: int) -> str | None:
     """The label of the step that makes what a condition is taught; None as `control_of`."""
     control = control_of(recipe, condition)
-    if control == "spectrum":  # each seed draws its own, as each has its own permutation
-        return f"control-spectrum-seed{seed}"
-    sigma = dict(condition.options).get("sigma") if control == "lowpass" else None
-    return None if control is None else f"control-{control}" + ("" if sigma is None else f"-sigma{sigma}")
+    if control in _DRAWN:
+        return f"control-{control}-seed{seed}"
+    sigma = recipe.settings(condition).lowpass_sigma
+    return None if control is None else f"control-{control}" + ("" if sigma is None else f"-sigma{sigma:g}")
 
 
 def _control(
@@ -82,7 +83,7 @@ def _control(
             threshold=options.pixel_threshold if control == "pixel" else None,
             sigma=recipe.settings(condition).lowpass_sigma,
             vgg=options.vgg if control == "vgg" else None,
-            seed=seed if control == "spectrum" else options.seed if control in ("random_twin", "simulated_data") else 0,
+            seed=seed if control in _DRAWN else options.seed if control == "simulated_data" else 0,
             machine=machine,
         ),
         inputs=(("target", target.key),),

@@ -21,6 +21,7 @@ from neuroprior.experiment.sections import (
     NetworkSection,
     NoiseSection,
     ObjectiveSection,
+    RampSection,
     RegressionSection,
     RegularizerSection,
     ReportSection,
@@ -43,6 +44,16 @@ class ConditionSettings:
     adversarial: AdversarialSection | None
     blur_sigma: float | None
     lowpass_sigma: float | None
+
+    @property
+    def alpha(self) -> float | None:
+        """The weight of the second loss; at its end, where it changes; None without one."""
+        if self.regression is not None:
+            return self.regression.alpha
+        if self.regularizer is None:
+            return None
+        alpha = self.regularizer.alpha
+        return alpha.end if isinstance(alpha, RampSection) else alpha
 
 
 class Recipe(Section):
@@ -114,7 +125,8 @@ class Recipe(Section):
             ("second", second, condition.second is not None),
             ("adversarial", self.adversarial, condition.adversarial),
         ):
-            mine = {key: own[key] for key in own if there and key in type(section).model_fields}
+            known = _SEEN if condition.second == "exposure" and what == "second" else type(section).model_fields
+            mine = {key: own[key] for key in own if there and key in known}
             taken |= mine
             try:
                 sections[what] = type(section).model_validate({**section.model_dump(), **mine})
@@ -125,13 +137,17 @@ class Recipe(Section):
             taken["sigma"] = sigma
             if not (isinstance(sigma, int | float) and sigma > 0):
                 raise InputError(f"condition {condition.name!r}: sigma is {sigma}; it must be above 0")
-        for key in own.keys() - taken.keys():
-            raise InputError(f"condition {condition.name!r}: no option {key!r} of its regulariser, blur or attack")
-        chosen = sections["second"]
+        for key in sorted(own.keys() - taken.keys()):
+            near = difflib.get_close_matches(key, type(second).model_fields, n=1) if condition.second else []
+            hint = f"; did you mean {near[0]!r}?" if near and near[0] != key else ""
+            raise InputError(
+                f"condition {condition.name!r}: {key!r} is no option of its second loss, blur or attack{hint}"
+            )
+        chosen, attack = sections["second"], sections["adversarial"]
         return ConditionSettings(
             regularizer=chosen if isinstance(chosen, RegularizerSection) and condition.second else None,
             regression=chosen if isinstance(chosen, RegressionSection) else None,
-            adversarial=self.adversarial.model_validate(sections["adversarial"]) if condition.adversarial else None,
+            adversarial=attack if condition.adversarial and isinstance(attack, AdversarialSection) else None,
             blur_sigma=float(sigma) if condition.blurred else None,
             lowpass_sigma=float(sigma) if condition.target == "lowpass" else None,
         )
@@ -215,6 +231,8 @@ def _merged(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any
         merged[key] = _merged(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
     return merged
 
+
+_SEEN = ("stimuli_per_step", "taps", "batch_norm", "every")  # what of the regulariser's options mere exposure has
 
 # pydantic says which of the alternatives it tried; the first is the one that most people mean
 _ALTERNATIVES = ("constrained-float", "RampSection", "int", "tuple[str, ...]")

@@ -29,12 +29,21 @@ gamma-weighted S, one a tap), and, with x: epoch,
 
 @dataclass(frozen=True, slots=True)
 class ConditionCard:
-    """What a condition is, in words: `label` for legends, `description` one sentence, `target` said in one clause."""
+    """What a condition is, in words: `label` for legends, `description` one sentence, `target` said in one clause.
+
+    `base`: the condition that it is a variant of, or itself; `adversarial`: trained on attacked images; `alpha`: the
+    weight of its second loss (at the end, where it changes), None without one; `plain`: made without a brain, another
+    trained network or an attack, so that it is what a brain must beat.
+    """
 
     name: str
     label: str
     description: str
     target: str
+    base: str
+    adversarial: bool = False
+    alpha: float | None = None
+    plain: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -187,8 +187,16 @@ def _card(recipe: Recipe, name: str) -> ConditionCard:
         target = "single trials of a simulated mouse"
     else:
         target = _MADE_OF[kind]
+    simulated = condition.target == "data" and kind in ("twin", "simulated_mouse")
     return ConditionCard(
-        name, condition.label, condition.description, target + (", images permuted" if condition.shuffled else "")
+        name=name,
+        label=condition.label.replace("(data)", "(simulated data)") if simulated else condition.label,
+        description=condition.description,
+        target=target + (", images permuted" if condition.shuffled else ""),
+        base=condition.base,
+        adversarial=condition.adversarial,
+        alpha=recipe.settings(condition).alpha if condition.second != "exposure" else None,
+        plain=condition.plain,
     )
 
 

@@ -153,6 +153,12 @@ class RegularizerSection(Section):
     within: tuple[float, float] | None = Field(default=None, description="only pairs of such S_neural count")
     taps: int | tuple[str, ...] = 5
 
+    @model_validator(mode="after")
+    def _a_range(self) -> "RegularizerSection":
+        if self.within is not None and not -1 <= self.within[0] < self.within[1] <= 1:
+            raise ValueError(f"within is {list(self.within)}; give [lowest, highest] similarity in [-1, 1]")
+        return self
+
 
 class RegressionSection(Section):
     """The options of `ResponseRegression`, for the condition `regression`."""
@@ -170,7 +176,7 @@ class ControlsSection(Section):
     pixel_threshold: float = Field(default=0.8, ge=0, lt=1)
     lowpass_sigma: float = Field(default=4.0, gt=0, description="pixels of a stimulus")
     vgg: str | None = Field(default=None, description="torchvision's VGG-19 weights, or normalised ones")
-    seed: int = Field(default=0, ge=0, description="of the untrained twin, and of simulated single trials")
+    seed: int = Field(default=0, ge=0, description="of simulated single trials")
 
 
 class AdversarialSection(Section):

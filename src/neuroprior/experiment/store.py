@@ -35,7 +35,7 @@ TENSORBOARD = "tensorboard"
 
 _CONTINUED = (CHECKPOINT, LOG, TENSORBOARD)
 
-_LIBRARIES = ("torch", "numpy", "pillow", "pyarrow", "scikit-image", "mlxtend", "safetensors")
+_LIBRARIES = ("torch", "numpy", "pillow", "pyarrow", "scikit-image", "mlxtend", "safetensors", "scipy")
 _NOT_IN_KEYS = ("report", "cli", "sources", "__main__.py")
 _MANIFEST = "step.json"
 

@@ -132,13 +132,13 @@ def _current_directory_importable() -> Iterator[None]:
 def _from_file(file: Path) -> nn.Module:
     if not zipfile.is_zipfile(file):
         raise InputError(f"{file}: weights alone, a pickle, or no network, and nothing is unpickled; {_HOW}")
-    with zipfile.ZipFile(file) as archive:
-        names = [name.partition("/")[2] for name in archive.namelist()]
-        if "models/model.json" in names:
-            _check_program(file, archive)
-        elif "constants.pkl" not in names or not any(name.startswith("code/") for name in names):
-            raise InputError(f"{file}: a pickled module, or weights alone, and nothing is unpickled; {_HOW}")
     try:
+        with zipfile.ZipFile(file) as archive:
+            names = [name.partition("/")[2] for name in archive.namelist()]
+            if "models/model.json" in names:
+                _check_program(file, archive)
+            elif "constants.pkl" not in names or not any(name.startswith("code/") for name in names):
+                raise InputError(f"{file}: a pickled module, or weights alone, and nothing is unpickled; {_HOW}")
         return _program(file) if "models/model.json" in names else _scripted(file)
     except InputError:
         raise

@@ -86,7 +86,7 @@ def target_from_scans(
     for scan, target in zip(scans, targets, strict=True):
         _check_same_images(scan, tier, target.image_ids, shown)
     mean = average_targets([target.select(shown) for target in targets])
-    return replace(mean, details={**mean.details, "scans": ", ".join(scan.name for scan in scans)})
+    return replace(mean, details={**mean.details, "scan_names": ", ".join(scan.name for scan in scans)})
 
 
 def _check_same_images(scan: Scan, tier: Tier, ids: np.ndarray, first: Stimuli) -> None:

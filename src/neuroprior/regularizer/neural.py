@@ -12,7 +12,8 @@ class NeuralSimilarity(nn.Module):
     """Blocks of a target: from the device where the target is small, else read from memory or disk, block by block.
 
     `rows`: which row of the target each stimulus is. `threshold`: S -> +1 above it, -1 below its negative, 0 between
-    (Attias et al. 2024). The values are the same wherever they are kept.
+    (Attias et al. 2024). The values are the same wherever they are kept, but for the rounding of a factored target's
+    products.
     """
 
     def __init__(

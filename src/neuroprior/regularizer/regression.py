@@ -67,13 +67,14 @@ class ResponseRegression(nn.Module):
         self.readout = nn.Linear(features.shape[1], len(varies), device=device)
         nn.init.zeros_(self.readout.weight)
         nn.init.zeros_(self.readout.bias)
-        self.unweighted = torch.zeros((), device=device)
+        self.unweighted: torch.Tensor | None = None
         self._calls = 0
 
     def forward(self) -> Float[torch.Tensor, ""]:
         """Draw stimuli and neurons, predict, return alpha times the mean squared error."""
         alpha = self.alpha
         self._calls += 1
+        self.unweighted = None
         if alpha == 0:
             return torch.zeros((), device=self._responses.device)
         drawn = self.sampler.draw()

@@ -70,7 +70,8 @@ class SimilarityRegularizer(nn.Module):
     `parameters()` is theta alone, `gamma = softmax(theta)` (Eq. 10); `state_dict()` holds theta, the running means and
     the state of the draws. The model gains neither parameters nor buffers. A model in `DistributedDataParallel` or
     `torch.compile` is looked at inside, uncompiled; where processes train together, each computes its share of the
-    step's stimuli, and the loss is that of all (call it in every process, and `backward` once, of the sum).
+    step's stimuli, and the loss is that of all (call it in every process, and `backward` once, of the sum). With
+    gradient checkpointing (`use_reentrant=False`) of batch norm, `batch_norm="task"` is not possible: torch says so.
 
     Raises `InputError` for stimuli that are not the target's, alpha < 0, unknown taps or options, fewer than 2 stimuli
     a step, or a tap that gives all stimuli the same features; `FloatingPointError` naming step and tap when features
@@ -142,10 +143,11 @@ class SimilarityRegularizer(nn.Module):
             self._groups.append(_Group(name, alphas[name], at, slice(start, start + len(at))))
             self._neural.append(NeuralSimilarity(targets[name], rows[name], threshold=threshold, device=device))
             start += len(at)
-        self._check_alive()
+        if any(callable(alpha) or alpha > 0 for alpha in alphas.values()):  # else it only looks
+            self._check_alive()
         self.theta = nn.Parameter(torch.zeros(start, device=device))
-        self.unweighted: torch.Tensor = torch.zeros((), device=device)
-        """L_similarity of the last computed call, before alpha and `every`, summed over targets; no gradient."""
+        self.unweighted: torch.Tensor | None = None
+        """L_similarity of the last call, before alpha and `every`, summed over targets; None where it computed none."""
         self._means: list[torch.Tensor] = []
         self._calls = 0
         self._computed = 0
@@ -162,6 +164,7 @@ class SimilarityRegularizer(nn.Module):
     def _loss(self) -> torch.Tensor:
         step = self._calls
         self._calls += 1
+        self.unweighted = None
         alphas = [group.weight(step) for group in self._groups]
         if step % self.every or not any(alphas):
             return torch.zeros((), device=self.theta.device)
@@ -178,7 +181,9 @@ class SimilarityRegularizer(nn.Module):
         layers = [layer_similarity(f, m) for f, m in zip(features, means, strict=True)]
         now_and_then = self._computed % 10 == 9  # asking a GPU at every step would hold it up
         if now_and_then or not layers[0].is_cuda:
-            self._watch.features(self.taps.names, layers, self._calls)
+            self._watch.layers(self.taps.names, layers, self._calls)
+        if now_and_then:
+            self._watch.features(self.taps.names, features, self._calls)
         weighted: list[torch.Tensor] = []
         unweighted: list[torch.Tensor] = []
         self._last = []
@@ -291,9 +296,8 @@ class SimilarityRegularizer(nn.Module):
             for group, choice in choices.items():
                 given = [choice] if isinstance(choice, str) else choice
                 names = evenly_spaced_stages(model, images, given) if isinstance(given, int) else list(given)
-                found = Taps(model, names)
                 with torch.no_grad(), evaluating(model):
-                    found.features(model, images)
+                    Taps(model, names).check(model, images)
                 named[group] = names
 
         self.sampler.fit(model, attempt)

@@ -64,13 +64,51 @@ class Taps:
             self._check_gradient(model, caught)
         return [caught[name] for name in self.names]
 
+    def check(self, model: nn.Module, images: torch.Tensor) -> None:
+        """Run the whole model once, and refuse taps whose features would depend on which other taps there are.
+
+        Raises `InputError` for a module that is used several times a pass, or whose output what follows overwrites.
+        """
+        self.features(model, images)
+        calls: Counter[str] = Counter()
+        caught: dict[str, tuple[torch.Tensor, int]] = {}
+
+        def note(name: str) -> Any:
+            def hook(module: nn.Module, args: Any, output: torch.Tensor) -> None:
+                calls[name] += 1
+                caught[name] = (output, output._version)
+
+            return hook
+
+        hooks = [m.register_forward_hook(note(n)) for n, m in zip(self.names, self._modules, strict=True)]
+        try:
+            with run_uncompiled():
+                model(images)
+        except (RuntimeError, AssertionError, ValueError):
+            pass  # a head made for another image size: it lies beyond the taps, and is never run
+        finally:
+            for hook in hooks:
+                hook.remove()
+        for name in self.names:
+            if calls[name] > 1:
+                raise InputError(f"tap {name!r}: used {calls[name]} times a pass; tap a module that is used once")
+            output, version = caught[name]
+            if output._version != version:
+                raise InputError(
+                    f"tap {name!r}: what follows overwrites its output (an in-place ReLU or sum?); tap that module, "
+                    "or make it inplace=False"
+                )
+
     def _check_gradient(self, model: nn.Module, caught: dict[str, torch.Tensor]) -> None:
         """Raise `InputError` for a tap that cannot be taught: its features have no gradient, though weights have."""
+        deepest = next(reversed(caught))
         for name, module in zip(self.names, self._modules, strict=True):
-            if not caught[name].requires_grad and any(p.requires_grad for p in module.parameters()):
+            taught = name == deepest or any(p.requires_grad for p in module.parameters())
+            if taught and not caught[name].requires_grad:
                 raise InputError(
-                    f"tap {name!r}: its features carry no gradient; it lies under torch.no_grad() or in a reentrant "
-                    "checkpoint: use checkpoint(..., use_reentrant=False), or tap a layer outside"
+                    f"tap {name!r}: its features carry no gradient; all before it is frozen, or it lies under "
+                    "torch.no_grad() or in a reentrant checkpoint: use checkpoint(..., use_reentrant=False), or tap "
+                    "another layer"
                 )
 
 
@@ -80,14 +118,14 @@ def evenly_spaced_stages(model: nn.Module, images: torch.Tensor, k: int) -> list
     A network that names its own `stages` (a tuple of at least K module names, in order) is asked for K of those. Else,
     depth counts convolutions with a kernel above 1x1, so that shortcuts do not (layers 1, 5, 9, 13, 17 of a ResNet18
     for K = 5). A layer's name is that of the outermost module that ends there with the convolution's map size, so
-    batch norm, residual sum and nonlinearity are inside. A network with fewer such layers, a transformer say, is asked
-    for K of its blocks: the members of its longest `Sequential` or `ModuleList` that are each called once and give
-    tokens or maps. Raises `InputError` where the model has too few of both.
+    batch norm, residual sum and nonlinearity are inside. A network with more blocks in a row that give tokens than it
+    has such layers, a transformer, is asked for K of these: the members of its longest `Sequential` or `ModuleList`
+    that are each called once. Raises `InputError` where the model has too few of both.
     """
     stages = getattr(model, "stages", None)
     if isinstance(stages, tuple) and len(stages) >= k >= 1 and all(isinstance(name, str) for name in stages):
         return [stages[i] for i in _evenly_spaced(len(stages), k)]
-    spatial: set[str] = set()  # modules that give tokens or maps
+    tokens: set[str] = set()  # modules that give `(image, token, channel)`
     ends: list[tuple[int, str]] = []  # depth at which each module ended, in order of ending
     sizes: dict[int, torch.Size] = {}
     depth = 0
@@ -99,8 +137,8 @@ def evenly_spaced_stages(model: nn.Module, images: torch.Tensor, k: int) -> list
             calls[name] += 1
             if not isinstance(output, torch.Tensor):
                 return
-            if output.ndim in (3, 4) and len(output) == 1:
-                spatial.add(name)
+            if output.ndim == 3 and len(output) == 1:
+                tokens.add(name)
             if output.ndim != 4:
                 return
             if _counts(module):
@@ -124,8 +162,8 @@ def evenly_spaced_stages(model: nn.Module, images: torch.Tensor, k: int) -> list
             hook.remove()
     if k < 1:
         raise InputError(f"taps: {k} layers asked; ask for at least one, or name them: taps=[...]")
-    if depth < k:
-        blocks = _longest_row(model, {name for name in spatial if calls[name] == 1})
+    blocks = _longest_row(model, {name for name in tokens if calls[name] == 1})
+    if depth < max(k, len(blocks)):
         if len(blocks) < k:
             raise InputError(
                 f"taps: {k} layers asked of a network with {depth} convolutions and {len(blocks)} blocks in a row; "

@@ -51,17 +51,24 @@ class Watch:
                 stacklevel=_USER,
             )
 
-    def features(self, names: Sequence[str], layers: Sequence[torch.Tensor], step: int) -> None:
-        """Raise `FloatingPointError`, naming step and tap, where a similarity can no longer be computed."""
+    def layers(self, names: Sequence[str], layers: Sequence[torch.Tensor], step: int) -> None:
+        """Raise `FloatingPointError`, naming step and tap, where a similarity is no longer finite."""
         for name, similarity in zip(names, layers, strict=True):
             of_itself = similarity.detach().diagonal()
             if not bool(torch.isfinite(of_itself).all()):
-                what = "are no longer finite"
-            elif not bool(of_itself.any()):
-                what = "are the same for all stimuli (zero variance)"
-            else:
-                continue
-            raise FloatingPointError(
-                f"regularizer: the features of tap {name!r} {what} at step {step}; lower the learning rate or alpha, "
-                "and go on from the last state that was kept"
-            )
+                raise _failed(name, "are no longer finite", step)
+            if not bool(of_itself.any()):
+                raise _failed(name, "are the same for all stimuli (zero variance)", step)
+
+    def features(self, names: Sequence[str], features: Sequence[torch.Tensor], step: int) -> None:
+        """Raise `FloatingPointError`, naming step and tap, where a layer tells no stimulus from another any more."""
+        for name, of_tap in zip(names, features, strict=True):
+            if bool((of_tap == of_tap[:1]).all()):
+                raise _failed(name, "are the same for all stimuli (zero variance)", step)
+
+
+def _failed(tap: str, what: str, step: int) -> FloatingPointError:
+    return FloatingPointError(
+        f"regularizer: the features of tap {tap!r} {what} at step {step}; lower the learning rate or alpha, "
+        "and go on from the last state that was kept"
+    )

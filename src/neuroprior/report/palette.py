@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from neuroprior.report.naming import parsed
+from neuroprior.experiment.results import ConditionCard
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,7 @@ LOOKS = {
     "blur": Look("#009E73", "v", "-."),
     "vgg": Look("#CC79A7", "P", "-"),
     "pixel": Look("#E69F00", "X", ":"),
+    "pixel_raw": Look("#7A5C3E", "8", "--"),
     "lowpass": Look("#999933", "<", "-."),
     "random_twin": Look("#882255", ">", "--"),
     "exposure": Look("#777777", "*", ":"),
@@ -40,38 +41,37 @@ LOOKS = {
     "adversarial": Look("#860504", "H", "-"),
 }
 
-# For conditions that a recipe names itself, in the order in which they come.
+# For bases without a look of their own, in the order in which they come.
 _FURTHER = (
     Look("#44AA99", "8", "-"),
     Look("#6699CC", "d", "--"),
     Look("#DD4477", "H", "-."),
-    Look("#7A5C3E", "p", ":"),
 )
 
 _MARKERS = ("o", "^", "D", "v", "s", "P", "X", "<", ">", "h")
 _STYLES: tuple[str | tuple[int, tuple[int, ...]], ...] = ((0, (6, 2)), (0, (1, 1)), (0, (4, 1, 1, 1)), (0, (2, 2)))
 
 
-def looks_of(names: Iterable[str]) -> dict[str, Look]:
-    """Give every condition its look: the fixed one of its base, else the next of a short cycle.
+def looks_of(cards: Iterable[ConditionCard]) -> dict[str, Look]:
+    """Give every condition, by name, its look: the fixed one of its base, else the next of a short cycle.
 
-    A variant (`BASE@...`) keeps its base's colour under markers and lines of its own, in the order in which variants
-    come; `adversarial+X` is X with a hollow marker.
+    A variant keeps its base's colour under markers and lines of its own, in the order in which variants come; with
+    adversarial training on top, the marker is hollow.
     """
     looks: dict[str, Look] = {}
     own: dict[str, Look] = {}
     variants: Counter[tuple[str, bool]] = Counter()
-    for name in names:
-        said = parsed(name)
-        if said.kind not in LOOKS and said.kind not in own:
-            own[said.kind] = _FURTHER[len(own) % len(_FURTHER)]
-        look = LOOKS.get(said.kind) or own[said.kind]
-        if said.combined:
+    for card in cards:
+        if card.base not in LOOKS and card.base not in own:
+            own[card.base] = _FURTHER[len(own) % len(_FURTHER)]
+        look = LOOKS.get(card.base) or own[card.base]
+        on_top = card.adversarial and card.base != "adversarial"
+        if on_top:
             look = replace(look, line=(0, (3, 1, 1, 1, 1, 1)), filled=False)
-        if said.options:
-            k = variants[said.kind, said.combined]
-            variants[said.kind, said.combined] += 1
+        if card.name not in (card.base, f"adversarial+{card.base}"):
+            k = variants[card.base, on_top]
+            variants[card.base, on_top] += 1
             others = [marker for marker in _MARKERS if marker != look.marker]
             look = replace(look, marker=others[k % len(others)], line=_STYLES[k % len(_STYLES)])
-        looks[name] = look
+        looks[card.name] = look
     return looks

@@ -49,7 +49,7 @@ class Plate:
 
 
 def _looks(results: RunResults) -> dict[str, Look]:
-    return looks_of(card.name for card in results.conditions)
+    return looks_of(results.conditions)
 
 
 def _lines(results: RunResults, curve_for: Callable[[str], Curve]) -> list[figures.Line]:
@@ -157,23 +157,24 @@ def sweep_plate(results: RunResults) -> Plate:
         return Plate(heading, absent="No condition has a noise measurement at two values of α.")
     without = noise_curve(results, "none").at(sigma)
     alphas = sorted({*([] if without is None else [0.0]), *(alpha for one in series for alpha in one.alphas)})
-    lines, n = [], []
+    looks, lines, n = _looks(results), [], []
     for one in series:
         at = {
             alpha: noise_curve(results, card.name).at(sigma) for alpha, card in zip(one.alphas, one.cards, strict=True)
         }
-        at.setdefault(0.0, without)
+        if not one.head.adversarial:  # `none` was not trained on attacked images
+            at.setdefault(0.0, without)
         estimates = [at.get(alpha) for alpha in alphas]
         if any(estimates):
-            lines.append((one.label, looks_of([one.name])[one.name], estimates))
+            lines.append((one.label, looks[one.head.name], estimates))
             n += [estimate.n for estimate in estimates if estimate is not None]
     if not lines:
         return Plate(heading, absent="No condition has a noise measurement at two values of α.")
     spread = "Mean, bars ± SEM (ddof 1), " if max(n) > 1 else ""
     caption = (
-        f"Accuracy at σ = {sigma:g}. {spread}{seeds_phrase(n)}. α = 0 is the condition without a prior, one point "
-        f"for every line. Values of α stand at equal distances. A larger α also costs clean accuracy: see the figure "
-        f"above."
+        f"Accuracy at σ = {sigma:g}. {spread}{seeds_phrase(n)}. α = 0 is the condition without a prior, one point for "
+        f"every line without attacks in training. Values of α stand at equal distances. A larger α also costs clean "
+        f"accuracy: see the figure above."
     )
     alt = f"Line chart of accuracy at σ = {sigma:g} against α = {', '.join(f'{alpha:g}' for alpha in alphas)}."
     return Plate(heading, (Panel("sweep", figures.against_alpha(alphas, lines), alt),), caption)

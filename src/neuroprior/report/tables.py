@@ -308,7 +308,8 @@ def headline_table(results: RunResults) -> Table:
     return Table(
         caption=f"Accuracy in % on test images, clean and with Gaussian noise of standard deviation σ (pixels in "
         f"[0, 1]). Held-out similarity r: the correlation of the network's similarity with the brain's, on stimuli "
-        f"that were never trained on. {neural_sentence(results)} {spread} A dash means: not measured.",
+        f"that were never trained on. {neural_sentence(results)} {spread} A dash means: not "
+        f"measured; for r, also a network to which all images are alike.",
         header=(
             "Condition",
             "Clean",
@@ -346,14 +347,12 @@ def tap_table(results: RunResults) -> Table | None:
     rows, n = [], []
     for card in results.conditions:
         curves = [curve_of(results.metrics, card.name, metric, tap) for tap in (*taps, None)]
-        if not any(curves):
-            continue
         rows.append((card.label, *(plain(curve.only()) for curve in curves)))
         n += [estimate.n for curve in curves for estimate in curve.estimates]
     spread = "Mean ± SEM over seeds (ddof 1), " if max(n) > 1 else ""
     return Table(
         caption=f"Correlation of S_cnn and S_neural on held-out stimuli, pairs i < j. {spread}{seeds_phrase(n)}. "
-        f"S_neural is the first table's, the same for every condition.",
+        f"S_neural is the first table's, the same for every condition. A dash means what it means there.",
         header=("Condition", *taps, WEIGHTED),
         rows=tuple(rows),
     )

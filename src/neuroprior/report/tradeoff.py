@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from neuroprior.experiment.results import ConditionCard, RunResults
-from neuroprior.report.naming import parsed
 from neuroprior.report.tables import (
     NOT_MEASURED,
     Estimate,
@@ -18,28 +17,24 @@ from neuroprior.report.tables import (
     shown_levels,
 )
 
-FRONTIER = ("none", "blur", "lowpass", "pixel", "shuffle", "spectrum", "random_twin", "exposure")
-"""Bases of the controls that no brain, no other trained network and no attack went into."""
-
 
 @dataclass(frozen=True, slots=True)
 class TradeoffPoint:
     """One condition: accuracy on clean images and at one noise level, over the seeds that have both.
 
-    `frontier` is the controls' accuracy at the same clean accuracy; None outside the range of their clean accuracies.
+    `frontier` is the plain controls' accuracy at the same clean accuracy; None outside the range of theirs.
     """
 
     card: ConditionCard
     clean: Estimate
     noisy: Estimate
     by_seed: tuple[tuple[float, float], ...]
-    control: bool
     frontier: float | None
 
 
 @dataclass(frozen=True, slots=True)
 class Tradeoff:
-    """The points at noise `sigma` and the controls' frontier: vertices (clean, noisy), clean ascending."""
+    """The points at noise `sigma` and the plain controls' frontier: vertices (clean, noisy), clean ascending."""
 
     sigma: float
     points: tuple[TradeoffPoint, ...]
@@ -91,20 +86,20 @@ def tradeoff(results: RunResults) -> Tradeoff | None:
         pairs = tuple((clean[seed], noisy[seed]) for seed in sorted(set(clean) & set(noisy)))
         if pairs:
             estimates = over_seeds([x for x, _ in pairs]), over_seeds([y for _, y in pairs])
-            found.append((card, *estimates, pairs, parsed(card.name).base in FRONTIER))
-    hull = upper_hull([(clean.mean, noisy.mean) for _, clean, noisy, _, control in found if control])
+            found.append((card, *estimates, pairs))
+    hull = upper_hull([(clean.mean, noisy.mean) for card, clean, noisy, _ in found if card.plain])
     points = [TradeoffPoint(*point, on_hull(hull, point[1].mean)) for point in found]
     return Tradeoff(sigma, tuple(points), tuple(hull)) if points else None
 
 
 def frontier_sentence(found: Tradeoff) -> str:
     """Say exactly what is interpolated."""
-    labels = [point.card.label for point in found.points if point.control]
+    labels = [point.card.label for point in found.points if point.card.plain]
     if len(found.hull) < 2:
-        return "There is no frontier: fewer than two controls differ in clean accuracy."
+        return "There is no frontier: fewer than two plain controls differ in clean accuracy."
     return (
-        f"The frontier is the upper concave hull of the controls' means (clean, noisy), straight between neighbouring "
-        f"vertices, over {', '.join(labels)}; nothing is extrapolated, and a control is never above it."
+        f"The frontier is the upper concave hull of the plain controls' means (clean, noisy), straight between "
+        f"neighbouring vertices, over {', '.join(labels)}; nothing is extrapolated, and none of these is above it."
     )
 
 
@@ -129,7 +124,7 @@ def tradeoff_table(results: RunResults) -> Table | None:
         )
     return Table(
         caption=f"Accuracy in %, noise at σ = {found.sigma:g}. {sems}{seeds_phrase(n)}. {frontier_sentence(found)} The "
-        f"frontier is made of means and has no interval here. A dash: outside the controls' range.",
+        f"frontier is made of means and has no interval here. A dash: outside its range.",
         header=("Condition", "Clean", "With noise", "Frontier there", "Difference, points"),
         rows=tuple(rows),
     )
@@ -148,7 +143,7 @@ def tradeoff_csv(results: RunResults) -> list[list[str]]:
         numbers = [point.clean.mean, point.clean.sem, point.noisy.mean, point.noisy.sem, point.frontier, _gap(point)]
         assert found is not None
         rows.append(
-            [point.card.name, point.card.label, repr(found.sigma), str(int(point.control)), str(point.noisy.n)]
+            [point.card.name, point.card.label, repr(found.sigma), str(int(point.card.plain)), str(point.noisy.n)]
             + ["" if number is None else repr(number) for number in numbers]
         )
     return rows

@@ -74,17 +74,16 @@ def pgd_perturbation(
     *,
     epsilon: float | int,
     steps: int,
-    random: torch.Generator,
+    start: Float[torch.Tensor, "image channel h w"],
 ) -> Float[torch.Tensor, "image channel h w"]:
-    """x <- x + (5/2) eps / steps sign(d cross-entropy / dx) from a uniform start, cut to |x - x_0| <= eps and [0, 1].
+    """x <- x + (5/2) eps / steps sign(d cross-entropy / dx) from x_0 + eps start, cut to |x - x_0| <= eps and [0, 1].
 
     For adversarial training (Madry et al. 2018): the examples of one batch, in evaluation mode (so that batch norm
-    does not learn from images on the way), without gradient for the weights. The starts are drawn from `random`.
+    does not learn from images on the way), without gradient for the weights. `start`: uniform in [-1, 1], times eps.
     Raises `InputError` for an epsilon not above 0, or no step.
     """
     if not epsilon > 0 or steps < 1:
         raise InputError(f"pgd: epsilon {epsilon}, steps {steps}; epsilon must be above 0, steps 1 or more")
-    start = torch.empty(images.shape).uniform_(-1, 1, generator=random).to(images)
     low, high = (images - epsilon).clamp(0, 1), (images + epsilon).clamp(0, 1)
     x = (images + epsilon * start).clamp(0, 1)
     with evaluating(model):

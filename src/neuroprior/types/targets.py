@@ -39,17 +39,16 @@ class SimilarityTarget:
     details: Details = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._check(range(0, len(self.matrix), _ROWS))
+        self._check(range(0, len(self.matrix), _ROWS), _ROWS)
 
-    def _check(self, starts: range) -> None:
-        """Check everything but the values, and those of the blocks of rows that begin at `starts`; then freeze."""
+    def _check(self, starts: range, rows: int) -> None:
+        """Check everything but the values, and those of the blocks of `rows` that begin at `starts`; then freeze."""
         _check_common(self)
         n = len(self.image_ids)
         if self.matrix.shape != (n, n):
             raise InputError(f"target: matrix is {self.matrix.shape} for {n} image ids; it must be ({n}, {n})")
         if self.matrix.dtype != np.float32:
             raise InputError(f"target: matrix is {self.matrix.dtype}; convert it to float32")
-        rows = min(_ROWS, n) if starts.step == _ROWS else 1
         for start in starts:
             self._check_rows(start, self.matrix[start : start + rows])
         freeze(self, "matrix", "image_ids")
@@ -120,9 +119,9 @@ class FactoredTarget:
     details: Details = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._check(range(0, len(self.coordinates), _ROWS))
+        self._check(range(0, len(self.coordinates), _ROWS), _ROWS)
 
-    def _check(self, starts: range) -> None:
+    def _check(self, starts: range, rows: int) -> None:
         _check_common(self)
         if self.coordinates.ndim != 2 or len(self.coordinates) != len(self.image_ids):
             raise InputError(
@@ -133,7 +132,6 @@ class FactoredTarget:
             raise InputError(f"target: coordinates are {self.coordinates.dtype}; convert them to float32")
         if not 0 <= self.tolerance < np.inf:
             raise InputError(f"target: tolerance is {self.tolerance}; it must be 0 or more, and finite")
-        rows = _ROWS if starts.step == _ROWS else 1
         for start in starts:
             length = np.linalg.norm(self.coordinates[start : start + rows], axis=1)
             wrong = np.flatnonzero(~(length <= 1 + 1e-4))
@@ -201,7 +199,7 @@ def _unchecked(cls: type[_Target], fields: dict[str, Any], starts: range) -> _Ta
     target = object.__new__(cls)
     for name, value in {"n_scans": 1, "details": {}, **fields}.items():
         object.__setattr__(target, name, value)
-    target._check(starts)
+    target._check(starts, 1)
     return target
 
 

@@ -125,15 +125,10 @@ def similarity_rows(work: MeasureWork, network: ResNet, inputs: Mapping[str, Pat
     images = torch.from_numpy(stimuli.pixels.copy())[:, None].float().to(work.machine.device) / 255
     layers = [layer.cpu().numpy() for layer in probe.layer_similarities(images)]
 
-    def correlation(similarity: np.ndarray) -> float:
-        return float(np.corrcoef(similarity[pairs], neural)[0, 1])
-
     mixed = np.einsum("kij,k->ij", np.stack(layers), gamma)
-    n = len(neural)
+    compared = [(None, mixed[pairs]), *((name, layer[pairs]) for name, layer in zip(names, layers, strict=True))]
     return [
-        row(work, "similarity_correlation", correlation(mixed), n),
-        *(
-            row(work, "similarity_correlation", correlation(layer), n, tap=name)
-            for name, layer in zip(names, layers, strict=True)
-        ),
+        row(work, "similarity_correlation", float(np.corrcoef(similarity, neural)[0, 1]), len(neural), tap=name)
+        for name, similarity in compared
+        if similarity.std() > 0  # not of a tap that has collapsed
     ]

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +30,7 @@ from neuroprior.experiment.engine import Say
 from neuroprior.experiment.inputs import task_images
 from neuroprior.experiment.sections import RampSection, RegularizerSection
 from neuroprior.experiment.steps.settings import Json, MeasureWork, TrainWork, row, work_digest
-from neuroprior.experiment.steps.targets import load_responses, taught_target
+from neuroprior.experiment.steps.targets import load_responses, main_target, taught_target
 from neuroprior.experiment.store import LOG, TENSORBOARD
 from neuroprior.files import write_json
 from neuroprior.recordings import load_stimuli
@@ -117,12 +116,13 @@ def second_loss(work: TrainWork, network: ResNet, inputs: Mapping[str, Path], st
     match work.second:
         case "exposure":
             assert work.regularizer is not None  # the plan gives it
-            trained = load_stimuli(inputs["target"] / "stimuli.npz", tier="train")
             return Exposure(
                 network,
-                trained,
+                stimuli.select(main_target(inputs["target"]).image_ids),
                 work.regularizer.taps,
+                batch_norm=work.regularizer.batch_norm,
                 stimuli_per_step=work.regularizer.stimuli_per_step,
+                every=work.regularizer.every,
                 seed=work.seed,
             )
         case "regression":
@@ -197,19 +197,9 @@ def _perturb(work: TrainWork) -> Perturb | None:
     options = work.adversarial
     if options is None:
         return None
-    return partial(_perturbed, epsilon=options.epsilon, steps=options.steps)
-
-
-def _perturbed(
-    network: torch.nn.Module,
-    images: torch.Tensor,
-    labels: torch.Tensor,
-    random: torch.Generator,
-    *,
-    epsilon: float,
-    steps: int,
-) -> torch.Tensor:
-    return pgd_perturbation(network, images, labels, epsilon=epsilon, steps=steps, random=random)
+    return lambda network, images, labels, noise: pgd_perturbation(
+        network, images, labels, epsilon=options.epsilon, steps=options.steps, start=noise
+    )
 
 
 def training_rows(work: TrainWork, history: list[EpochLog], taps: tuple[str, ...]) -> list[Json]:
