@@ -342,6 +342,22 @@ def test_load_run_of_nothing(tmp_path):
         load_run(tmp_path)
 
 
+RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("path", RECIPES, ids=[path.stem for path in RECIPES])
+def test_every_recipe_at_tiny_scale(data, tmp_path, monkeypatch, path):
+    from neuroprior.experiment import load_recipe
+
+    monkeypatch.setenv("NEUROPRIOR_DATA", str(data("vgg19/vgg_normalised_conv3_1.pth").parents[1]))
+    compute = "compute={device: cpu, precision: float32, threads: 1, workers: 1}"
+    recipe = load_recipe(path, ["scale=tiny", compute])
+    assert run_recipe(recipe, tmp_path / "run", command=["test"], watch=lambda *_: None) == []
+    assert write_report(load_run(tmp_path / "run")).is_file()
+
+
 def test_the_real_recipe_at_tiny_scale(data, tmp_path, monkeypatch):
     """CIFAR-10, the real twin, natural photographs: `recipes/quick.yaml --set scale=tiny`, with fewer images still."""
     from neuroprior.experiment import load_recipe

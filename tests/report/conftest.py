@@ -28,6 +28,7 @@ def card_of(name: str, label: str, description: str, target: str) -> ConditionCa
         adversarial=condition.adversarial,
         alpha=None if condition.second is None else float(dict(condition.options).get("alpha", 20)),
         plain=condition.plain,
+        options=condition.options,
     )
 
 

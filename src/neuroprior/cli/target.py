@@ -98,6 +98,9 @@ def target_build(
     ways = {"precision": precision, "tolerance": tolerance, "max-rank": max_rank}
     given = {k for options in (sources, controls, companions, ways) for k, v in options.items() if v not in (None, [])}
     source = _only_source(given, factored)
+    for files in (twin or [], scan or []):
+        if len({file.resolve() for file in files}) < len(files):
+            raise InputError(f"--{source}: names a file twice; it would count twice in the mean")
     kind = _Kind(factored, 0.01 if tolerance is None else tolerance, max_rank)
     made: AnyTarget
     with Progress() as progress:

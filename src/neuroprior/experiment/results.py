@@ -33,7 +33,8 @@ class ConditionCard:
 
     `base`: the condition that it is a variant of, or itself; `adversarial`: trained on attacked images; `alpha`: the
     weight of its second loss (at the end, where it changes), None without one; `plain`: made without a brain, another
-    trained network or an attack, so that it is what a brain must beat.
+    trained network or an attack, so that it is what a brain must beat; `options`: what is otherwise for it than the
+    recipe's sections say.
     """
 
     name: str
@@ -44,6 +45,7 @@ class ConditionCard:
     adversarial: bool = False
     alpha: float | None = None
     plain: bool = False
+    options: tuple[tuple[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

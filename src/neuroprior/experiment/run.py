@@ -197,6 +197,7 @@ def _card(recipe: Recipe, name: str) -> ConditionCard:
         adversarial=condition.adversarial,
         alpha=recipe.settings(condition).alpha if condition.second != "exposure" else None,
         plain=condition.plain,
+        options=condition.options,
     )
 
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import yaml
 
-from neuroprior.experiment.conditions import condition_named
 from neuroprior.experiment.results import ConditionCard, RunResults
 from neuroprior.report.tables import NOT_MEASURED, Table, curve_of, seeds_phrase, taps_of
 
@@ -30,7 +29,7 @@ def alpha_series(results: RunResults) -> list[Series]:
     groups: dict[tuple[object, ...], dict[float, ConditionCard]] = {}
     for card in results.conditions:
         if card.alpha is not None:
-            rest = sorted((key, repr(value)) for key, value in _options(card).items() if key != "alpha")
+            rest = sorted((key, repr(value)) for key, value in dict(card.options).items() if key != "alpha")
             groups.setdefault((card.base, card.adversarial, *rest), {}).setdefault(card.alpha, card)
     return [_series(cards) for cards in groups.values() if len(cards) > 1]
 
@@ -38,14 +37,9 @@ def alpha_series(results: RunResults) -> list[Series]:
 def _series(cards: Mapping[float, ConditionCard]) -> Series:
     alphas = tuple(sorted(cards))
     ordered = tuple(cards[alpha] for alpha in alphas)
-    labels = [card.label.replace(f" α {_options(card).get('alpha')}", "") for card in ordered]
+    labels = [card.label.replace(f" α {dict(card.options).get('alpha')}", "") for card in ordered]
     heads = [card for card, label in zip(ordered, labels, strict=True) if card.label == label]
     return Series(labels[0], (heads or ordered)[0], alphas, ordered)
-
-
-def _options(card: ConditionCard) -> Mapping[str, Any]:
-    """Return what is otherwise for this condition, as the experiment itself reads it."""
-    return dict(condition_named(card.name).options)
 
 
 def blur_row(results: RunResults) -> list[ConditionCard]:
@@ -53,7 +47,7 @@ def blur_row(results: RunResults) -> list[ConditionCard]:
     usual = recipe_of(results).get("blur_sigma", 1.0)
     sigmas = [(0.0, card) for card in results.conditions if card.name == "none"]
     sigmas += [
-        (float(_options(card).get("sigma", usual)), card)
+        (float(dict(card.options).get("sigma", usual)), card)
         for card in results.conditions
         if card.base == "blur" and not card.adversarial
     ]
