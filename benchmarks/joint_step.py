@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from neuroprior import SimilarityRegularizer
 from neuroprior.classifier import ResNet
-from neuroprior.classifier.training import Augmentation
+from neuroprior.classifier.augmentation import Augmentation
 from neuroprior.similarity import target_from_population
 from neuroprior.types import Population, SimilarityTarget, Stimuli
 

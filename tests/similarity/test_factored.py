@@ -15,6 +15,7 @@ from neuroprior.similarity import (
     factor_population,
     factor_target,
     factored,
+    shuffle_target,
     target_from_population,
 )
 from neuroprior.types import InputError, Population, SimilarityTarget, Stimuli
@@ -214,3 +215,11 @@ def test_a_matrix_of_eq_2_needs_no_more_coordinates_than_neurons():
     made = factor_target(target, tolerance=1e-5)
     assert made.rank == 4
     assert made.tolerance < 1e-5
+
+
+def test_shuffling_coordinates_shuffles_the_matrix(target):
+    factored = factor_target(target, tolerance=1e-4)
+    rows = np.arange(len(target))
+    both = shuffle_target(target, 5).matrix, shuffle_target(factored, 5).block(rows)
+    assert np.allclose(*both, atol=2e-4)
+    assert not np.allclose(target.matrix, both[1], atol=0.1)

@@ -6,9 +6,8 @@ from typing import Annotated
 
 import typer
 
-from neuroprior.cli.options import Json
+from neuroprior.cli.options import Json, check_file
 from neuroprior.cli.progress import Progress
-from neuroprior.types import InputError
 
 app = typer.Typer(help="Stimuli: prepare photographs of your own.", no_args_is_help=True)
 
@@ -33,8 +32,7 @@ def prepare(
     """
     from neuroprior.recordings import prepare_stimuli
 
-    if out.is_dir() or any(parent.is_file() for parent in out.parents):
-        raise InputError(f"--out {out}: is a folder, or lies below a file; name a file that can be written")
+    check_file(out)
     with Progress() as progress:
         made = prepare_stimuli(
             folder,

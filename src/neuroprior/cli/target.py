@@ -11,7 +11,7 @@ from typing import Annotated, Literal, TypeVar, cast, get_args
 import numpy as np
 import typer
 
-from neuroprior.cli.options import Json
+from neuroprior.cli.options import Json, check_file
 from neuroprior.cli.progress import Progress
 from neuroprior.types import (
     AnyTarget,
@@ -90,8 +90,7 @@ def target_build(
     """
     from neuroprior.similarity import load_matrix, lowpass_target, pixel_target
 
-    if out.is_dir() or any(parent.is_file() for parent in out.parents):
-        raise InputError(f"--out {out}: is a folder, or lies below a file; name a file that can be written")
+    check_file(out)
     sources = {"twin": twin, "scan": scan, "network": network, "vgg": vgg}
     controls = {"matrix": matrix, "pixel": pixel, "lowpass": lowpass}
     companions = {"stimuli": stimuli, "layer": layer, "weights": weights, "ids": ids, "neurons": neurons}

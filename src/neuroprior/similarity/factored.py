@@ -12,6 +12,7 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
+from neuroprior.similarity.targets import shared_fields
 from neuroprior.types import FactoredTarget, Float32, Float64, InputError, Population, SimilarityTarget, Stimuli
 
 _BLOCK_BYTES = 1 << 26  # of float64 rows held at a time
@@ -99,33 +100,16 @@ def average_factored(
     Raises `InputError` when there is no target or when two are of different stimuli.
     """
     _check_options(tolerance, max_rank)
-    if not targets:
-        raise InputError("average_factored: no target given; pass at least one")
-    first = targets[0]
-    for k, other in enumerate(targets[1:], start=1):
-        if other.stimuli_digest != first.stimuli_digest:
-            raise InputError(
-                f"average_factored: target {k} is of other stimuli than target 0 "
-                f"({len(other)} and {len(first)} images); predict one image set with every scan's twin"
-            )
+    shared = shared_fields("average_factored", targets)
 
     def side_by_side(rows: slice) -> Float64[np.ndarray, "image rank"]:
         joined = np.concatenate([target.coordinates[rows] for target in targets], axis=1)
         scaled: np.ndarray = joined.astype(np.float64) / np.sqrt(len(targets))
         return scaled
 
-    cut = _principal(side_by_side, (len(first), sum(target.rank for target in targets)), tolerance, max_rank)
-    return replace(
-        first,
-        coordinates=cut.coordinates,
-        source=first.source if len({target.source for target in targets}) == 1 else "user",
-        tolerance=float(np.mean([target.tolerance for target in targets])) + cut.error,
-        n_scans=sum(target.n_scans for target in targets),
-        details={
-            **{k: v for k, v in first.details.items() if all(t.details.get(k) == v for t in targets)},
-            "averaged_targets": len(targets),
-        },
-    )
+    cut = _principal(side_by_side, (len(targets[0]), sum(target.rank for target in targets)), tolerance, max_rank)
+    bound = float(np.mean([target.tolerance for target in targets])) + cut.error
+    return replace(targets[0], coordinates=cut.coordinates, tolerance=bound, **shared)
 
 
 def _check_options(tolerance: float, max_rank: int | None) -> None:

@@ -1,0 +1,17 @@
+"""The benchmarks are not run here, but what they import must be there."""
+
+import importlib
+import sys
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).parents[1] / "benchmarks"
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in FOLDER.glob("[a-z]*.py")))
+def test_a_benchmark_finds_all_that_it_uses(name, monkeypatch):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    module = importlib.import_module(name)
+    assert name == "measured" or callable(module.main)
+    del sys.modules[name]
