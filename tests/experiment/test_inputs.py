@@ -12,8 +12,10 @@ from PIL import Image
 
 from neuroprior import SimilarityTarget, packaged_photographs, save_scan, simulate_scan, target_from_scan
 from neuroprior.experiment import load_run, run_recipe
-from neuroprior.experiment.inputs import count_images
+from neuroprior.experiment.inputs import count_images, scans_of
+from neuroprior.experiment.plan import plan
 from neuroprior.experiment.recipe import parse_recipe
+from neuroprior.reliability import scan_reliability
 from neuroprior.report import write_report
 from neuroprior.similarity import average_targets
 from neuroprior.types import InputError
@@ -73,6 +75,22 @@ def test_recordings_are_the_target_and_shuffle_permutes_it(folder, scans):
     assert np.allclose(np.sort(shuffled.ravel()), np.sort(target.matrix.ravel()))
     assert not np.allclose(shuffled, target.matrix)
     assert {r["n"] for r in rows if r["metric"] == "similarity_correlation"} == {12 * 11 // 2}
+
+
+def test_a_part_of_the_neurons_is_the_target(folder, scans):
+    """Their file goes into the step's key, and what was chosen is said with the target."""
+    chosen = [3, 4, 20]
+    (folder / "chosen.txt").write_text("\n".join(map(str, chosen)) + "\n")
+    parts = {"stimuli": {"source": "scans"}, "conditions": ["neural_data"]}
+    asked = recipe(target={"kind": "scans", "paths": ["scan0.npz"], "neurons": "chosen.txt"}, **parts)
+    made = scans_of(asked.target)[0]
+    assert np.array_equal(made.responses, scans[0].responses[:, chosen])
+    best = scans_of(asked.target.model_copy(update={"neurons": "top-v:0.1"}))[0]
+    w = scan_reliability(scans[0]).weights.snr
+    assert np.array_equal(best.responses, scans[0].responses[:, np.sort(np.argsort(-w)[:3])])
+    assert "chosen.txt" in [name for name, _ in plan(asked, {})[0].files]
+    with pytest.raises(InputError, match="no such rule or file"):
+        scans_of(asked.target.model_copy(update={"neurons": "best"}))
 
 
 @pytest.mark.parametrize("heldout", [True, False])

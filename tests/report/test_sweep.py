@@ -1,16 +1,12 @@
-"""A sweep is what differs in alpha alone; measures that a run has not made are absent."""
+"""A sweep is what differs in alpha alone."""
 
 import dataclasses
 
-import pyarrow as pa
-import pyarrow.compute as pc
 import pytest
 
 from neuroprior.experiment.conditions import condition_named
-from neuroprior.report.further import ATTACK, FEW_SHOT, LINEAR_PROBE, Measure, measure_csv, measure_table
-from neuroprior.report.plates import histogram_plate, sweep_plate
 from neuroprior.report.sweep import alpha_series, blur_row, gamma_table
-from neuroprior.report.tables import curve_of, noise_curve
+from neuroprior.report.tables import curve_of
 
 from .conftest import TAPS, MakeRun, card_of
 
@@ -53,21 +49,6 @@ def test_a_series_without_the_bare_condition_is_labelled_without_an_alpha(make_m
     assert (series.label, series.head.name, series.alphas) == ("Shuffle", "shuffle@alpha=2", (2.0, 20.0))
 
 
-def test_attacks_in_training_make_a_series_of_their_own_that_does_not_start_at_none(make_many: MakeRun) -> None:
-    results = make_many(seeds=(0,))
-    names = ("none", "neural_model", "neural_model@alpha=2", "adversarial+neural_model")
-    names += ("adversarial+neural_model@alpha=2",)
-    rows = results.metrics.filter(pc.field("condition") == "adversarial+neural_model")
-    renamed = rows.set_column(0, rows.schema.field(0), pa.array([names[-1]] * len(rows)))
-    cards = tuple(card_of(name, condition_named(name).label, "", "") for name in names)
-    metrics = pa.concat_tables([results.metrics, renamed])
-    results = dataclasses.replace(results, conditions=cards, metrics=metrics)
-    assert [series.head.name for series in alpha_series(results)] == ["neural_model", "adversarial+neural_model"]
-    plain, attacked = (line.get_xdata() for line in sweep_plate(results).panels[0].figure.axes[0].lines)
-    assert list(plain) == [0, 1, 2]
-    assert list(attacked) == [1, 2]
-
-
 def test_blur_row_goes_from_none_to_the_widest(make_many: MakeRun) -> None:
     results = make_many(seeds=(0,))
     assert [card.name for card in blur_row(results)] == ["none", "blur", "blur@sigma=2"]
@@ -75,18 +56,6 @@ def test_blur_row_goes_from_none_to_the_widest(make_many: MakeRun) -> None:
     cards = tuple(card_of(name, name, "", "") for name in names)
     row = blur_row(dataclasses.replace(results, conditions=cards))
     assert [card.name for card in row] == ["none", "blur@sigma=0.5", "blur", "blur@sigma=2"]
-
-
-def test_figure_draws_none_at_zero_and_each_alpha_once(make_many: MakeRun) -> None:
-    results = make_many()
-    axes = sweep_plate(results).panels[0].figure.axes[0]
-    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["0", "2", "20", "80"]
-    wanted = [
-        100 * estimate.mean
-        for name in ("none", "neural_model@alpha=2", "neural_model", "neural_model@alpha=80")
-        if (estimate := noise_curve(results, name).at(0.15)) is not None
-    ]
-    assert axes.lines[0].get_ydata() == pytest.approx(wanted)
 
 
 def test_table_holds_the_gamma_of_the_last_epoch(make_many: MakeRun) -> None:
@@ -100,30 +69,3 @@ def test_table_holds_the_gamma_of_the_last_epoch(make_many: MakeRun) -> None:
         assert curve.x[-1] == 39
         assert table.rows[1][2 + k] == f"{curve.estimates[-1].mean:.2f}"
     assert sum(float(cell) for cell in table.rows[1][2:-1]) == pytest.approx(1, abs=0.03)
-
-
-def test_one_target_of_many_conditions_is_drawn_once(make_many: MakeRun) -> None:
-    plate = histogram_plate(make_many(seeds=(0,)))
-    labels = [text.get_text() for one in plate.panels[0].figure.legends for text in one.get_texts()]
-    assert labels == ["Neural (model)", "Neural (simulated data)", "Shuffle"]
-    assert "Neural (model) (also of Neural (model) α 2, Neural (model) α 80)" in plate.caption
-
-
-@pytest.mark.parametrize(("measure", "columns"), [(ATTACK, 6), (FEW_SHOT, 2), (LINEAR_PROBE, 1)])
-def test_measures_have_a_table_and_a_csv_where_they_were_made(
-    make_many: MakeRun, make_run: MakeRun, measure: Measure, columns: int
-) -> None:
-    results = make_many(seeds=(0, 1))
-    table = measure_table(results, measure)
-    assert table is not None
-    assert len(table.header) == columns + 2
-    assert len(table.rows) == 14
-    assert not any(cell == "–" for row in table.rows for cell in row)
-    header, *rows = measure_csv(results, measure)
-    assert len(rows) == 14 * columns
-    chosen = results.metrics.filter((pc.field("metric") == measure.metric) & (pc.field("condition") == "none"))
-    assert sum(float(row[header.index("accuracy_mean")]) for row in rows[:columns]) == pytest.approx(
-        sum(chosen["value"].to_pylist()) / 2
-    )
-    assert measure_table(make_run(seeds=(0,)), measure) is None
-    assert len(measure_csv(make_run(seeds=(0,)), measure)) == 1

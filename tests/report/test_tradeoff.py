@@ -1,4 +1,4 @@
-"""The frontier is a hull, interpolated inside its range only, and names stand where they cover nothing."""
+"""The frontier is a hull, interpolated inside its range only."""
 
 import itertools
 from dataclasses import replace
@@ -6,11 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pyarrow as pa
 import pytest
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from neuroprior.experiment.conditions import CONDITIONS
 from neuroprior.experiment.results import METRICS_SCHEMA
-from neuroprior.report.plates import tradeoff_plate
 from neuroprior.report.tradeoff import (
     frontier_sentence,
     main_level,
@@ -112,16 +110,3 @@ def test_table_and_csv_say_the_difference_or_leave_it_blank(make_many: MakeRun) 
         if cells["difference"]:
             gap = float(cells["noisy_mean"]) - float(cells["frontier_noisy"])
             assert float(cells["difference"]) == pytest.approx(gap, abs=1e-12)
-
-
-def test_every_condition_is_named_once_and_no_name_covers_another(make_many: MakeRun) -> None:
-    figure = tradeoff_plate(make_many()).panels[0].figure
-    figure.draw_without_rendering()
-    renderer = FigureCanvasAgg(figure).get_renderer()
-    legend = {text.get_text() for one in figure.legends for text in one.get_texts()}
-    names = {text.get_text(): text.get_window_extent(renderer) for text in figure.axes[0].texts}
-    assert not legend & set(names)
-    assert legend | set(names) == {label for label, _, _ in MANY.values()}
-    boxes = list(names.values())
-    assert not any(a.overlaps(b) for k, a in enumerate(boxes) for b in boxes[:k])
-    assert len(names) > len(legend)

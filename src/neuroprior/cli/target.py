@@ -20,7 +20,6 @@ from neuroprior.types import (
     InputError,
     Population,
     Precision,
-    Scan,
     SimilarityTarget,
     Stimuli,
     Tier,
@@ -246,26 +245,13 @@ def _of_twins(
 
 
 def _of_scans(files: list[Path], tier: str, neurons: str | None) -> SimilarityTarget:
-    from neuroprior.recordings import load_scan, target_from_scans
+    from neuroprior.recordings import load_scan, scan_with_neurons, target_from_scans
 
     scans = [load_scan(file) for file in files]
     if neurons is not None:
-        scans = [_with_neurons(scan, _tier(tier), neurons) for scan in scans]
+        scans = [scan_with_neurons(scan, neurons) for scan in scans]
     made = target_from_scans(scans, tier=_tier(tier))
     return replace(made, details={**made.details, **_chosen(neurons)})
-
-
-def _with_neurons(scan: Scan, tier: Tier, rule: str) -> Scan:
-    from neuroprior.recordings import population_from_scan
-    from neuroprior.similarity import select_neurons
-
-    population = population_from_scan(scan, tier)
-    # A population that answers one image with the neurons' numbers: the rule then says which of them are left.
-    numbers = np.arange(len(population.weights), dtype=np.float32)[None]
-    left = select_neurons(replace(population, image_ids=population.image_ids[:1], mean=numbers), rule)
-    chosen = left.mean[0].astype(np.int64)
-    xyz = None if scan.neuron_xyz is None else scan.neuron_xyz[chosen]
-    return replace(scan, responses=scan.responses[:, chosen], neuron_xyz=xyz)
 
 
 def _chosen(neurons: str | None) -> Details:

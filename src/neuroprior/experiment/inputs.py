@@ -33,12 +33,12 @@ from neuroprior.experiment.sections import (
     TwinTarget,
 )
 from neuroprior.networks import load_vgg19
-from neuroprior.recordings import load_scan, load_stimuli, packaged_photographs, target_from_scans
+from neuroprior.recordings import load_scan, load_stimuli, packaged_photographs, scan_with_neurons, target_from_scans
 from neuroprior.regularizer import Taps, evenly_spaced_stages
-from neuroprior.similarity import load_matrix, lowpass_target
+from neuroprior.similarity import load_matrix, lowpass_target, neuron_rows, select_neurons
 from neuroprior.sources import data_path, how_to_get
 from neuroprior.twin import Twin, check_size, load_twin
-from neuroprior.types import InputError, Scan, SimilarityTarget, Stimuli, Tier
+from neuroprior.types import InputError, Population, Scan, SimilarityTarget, Stimuli, Tier
 
 TIERS: tuple[Tier, Tier] = ("train", "oracle")
 _QUERIES = 15  # of each class, in a few-shot episode that measures transfer
@@ -59,12 +59,28 @@ def stimuli_paths(recipe: Recipe) -> Iterator[str]:
     if recipe.stimuli.path is not None:
         yield recipe.stimuli.path
     match recipe.target:
-        case TwinTarget(path=path):
+        case TwinTarget(path=path, neurons=rule):
             yield path
-        case ScansTarget(paths=paths):
+            yield from _files_of(rule)
+        case ScansTarget(paths=paths, neurons=rule):
             yield from paths
+            yield from _files_of(rule)
         case MatrixTarget(path=path, ids=ids):
             yield from (path, ids)
+
+
+def _files_of(rule: str | None) -> list[str]:
+    """Return the file of neuron indices that a rule names, if it names one."""
+    return [] if rule is None or rule.startswith(("top-v:", "random:")) else [rule]
+
+
+def chosen_neurons(population: Population, rule: str | None) -> Population:
+    """Return the part of the neurons that a recipe asks for."""
+    return population if rule is None else select_neurons(population, _placed(rule))
+
+
+def _placed(rule: str) -> str:
+    return str(data_path(rule)) if _files_of(rule) else rule
 
 
 def require(path: str) -> Path:
@@ -86,7 +102,11 @@ def check_inputs(recipe: Recipe) -> None:
     n_train = int(np.count_nonzero(tier == "train"))
     match target:
         case TwinTarget():
-            check_size(twin_of(target), shown)
+            twin = twin_of(target)
+            check_size(twin, shown)
+            if target.neurons is not None:
+                weights = np.ones(twin.n_neurons, np.float32) if twin.weights is None else twin.weights
+                neuron_rows(weights, _placed(target.neurons))
         case ScansTarget():
             scans = scans_of(target)
             for one in TIERS:
@@ -178,7 +198,8 @@ def twin_of(target: TwinTarget) -> Twin:
 
 def scans_of(target: ScansTarget) -> list[Scan]:
     """Return the recordings that a recipe names."""
-    return [load_scan(data_path(path)) for path in target.paths]
+    scans = [load_scan(data_path(path)) for path in target.paths]
+    return scans if target.neurons is None else [scan_with_neurons(scan, _placed(target.neurons)) for scan in scans]
 
 
 def matrix_of(target: MatrixTarget, section: StimuliSection) -> SimilarityTarget:

@@ -39,6 +39,7 @@ class TwinTarget(Section):
     path: str
     scan: str | None = None
     neutral_behavior: tuple[float, ...] | None = None
+    neurons: str | None = Field(default=None, description="top-v:0.5, random:0.5[:SEED], or a file of indices")
 
 
 class SimulatedMouseTarget(Section):
@@ -55,6 +56,7 @@ class ScansTarget(Section):
 
     kind: Literal["scans"]
     paths: tuple[str, ...] = Field(min_length=1)
+    neurons: str | None = Field(default=None, description="top-v:0.5, random:0.5[:SEED], or a file of indices")
 
     @model_validator(mode="after")
     def _each_once(self) -> "ScansTarget":

@@ -3,7 +3,12 @@
 from neuroprior.recordings.formats import load_scan, save_scan
 from neuroprior.recordings.noisy_trial import simulated_recording_target, single_trials
 from neuroprior.recordings.photographs import PreparedStimuli, prepare_stimuli
-from neuroprior.recordings.population import population_from_scan, target_from_scan, target_from_scans
+from neuroprior.recordings.population import (
+    population_from_scan,
+    scan_with_neurons,
+    target_from_scan,
+    target_from_scans,
+)
 from neuroprior.recordings.simulate import SimulatedScan, simulate_scan
 from neuroprior.recordings.stimuli import load_stimuli, packaged_photographs
 
@@ -16,6 +21,7 @@ __all__ = [
     "population_from_scan",
     "prepare_stimuli",
     "save_scan",
+    "scan_with_neurons",
     "simulate_scan",
     "simulated_recording_target",
     "single_trials",

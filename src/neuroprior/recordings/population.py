@@ -7,10 +7,10 @@ from typing import Literal, get_args
 import numpy as np
 
 from neuroprior.reliability import Correction, Reliability, scan_reliability
-from neuroprior.similarity import average_targets, target_from_population
+from neuroprior.similarity import average_targets, neuron_rows, target_from_population
 from neuroprior.types import InputError, Population, Scan, SimilarityTarget, Stimuli, Tier
 
-__all__ = ["Units", "population_from_scan", "target_from_scan", "target_from_scans"]
+__all__ = ["Units", "population_from_scan", "scan_with_neurons", "target_from_scan", "target_from_scans"]
 
 Units = Literal["raw", "standardised"]
 
@@ -43,6 +43,13 @@ def population_from_scan(
     Raises `InputError` where the scan has no trial of `tier`, or too few repeats for Eq. 1.
     """
     return _population(scan, tier, units, scan_reliability(scan, correction))
+
+
+def scan_with_neurons(scan: Scan, rule: str, correction: Correction = "none") -> Scan:
+    """Return the scan with a part of its neurons (`select_neurons`), the best of them by `w_a` of Eq. 1."""
+    chosen = neuron_rows(scan_reliability(scan, correction).weights.snr.astype(np.float32), rule)
+    xyz = None if scan.neuron_xyz is None else scan.neuron_xyz[chosen]
+    return replace(scan, responses=scan.responses[:, chosen], neuron_xyz=xyz)
 
 
 def target_from_scan(

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from neuroprior.experiment.results import RunResults
-from neuroprior.report.tables import Estimate, Table, curve_of, percent, seeds_phrase
+from neuroprior.report.tables import Estimate, Table, curve_of, percent, range_phrase, seeds_phrase
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +63,9 @@ def measure_table(results: RunResults, measure: Measure) -> Table | None:
         rows.append((card.label, *(percent(found.get(key), "") for key in columns), str(len(curve.seeds))))
     n = [estimate.n for _, curve in curves for estimate in curve.estimates]
     counts = [count for _, curve in curves for count in curve.counts]
-    tested = f"{min(counts):,}" if min(counts) == max(counts) else f"{min(counts):,} to {max(counts):,}"
     spread = ", mean ± SEM over seeds (ddof 1)" if max(n) > 1 else ""
     return Table(
-        caption=f"Accuracy in % {measure.what}, on {tested} {measure.of}{spread}; {seeds_phrase(n)}.",
+        caption=f"Accuracy in % {measure.what}, on {range_phrase(counts)} {measure.of}{spread}; {seeds_phrase(n)}.",
         header=("Condition", *columns.values(), "Seeds"),
         rows=tuple(rows),
     )

@@ -12,43 +12,42 @@ from markupsafe import Markup
 
 from neuroprior.experiment.results import RunResults
 from neuroprior.files import appearing_whole
-from neuroprior.report import plates
+from neuroprior.report.accuracy_plates import attack_plate, examples_plate, noise_plate
 from neuroprior.report.further import ATTACK, FEW_SHOT, LINEAR_PROBE, measure_csv, measure_table
 from neuroprior.report.paired import paired_csv, paired_tables
-from neuroprior.report.plates import Plate
+from neuroprior.report.plate import Plate
+from neuroprior.report.similarity_plates import histogram_plate, matrix_plate, pairs_plate, truth_plate
 from neuroprior.report.svg import house_style, inline_svg, png_bytes, svg_text
 from neuroprior.report.sweep import alpha_series, gamma_table, recipe_of
+from neuroprior.report.sweep_plate import sweep_plate
 from neuroprior.report.tables import headline_table, noise_csv, noise_table, summary_csv, tap_table
 from neuroprior.report.tradeoff import tradeoff_csv, tradeoff_table
+from neuroprior.report.tradeoff_plate import tradeoff_plate
+from neuroprior.report.training_plates import gamma_plate, taps_plate, training_plate
 from neuroprior.report.verdict import verdict
 
 _NAMED = 6  # conditions; more are not all named in the first sentence, the table below it does
 _Maker = Callable[[RunResults], Plate]
-_NOISE: tuple[_Maker, ...] = (plates.noise_plate,)
-_TRADEOFF: tuple[_Maker, ...] = (plates.tradeoff_plate,)
-_SWEEP: tuple[_Maker, ...] = (plates.sweep_plate,)
-_ATTACK: tuple[_Maker, ...] = (plates.attack_plate,)
+_NOISE: tuple[_Maker, ...] = (noise_plate,)
+_TRADEOFF: tuple[_Maker, ...] = (tradeoff_plate,)
+_SWEEP: tuple[_Maker, ...] = (sweep_plate,)
+_ATTACK: tuple[_Maker, ...] = (attack_plate,)
 _REST: tuple[_Maker, ...] = (
-    plates.examples_plate,
-    plates.matrix_plate,
-    plates.histogram_plate,
-    plates.truth_plate,
-    plates.pairs_plate,
-    plates.training_plate,
-    plates.gamma_plate,
-    plates.taps_plate,
+    examples_plate,
+    matrix_plate,
+    histogram_plate,
+    truth_plate,
+    pairs_plate,
+    training_plate,
+    gamma_plate,
+    taps_plate,
 )
 _MAIN: tuple[_Maker, ...] = (
     *_NOISE,
     *_TRADEOFF,
     *_SWEEP,
     *_ATTACK,
-    plates.matrix_plate,
-    plates.histogram_plate,
-    plates.truth_plate,
-    plates.training_plate,
-    plates.gamma_plate,
-    plates.taps_plate,
+    *(maker for maker in _REST if maker not in (examples_plate, pairs_plate)),  # all but the pictures
 )
 
 
@@ -136,9 +135,9 @@ def _wanted(results: RunResults, makers: Sequence[_Maker]) -> list[_Maker]:
     """Return the plates that the recipe asks for (`noise` by `noise_plate`); attack and sweep only if run."""
     not_run = set[_Maker]()
     if "linf_accuracy" not in results.metrics["metric"].to_pylist():
-        not_run.add(plates.attack_plate)
+        not_run.add(attack_plate)
     if not alpha_series(results):
-        not_run.add(plates.sweep_plate)
+        not_run.add(sweep_plate)
     asked = [m for m in makers if results.figures is None or m.__name__.removesuffix("_plate") in results.figures]
     return [maker for maker in asked if maker not in not_run]
 

@@ -119,6 +119,12 @@ def seeds_phrase(counts: Sequence[int]) -> str:
     return f"n = {high} seeds" if low == high else f"n = {low} to {high} seeds"
 
 
+def range_phrase(counts: Sequence[int]) -> str:
+    """Say how many: `500`, `500 to 10,000`."""
+    low, high = min(counts), max(counts)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
 def percent(estimate: Estimate | None, unit: str = " %") -> str:
     """Write a fraction as `58.9 ± 0.7 %`; one seed as `58.9 %`. A column whose head says % passes no `unit`."""
     if estimate is None:

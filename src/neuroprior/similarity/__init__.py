@@ -4,7 +4,7 @@ from neuroprior.similarity.compare import TargetComparison, compare_targets
 from neuroprior.similarity.controls import lowpass_target, pixel_target
 from neuroprior.similarity.cosine import centered_cosine, target_from_population
 from neuroprior.similarity.factored import average_factored, factor_population, factor_target
-from neuroprior.similarity.neurons import select_neurons
+from neuroprior.similarity.neurons import neuron_rows, select_neurons
 from neuroprior.similarity.spectrum import spectrum_target
 from neuroprior.similarity.targets import average_targets, shuffle_target
 from neuroprior.similarity.user import load_matrix
@@ -19,6 +19,7 @@ __all__ = [
     "factor_target",
     "load_matrix",
     "lowpass_target",
+    "neuron_rows",
     "pixel_target",
     "select_neurons",
     "shuffle_target",

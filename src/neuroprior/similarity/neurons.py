@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from neuroprior.types import InputError, Int64, Population
+from neuroprior.types import Float32, InputError, Int64, Population
 
 _RULES = "`top-v:FRACTION`, `random:FRACTION`, `random:FRACTION:SEED` or a text file of neuron indices"
 
@@ -16,18 +16,23 @@ def select_neurons(population: Population, rule: str) -> Population:
     `random:0.5` or `random:0.5:SEED`, a random half (seed 0 unless said); or the path of a text file of neuron indices
     from 0, one a line. Fractions lie in (0, 1]; at least one neuron is kept. Raises `InputError` naming rule or line.
     """
-    n = population.mean.shape[1]
+    chosen = neuron_rows(population.weights, rule)
+    return Population(population.image_ids, population.mean[:, chosen], population.weights[chosen], population.source)
+
+
+def neuron_rows(weights: Float32[np.ndarray, " neuron"], rule: str) -> Int64[np.ndarray, " chosen"]:
+    """Return which neurons, of those with these weights, a rule leaves; ascending. As `select_neurons`."""
+    n = len(weights)
     kind, _, rest = rule.partition(":")
     if kind == "top-v":
-        chosen = _top(population.weights, _count(rule, rest, n), rule)
+        chosen = _top(weights, _count(rule, rest, n), rule)
     elif kind == "random":
         fraction, _, seed = rest.partition(":")
         generator = np.random.default_rng(_seed(rule, seed))
         chosen = generator.choice(n, size=_count(rule, fraction, n), replace=False)
     else:
         chosen = _listed(Path(rule), n)
-    chosen = np.sort(chosen)
-    return Population(population.image_ids, population.mean[:, chosen], population.weights[chosen], population.source)
+    return np.sort(chosen)
 
 
 def _top(weights: np.ndarray, count: int, rule: str) -> Int64[np.ndarray, " chosen"]:

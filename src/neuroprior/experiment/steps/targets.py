@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from neuroprior.experiment.engine import Say
-from neuroprior.experiment.inputs import TIERS, matrix_of, scans_of, stimuli_of, twin_of
+from neuroprior.experiment.inputs import TIERS, chosen_neurons, matrix_of, scans_of, stimuli_of, twin_of
 from neuroprior.experiment.sections import MADE, MatrixTarget, ScansTarget, SimulatedMouseTarget, TwinTarget
 from neuroprior.experiment.steps.settings import TARGET_FILE, ControlWork, TargetWork
 from neuroprior.networks import vgg_target
@@ -29,7 +29,7 @@ from neuroprior.similarity import (
 )
 from neuroprior.sources import data_path
 from neuroprior.twin import Twin, predict_population, target_details, untrained_twin
-from neuroprior.types import Population, SimilarityTarget, Stimuli
+from neuroprior.types import Details, Population, SimilarityTarget, Stimuli
 
 _STIMULI = "stimuli.npz"
 _RESPONSES = "responses.npz"
@@ -49,7 +49,7 @@ def make_targets(work: TargetWork, out: Path, say: Say) -> None:
     match work.target:
         case TwinTarget():
             twin = twin_of(work.target)
-            from_population(_predicted(twin, stimuli, say), target_details(twin, stimuli))
+            from_population(_predicted(twin, stimuli, say, work.target.neurons), _said_of(work.target, twin, stimuli))
         case SimulatedMouseTarget():
             say("simulating a mouse", 0.0)
             mouse = _mouse(work.target, stimuli, shown["oracle"])
@@ -101,12 +101,12 @@ def make_control(work: ControlWork, inputs: Mapping[str, Path], out: Path, say: 
             assert isinstance(work.target, TwinTarget)  # the recipe was checked
             untrained = untrained_twin(twin_of(work.target), work.seed, stimuli)
             # Those that give every image the same response have no similarity to teach: a control must have one.
-            population = _predicted(untrained, stimuli, say)
-            details = {**target_details(untrained, stimuli), "weights": "1 for every neuron (untrained twin)"}
+            population = _predicted(untrained, stimuli, say, work.target.neurons)
+            details = {**_said_of(work.target, untrained, stimuli), "weights": "1 for every neuron (untrained twin)"}
             made = target_from_population(population, stimuli, details=details)
         case "simulated_data":
             assert isinstance(work.target, TwinTarget)
-            rates = _predicted(twin_of(work.target), everything, say)
+            rates = _predicted(twin_of(work.target), everything, say, work.target.neurons)
             made = simulated_recording_target(rates, stimuli, oracle.ids, seed=work.seed)
     made.save(out / TARGET_FILE)
 
@@ -148,7 +148,7 @@ def _responses(work: ControlWork, everything: Stimuli, stimuli: Stimuli, oracle:
     """Return what the neurons say to the training stimuli: those of all scans beside each other."""
     match work.target:
         case TwinTarget():
-            return _predicted(twin_of(work.target), everything, say).select(stimuli.ids)
+            return _predicted(twin_of(work.target), everything, say, work.target.neurons).select(stimuli.ids)
         case SimulatedMouseTarget():
             return _mouse(work.target, everything, oracle).truth.select(stimuli.ids)
         case ScansTarget():
@@ -162,10 +162,16 @@ def _responses(work: ControlWork, everything: Stimuli, stimuli: Stimuli, oracle:
     raise AssertionError("the recipe was checked: a matrix has no responses")
 
 
-def _predicted(twin: Twin, stimuli: Stimuli, say: Say) -> Population:
+def _predicted(twin: Twin, stimuli: Stimuli, say: Say, neurons: str | None) -> Population:
     looking = f"{twin.name} looks at the stimuli"
     say(looking, 0.0)
-    return predict_population(twin, stimuli, progress=lambda done, of: say(looking, 0.9 * done / of))
+    everyone = predict_population(twin, stimuli, progress=lambda done, of: say(looking, 0.9 * done / of))
+    return chosen_neurons(everyone, neurons)
+
+
+def _said_of(target: TwinTarget, twin: Twin, stimuli: Stimuli) -> Details:
+    chosen = {} if target.neurons is None else {"neurons_chosen": target.neurons}
+    return {**target_details(twin, stimuli), **chosen}
 
 
 def _mouse(target: SimulatedMouseTarget, stimuli: Stimuli, oracle: Stimuli) -> SimulatedScan:

@@ -1,0 +1,48 @@
+"""A figure of the page with its words, and what the words of all figures share."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from matplotlib.figure import Figure
+
+from neuroprior.experiment.results import RunResults
+from neuroprior.report.drawing import Line
+from neuroprior.report.palette import looks_of
+from neuroprior.report.tables import Curve, curve_of, seeds_phrase
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """One drawing: `name` for files and ids, `alt` for who cannot see it."""
+
+    name: str
+    figure: Figure
+    alt: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plate:
+    """One figure of the page, of one or more panels; `absent` says in one line why there is none."""
+
+    heading: str
+    panels: tuple[Panel, ...] = ()
+    caption: str = ""
+    absent: str = ""
+
+
+def lines_of(results: RunResults, metric: str) -> list[Line]:
+    """Return the curve of every condition in which the metric was measured, with its label and look."""
+    looks = looks_of(results.conditions)
+    found = [(card, curve) for card in results.conditions if (curve := curve_of(results.metrics, card.name, metric))]
+    return [Line(card.label, curve, looks[card.name]) for card, curve in found]
+
+
+def seeds_behind(curves: Sequence[Curve]) -> list[int]:
+    """Return the number of seeds at every x of every curve."""
+    return [estimate.n for curve in curves for estimate in curve.estimates]
+
+
+def spread_phrase(n: Sequence[int], drawn_as: Literal["bands", "bars"]) -> str:
+    """Say how the spread over seeds is drawn, and n: `Mean, bands ± SEM (ddof 1), n = 5 seeds.`"""
+    return f"{f'Mean, {drawn_as} ± SEM (ddof 1), ' if max(n) > 1 else ''}{seeds_phrase(n)}."
