@@ -49,7 +49,9 @@ def verdict(results: RunResults) -> list[str]:
     """Return the "What came out" sentences: each a comparison that was made, or says that it was not."""
     labels = {card.name: card.label for card in results.conditions}
     if _CLAIM not in labels:
-        return ["No condition `neural_model` in this run: it cannot speak for or against a neural prior."]
+        if any(card.base == _CLAIM for card in results.conditions):
+            return [f"Only variants of `{_CLAIM}` are in this run: the sweep and the paired differences compare them."]
+        return [f"No condition `{_CLAIM}` in this run: it cannot speak for or against a neural prior."]
     claim = noise_curve(results, _CLAIM)
     if not claim:
         return [f"{labels[_CLAIM]} has no noise measurement yet, so there is nothing to compare."]
