@@ -19,6 +19,7 @@ from neuroprior.classifier.logs import NoLog, TrainingLog
 from neuroprior.classifier.second_loss import SecondLoss
 from neuroprior.classifier.so_far import EpochLog, SoFar
 from neuroprior.classifier.task import Classification, FewShotTask, Task
+from neuroprior.regularizer.gather import rank, world_size
 from neuroprior.types import InputError, Precision
 
 _PAPER_EPOCHS = 40
@@ -103,7 +104,7 @@ def train(
     device = next(network.parameters()).device
     task = Classification(settings.batch_size) if task is None else task
     log = NoLog() if log is None else log
-    if isinstance(task, FewShotTask) and _world()[1] > 1:
+    if isinstance(task, FewShotTask) and world_size() > 1:
         raise InputError("training: an episode cannot be shared by several processes; train few-shot in one")
     share = _share_of(task.batch_size)
     random = torch.Generator().manual_seed(seed)
@@ -232,36 +233,30 @@ def _second_values(second: SecondLoss | None) -> dict[str, float]:
     return {**loss, **gamma, **alike}
 
 
-def _world() -> tuple[int, int]:
-    """Return this process's rank, and how many there are."""
-    there = distributed.is_available() and distributed.is_initialized()
-    return (distributed.get_rank(), distributed.get_world_size()) if there else (0, 1)
-
-
 def _is_first() -> bool:
-    return _world()[0] == 0
+    return rank() == 0
 
 
 def _share_of(batch_size: int) -> slice:
-    rank, world = _world()
+    at, world = rank(), world_size()
     if batch_size % world:
         raise InputError(
             f"training: {world} processes cannot share a batch of {batch_size} images evenly; make batch_size a "
             "multiple of their number"
         )
-    return slice(rank * batch_size // world, (rank + 1) * batch_size // world)
+    return slice(at * batch_size // world, (at + 1) * batch_size // world)
 
 
 def _averaging_gradients(network: nn.Module, device: torch.device) -> nn.Module:
     """Return the network as it is, or where several processes train it, wrapped: their gradients are averaged."""
-    if _world()[1] == 1:
+    if world_size() == 1:
         return network
     return nn.parallel.DistributedDataParallel(network, device_ids=[device] if device.type == "cuda" else None)
 
 
 def _share_buffers(network: nn.Module) -> None:
     """Let all processes evaluate with the first one's running statistics, so that they choose the same epoch."""
-    if _world()[1] > 1:
+    if world_size() > 1:
         for buffer in network.buffers():
             distributed.broadcast(buffer, 0)
 
@@ -276,10 +271,10 @@ def _digest(
 
 
 def _mean_over_processes(value: torch.Tensor) -> float:
-    if _world()[1] > 1:
+    if world_size() > 1:
         value = value.clone()
         distributed.all_reduce(value)
-    return float(value) / _world()[1]
+    return float(value) / world_size()
 
 
 def _stop_if_not_finite(value: torch.Tensor, epoch: int, step: int, rate: float) -> None:

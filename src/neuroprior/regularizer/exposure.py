@@ -9,10 +9,11 @@ from torch import nn
 from neuroprior.modes import evaluating, running_statistics_kept, unwrapped
 from neuroprior.regularizer.sampler import StimulusSampler
 from neuroprior.regularizer.taps import BatchNorm, Taps, evenly_spaced_stages
+from neuroprior.regularizer.unmixed import Unmixed
 from neuroprior.types import Float, InputError, Stimuli
 
 
-class Exposure(nn.Module):
+class Exposure(Unmixed):
     """0, after stimuli went through the network: their statistics enter its batch norm, and nothing else happens.
 
     `taps`: the stimuli run as far as the deepest of these layers. Everything as in `SimilarityRegularizer`, whose draws
@@ -41,7 +42,6 @@ class Exposure(nn.Module):
         self._model = (unwrapped(model),)
         self._unseen = batch_norm == "task"
         self._every = every
-        self._calls = 0
         self.sampler = StimulusSampler(stimuli, stimuli_per_step, size=size, preprocess=preprocess, seed=seed)
 
         def attempt(images: torch.Tensor) -> None:
@@ -62,29 +62,7 @@ class Exposure(nn.Module):
             self._taps.features(self._model[0], self.sampler.images(self.sampler.draw(), self._model[0]))
         return torch.zeros(())
 
-    def get_extra_state(self) -> dict[str, int]:
-        """The count of calls."""
-        return {"calls": self._calls}
-
-    def set_extra_state(self, state: dict[str, int]) -> None:
-        """Restore what `get_extra_state` gave."""
-        self._calls = state["calls"]
-
-    @property
-    def tap_names(self) -> tuple[str, ...]:
-        """None: no layers are mixed."""
-        return ()
-
-    @property
-    def gamma(self) -> Float[torch.Tensor, " layer"]:
-        """Empty: no layers are mixed."""
-        return torch.zeros(0)
-
     @property
     def pairs_per_step(self) -> int:
         """0: nothing is compared."""
         return 0
-
-    def correlations(self) -> dict[str, float]:
-        """Nothing is compared."""
-        return {}

@@ -11,10 +11,15 @@ def world_size() -> int:
     return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
 
 
+def rank() -> int:
+    """Which of them this process is; 0 where it is alone."""
+    return distributed.get_rank() if world_size() > 1 else 0
+
+
 def own_share(rows: torch.Tensor) -> torch.Tensor:
     """Return the part of the rows that is this process's to compute: all of them where it is alone."""
     n = world_size()
-    return rows if n == 1 else rows.chunk(n)[distributed.get_rank()]
+    return rows if n == 1 else rows.chunk(n)[rank()]
 
 
 def gathered(features: torch.Tensor) -> torch.Tensor:
@@ -40,4 +45,4 @@ class _Gather(torch.autograd.Function):
     def backward(ctx: Any, *gradients: torch.Tensor) -> torch.Tensor:
         whole = gradients[0].contiguous()
         distributed.all_reduce(whole)
-        return whole.chunk(world_size())[distributed.get_rank()]
+        return whole.chunk(world_size())[rank()]

@@ -11,10 +11,11 @@ from neuroprior.modes import evaluating, like, unwrapped
 from neuroprior.regularizer.sampler import StimulusSampler
 from neuroprior.regularizer.schedule import Alpha, checked_alpha
 from neuroprior.regularizer.taps import Taps, evenly_spaced_stages
+from neuroprior.regularizer.unmixed import Unmixed
 from neuroprior.types import Float, InputError, Population, Stimuli
 
 
-class ResponseRegression(nn.Module):
+class ResponseRegression(Unmixed):
     """alpha * mean over stimuli i and neurons a of (w_a . f(x_i) + b_a - z_ia)^2, a second loss like the regulariser's.
 
     `z`: the population's mean responses, each neuron standardised over the stimuli (neurons that never vary are left
@@ -68,7 +69,6 @@ class ResponseRegression(nn.Module):
         nn.init.zeros_(self.readout.weight)
         nn.init.zeros_(self.readout.bias)
         self.unweighted: torch.Tensor | None = None
-        self._calls = 0
 
     def forward(self) -> Float[torch.Tensor, ""]:
         """Draw stimuli and neurons, predict, return alpha times the mean squared error."""
@@ -99,31 +99,9 @@ class ResponseRegression(nn.Module):
         return checked_alpha(self._alpha(self._calls)) if callable(self._alpha) else float(self._alpha)
 
     @property
-    def tap_names(self) -> tuple[str, ...]:
-        """None: no layers are mixed."""
-        return ()
-
-    @property
-    def gamma(self) -> Float[torch.Tensor, " layer"]:
-        """Empty: no layers are mixed."""
-        return torch.zeros(0)
-
-    @property
     def pairs_per_step(self) -> int:
         """How many pairs of stimulus and neuron one call compares."""
         return self.sampler.per_step * self._neurons_per_step
-
-    def correlations(self) -> dict[str, float]:
-        """No similarities are compared."""
-        return {}
-
-    def get_extra_state(self) -> dict[str, int]:
-        """The count of calls."""
-        return {"calls": self._calls}
-
-    def set_extra_state(self, state: dict[str, int]) -> None:
-        """Restore what `get_extra_state` gave."""
-        self._calls = state["calls"]
 
     def _features(self, images: torch.Tensor) -> torch.Tensor:
         (features,) = self._taps.features(self._model[0], images)
