@@ -25,7 +25,10 @@ if TYPE_CHECKING:
         SimilarityRegularizer,
     )
     from neuroprior.robustness import (
+        Ledger,
+        Victim,
         linf_accuracy,
+        minimal_perturbations,
         noise_accuracy,
     )
     from neuroprior.similarity import (
@@ -61,6 +64,7 @@ _HOME = {
     "Exposure": "regularizer",
     "FactoredTarget": "types",
     "InputError": "types",
+    "Ledger": "robustness",
     "NetworkCard": "types",
     "NeuronWeights": "types",
     "Population": "types",
@@ -70,6 +74,7 @@ _HOME = {
     "SimilarityRegularizer": "regularizer",
     "SimilarityTarget": "types",
     "Stimuli": "types",
+    "Victim": "robustness",
     "compare_targets": "similarity",
     "factor_target": "similarity",
     "linf_accuracy": "robustness",
@@ -80,6 +85,7 @@ _HOME = {
     "load_target": "types",
     "load_twin": "twin",
     "lowpass_target": "similarity",
+    "minimal_perturbations": "robustness",
     "noise_accuracy": "robustness",
     "packaged_photographs": "recordings",
     "pixel_target": "similarity",
@@ -98,6 +104,7 @@ __all__ = [
     "Exposure",
     "FactoredTarget",
     "InputError",
+    "Ledger",
     "NetworkCard",
     "NeuronWeights",
     "Population",
@@ -107,6 +114,7 @@ __all__ = [
     "SimilarityRegularizer",
     "SimilarityTarget",
     "Stimuli",
+    "Victim",
     "compare_targets",
     "factor_target",
     "linf_accuracy",
@@ -117,6 +125,7 @@ __all__ = [
     "load_target",
     "load_twin",
     "lowpass_target",
+    "minimal_perturbations",
     "noise_accuracy",
     "packaged_photographs",
     "pixel_target",

@@ -1,6 +1,47 @@
 """Network -> measurements. Nothing here knows how a network was trained."""
 
+from neuroprior.robustness.attacks import (
+    ATTACKS,
+    DDN,
+    PGD,
+    AdamPGD,
+    Attack,
+    Attempt,
+    BrendelBethge,
+    CarliniWagner,
+    Norm,
+)
+from neuroprior.robustness.audit import Audit, audit
+from neuroprior.robustness.ledger import Ledger, Withstood
 from neuroprior.robustness.noise import Clip, NoiseCurve, draw_noise, noise_accuracy
 from neuroprior.robustness.pgd import LinfCurve, linf_accuracy, pgd_perturbation
+from neuroprior.robustness.search import Cost, minimal_perturbations, search_cost
+from neuroprior.robustness.victim import Outputs, Victim
 
-__all__ = ["Clip", "LinfCurve", "NoiseCurve", "draw_noise", "linf_accuracy", "noise_accuracy", "pgd_perturbation"]
+__all__ = [
+    "ATTACKS",
+    "DDN",
+    "PGD",
+    "AdamPGD",
+    "Attack",
+    "Attempt",
+    "Audit",
+    "BrendelBethge",
+    "CarliniWagner",
+    "Clip",
+    "Cost",
+    "Ledger",
+    "LinfCurve",
+    "NoiseCurve",
+    "Norm",
+    "Outputs",
+    "Victim",
+    "Withstood",
+    "audit",
+    "draw_noise",
+    "linf_accuracy",
+    "minimal_perturbations",
+    "noise_accuracy",
+    "pgd_perturbation",
+    "search_cost",
+]

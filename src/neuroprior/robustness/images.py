@@ -1,5 +1,7 @@
 """What every measurement asks of its images, and of the network that sees them."""
 
+import hashlib
+
 import numpy as np
 import torch
 from torch import nn
@@ -34,3 +36,12 @@ def logits_of(what: str, model: nn.Module, images: torch.Tensor) -> torch.Tensor
         said = str(error).splitlines()[0][:160]
         raise InputError(f"{what}: the model cannot take images of {tuple(images.shape[1:])} ({said})") from None
     return logits
+
+
+def random_of(image: np.ndarray, seed: str) -> np.random.Generator:
+    """Return a generator seeded by an image's pixels and `seed`: the image, not its place, decides what is drawn."""
+    secret = seed.encode()
+    if len(secret) > hashlib.blake2b.MAX_KEY_SIZE:
+        secret = hashlib.blake2b(secret).digest()
+    key = hashlib.blake2b(image.tobytes(), digest_size=16, key=secret).digest()
+    return np.random.Generator(np.random.SFC64(list(key)))

@@ -1,6 +1,5 @@
 """Accuracy under Gaussian pixel noise (Fig. 4): the same draw for an image at every level and for every network."""
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -10,7 +9,7 @@ import torch
 from torch import nn
 
 from neuroprior.modes import evaluating, like
-from neuroprior.robustness.images import Images, Labels, checked_images, logits_of
+from neuroprior.robustness.images import Images, Labels, checked_images, logits_of, random_of
 from neuroprior.types import Float, Float64, InputError
 
 Clip = Literal["none", "unit", "image_range"]
@@ -71,12 +70,6 @@ def draw_noise(images: Float[torch.Tensor, "image channel h w"], seed: int) -> F
     for row, image in enumerate(images.numpy()):
         noise[row] = random_of(image, str(seed)).standard_normal(image.shape, dtype=np.float32)
     return torch.from_numpy(noise)
-
-
-def random_of(image: np.ndarray, seed: str) -> np.random.Generator:
-    """Return a generator seeded by an image's pixels and `seed`: the image, not its place, decides what is drawn."""
-    key = hashlib.blake2b(image.tobytes(), digest_size=16, key=seed.encode()).digest()
-    return np.random.Generator(np.random.SFC64(list(key)))
 
 
 def clipped(noisy: torch.Tensor, clean: torch.Tensor, clip: Clip) -> torch.Tensor:

@@ -9,8 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from neuroprior.modes import evaluating, like
-from neuroprior.robustness.images import Images, Labels, checked_images, logits_of
-from neuroprior.robustness.noise import random_of
+from neuroprior.robustness.images import Images, Labels, checked_images, logits_of, random_of
 from neuroprior.types import Float, Float64, InputError, Int64
 
 

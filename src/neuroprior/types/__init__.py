@@ -5,14 +5,16 @@
 
 from typing import Literal
 
-from neuroprior.types.arrays import Float, Float32, Float64, InputError, Int64, Shaped, UInt8
+from neuroprior.types.arrays import Bool, Float, Float32, Float64, InputError, Int64, Shaped, UInt8
 from neuroprior.types.recordings import NeuronWeights, Population, ResponseSource, Scan, Stimuli, Tier
-from neuroprior.types.records import AttackRecord, NetworkCard
+from neuroprior.types.records import AttackRecord, AttackStatus, NetworkCard
 from neuroprior.types.targets import AnyTarget, Details, FactoredTarget, SimilarityTarget, TargetSource, load_target
 
 __all__ = [
     "AnyTarget",
     "AttackRecord",
+    "AttackStatus",
+    "Bool",
     "Details",
     "FactoredTarget",
     "Float",

@@ -6,19 +6,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from jaxtyping import Float, Float32, Float64, Int64, Shaped, UInt8
+    from jaxtyping import Bool, Float, Float32, Float64, Int64, Shaped, UInt8
 else:
     try:
-        from jaxtyping import Float, Float32, Float64, Int64, Shaped, UInt8
+        from jaxtyping import Bool, Float, Float32, Float64, Int64, Shaped, UInt8
     except ImportError:  # the regulariser must work with torch, numpy and safetensors alone: shapes go unchecked then
 
         class _Unchecked:
             def __class_getitem__(cls, item: tuple[Any, str]) -> Any:
                 return item[0]
 
-        Float = Float32 = Float64 = Int64 = Shaped = UInt8 = _Unchecked
+        Bool = Float = Float32 = Float64 = Int64 = Shaped = UInt8 = _Unchecked
 
 __all__ = [
+    "Bool",
     "Float",
     "Float32",
     "Float64",

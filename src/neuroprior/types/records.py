@@ -23,12 +23,19 @@ class NetworkCard:
         return json.dumps(asdict(self), indent=2, sort_keys=True)
 
 
+AttackStatus = Literal["found", "already_wrong", "not_found", "no_better", "unverified", "quarantined"]
+"""`no_better`: nothing nearer than earlier attempts on this sample had found; `unverified`: what was found did not hold
+when it was checked again; `quarantined`: the network gave something not finite for this sample."""
+
+
 @dataclass(frozen=True, slots=True)
 class AttackRecord:
     """One attempt to fool `model` on `sample`: the smallest perturbation found with one attack setting.
 
     `distance` is 0 for an image that was already wrong and inf where nothing was found; `verified` says that the
-    adversarial was checked again: finite, in [0, 1], prediction differs, norm recomputed in float64.
+    adversarial was checked again: finite, in [0, 1], prediction differs at another batch size, norm recomputed in
+    float64. `image`: digest of the sample's pixels and label. `trace`: (forwards, gradients, distance) each time that
+    the attempt came nearer, counted from its own beginning.
     """
 
     model: str
@@ -41,3 +48,6 @@ class AttackRecord:
     forwards: int
     gradients: int
     verified: bool
+    status: AttackStatus = "found"
+    image: str = ""
+    trace: tuple[tuple[int, int, float], ...] = ()

@@ -1,0 +1,134 @@
+"""One attack setting against one batch: it asks the network, counts what it asks, and keeps the nearest wrong point."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from neuroprior.robustness.attacks.geometry import Norm, length, over
+from neuroprior.robustness.images import random_of
+from neuroprior.robustness.victim import Loss, Victim, margin
+from neuroprior.types import Bool, Float, Float32, Int64
+
+
+@dataclass(slots=True, eq=False)
+class Attempt:
+    """All that an attack may know, and all that it finds.
+
+    `images`, `labels`: the samples, every one classified rightly. `known`, `known_length`: adversarials that earlier
+    attempts found (length inf where there is none); an attack may start from them, and need not come back with worse.
+    `max_gradients`: how many gradients each sample may still cost. `tag`: what its random draws depend on beside the
+    image itself, so that no sample's result depends on the others. `repetition` 0 begins where the attack's authors
+    do; later ones begin elsewhere.
+
+    Any point that an attack looks at counts: the nearest misclassified one of each sample stands in `found`, its
+    length in `found_length`.
+    """
+
+    victim: Victim
+    images: Float32[torch.Tensor, "image channel h w"]
+    labels: Int64[torch.Tensor, " image"]
+    norm: Norm
+    known: Float32[torch.Tensor, "image channel h w"]
+    known_length: Float32[torch.Tensor, " image"]
+    max_gradients: Int64[torch.Tensor, " image"]
+    tag: str
+    repetition: int
+    found: torch.Tensor = field(init=False)
+    found_length: torch.Tensor = field(init=False)
+    forwards: torch.Tensor = field(init=False)
+    gradients: torch.Tensor = field(init=False)
+    unsound: torch.Tensor = field(init=False)
+    """Samples for which the network gave something that is not finite."""
+    improvements: list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]] = field(init=False, default_factory=list)
+
+    def __post_init__(self) -> None:
+        n, device = len(self.images), self.images.device
+        self.found = self.images.clone()
+        self.found_length = torch.full((n,), torch.inf, device=device)
+        self.forwards = torch.zeros(n, dtype=torch.int64, device=device)
+        self.gradients = torch.zeros(n, dtype=torch.int64, device=device)
+        self.unsound = torch.zeros(n, dtype=torch.bool, device=device)
+
+    @property
+    def rows(self) -> Int64[torch.Tensor, " row"]:
+        """All samples of the batch, to begin with."""
+        return torch.arange(len(self.images), device=self.images.device)
+
+    @property
+    def bound(self) -> Float[torch.Tensor, " image"]:
+        """The least length so far, of this attempt or of earlier ones."""
+        return torch.minimum(self.found_length, self.known_length)
+
+    def may_go_on(self, rows: Int64[torch.Tensor, " row"]) -> Bool[torch.Tensor, " row"]:
+        """Which of these samples may still be asked for: within their budget, and answered soundly so far."""
+        return (self.gradients[rows] < self.max_gradients[rows]) & ~self.unsound[rows]
+
+    def look(
+        self, x: Float[torch.Tensor, "row channel h w"], rows: Int64[torch.Tensor, " row"]
+    ) -> Float[torch.Tensor, " row"]:
+        """The margin (positive: wrong) at a point of each of these samples; one forward pass a sample."""
+        if not len(rows):
+            return x.new_zeros(0)
+        logits = self.victim.logits(x)
+        self.forwards[rows] += 1
+        return self._keep(x, rows, logits)
+
+    def climb(
+        self, x: Float[torch.Tensor, "row channel h w"], rows: Int64[torch.Tensor, " row"], loss: Loss = margin
+    ) -> tuple[Float[torch.Tensor, " row"], Float[torch.Tensor, "row channel h w"]]:
+        """The margin, and the gradient of `loss`, at a point of each of these samples."""
+        if not len(rows):
+            return x.new_zeros(0), torch.zeros_like(x)
+        logits, gradient = self.victim.ascent(x, self.labels[rows], loss)
+        self.forwards[rows] += 1
+        self.gradients[rows] += 1
+        self.unsound[rows] |= ~gradient.flatten(1).isfinite().all(1)
+        return self._keep(x, rows, logits), gradient.nan_to_num(0.0, 0.0, 0.0)
+
+    def _keep(self, x: torch.Tensor, rows: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+        self.unsound[rows] |= ~logits.isfinite().all(1)
+        labels = self.labels[rows]
+        far = length(x - self.images[rows], self.norm)
+        # The prediction decides, as it will for whoever checks: on a tie the margin alone does not say.
+        wrong = (logits.argmax(1) != labels) & ~self.unsound[rows]
+        nearer = wrong & (far < self.found_length[rows])
+        if bool(nearer.any()):
+            which = rows[nearer]
+            self.found[which] = x[nearer]
+            self.found_length[which] = far[nearer]
+            kept = (which, self.forwards[which], self.gradients[which], far[nearer])
+            self.improvements.append(tuple(values.cpu().numpy() for values in kept))  # type: ignore[arg-type]
+        found = margin(logits, labels)
+        return torch.where(wrong, found.clamp_min(1e-12), found.clamp_max(0.0)).nan_to_num(0.0, 0.0, 0.0)
+
+    def randoms(self, rows: Int64[torch.Tensor, " row"], part: str) -> list[np.random.Generator]:
+        """A generator for each sample, from its pixels and `tag`: its place and its company do not matter."""
+        pixels = self.images[rows].cpu().numpy()
+        return [random_of(image, f"{self.tag}/{part}") for image in pixels]
+
+    def random_offset(
+        self, rows: Int64[torch.Tensor, " row"], radius: Float[torch.Tensor, " row"]
+    ) -> Float[torch.Tensor, "row channel h w"]:
+        """A direction drawn for each sample, of l2 length `radius`."""
+        shape = self.images.shape[1:]
+        drawn = np.stack([r.standard_normal(shape, dtype=np.float32) for r in self.randoms(rows, "offset")])
+        noise = torch.from_numpy(drawn).to(self.images.device)
+        return noise * over(radius / length(noise, "l2"), noise)
+
+    def tighten(self, steps: int = 10) -> None:
+        """Bisect the straight way from each image to the point found for it: the same direction, no farther."""
+        rows = torch.nonzero(self.found_length < torch.inf).squeeze(1)
+        if not len(rows):
+            return
+        near, far = torch.zeros(len(rows), device=self.images.device), torch.ones(len(rows), device=self.images.device)
+        images, ends = self.images[rows], self.found[rows]
+        for step in range(steps):
+            # The points are mostly near the boundary already: first see whether 2 % less would do.
+            middle = 0.98 * far if step == 0 else (near + far) / 2
+            wrong = self.look(images + over(middle, images) * (ends - images), rows) > 0
+            far, near = torch.where(wrong, middle, far), torch.where(wrong, near, middle)
+            going = (far - near) > 5e-4 * far
+            rows, near, far, images, ends = rows[going], near[going], far[going], images[going], ends[going]
+            if not len(rows):
+                return

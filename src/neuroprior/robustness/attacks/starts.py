@@ -1,0 +1,75 @@
+"""Where a boundary attack begins: a misclassified point for each sample, and a next best where one way fails."""
+
+import numpy as np
+import torch
+
+from neuroprior.robustness.attacks.attempt import Attempt
+from neuroprior.robustness.attacks.geometry import dual_length, over, steepest
+
+_ASCENT_STEPS = 24
+_BLENDS = 10
+
+
+def starting_points(attempt: Attempt) -> tuple[torch.Tensor, torch.Tensor]:
+    """A point on the wrong side of the boundary, near it, for each sample; and whether there is one.
+
+    In this order, each for the samples that the ones before have failed: an adversarial already known (repetition 0
+    alone); steps along the steepest ascent of the margin, growing until it is crossed (repetition 0 alone); blends with
+    uniform noise drawn for that image; black, white and gray; the image's negative. What is found is then brought to
+    the boundary by bisection.
+    """
+    clean = attempt.images
+    found = clean.clone()
+    lacking = torch.ones(len(clean), dtype=torch.bool, device=clean.device)
+    if attempt.repetition == 0:
+        known = attempt.known_length < torch.inf
+        found[known] = attempt.known[known]
+        lacking &= ~known
+        _ascend(attempt, found, lacking)
+    for k in range(_BLENDS):
+        rows = torch.nonzero(lacking).squeeze(1)
+        if not len(rows):
+            break
+        drawn = np.stack([r.random(clean.shape[1:], dtype=np.float32) for r in attempt.randoms(rows, f"blend/{k}")])
+        _try(attempt, torch.from_numpy(drawn).to(clean.device), rows, found, lacking)
+    for flat in (0.0, 1.0, 0.5, None):
+        rows = torch.nonzero(lacking).squeeze(1)
+        point = 1 - clean[rows] if flat is None else torch.full_like(clean[rows], flat)
+        _try(attempt, point, rows, found, lacking)
+    _to_boundary(attempt, found, torch.nonzero(~lacking).squeeze(1))
+    return found, ~lacking
+
+
+def _ascend(attempt: Attempt, found: torch.Tensor, lacking: torch.Tensor) -> None:
+    clean, norm = attempt.images, attempt.norm
+    rows = torch.nonzero(lacking).squeeze(1)
+    x, stride = clean[rows], torch.zeros(len(rows), device=clean.device)
+    for k in range(_ASCENT_STEPS):
+        if not len(rows):
+            return
+        value, gradient = attempt.climb(x, rows)
+        if k == 0:
+            stride = 0.5 * -value / dual_length(gradient, norm).clamp_min(1e-30)
+        wrong = value > 0
+        found[rows[wrong]] = x[wrong]
+        lacking[rows[wrong]] = False
+        on = ~wrong & attempt.may_go_on(rows)
+        rows, x, gradient, stride = rows[on], x[on], gradient[on], 1.2 * stride[on]
+        x = (x + over(stride, x) * steepest(gradient, norm)).clamp(0, 1)
+
+
+def _try(attempt: Attempt, point: torch.Tensor, rows: torch.Tensor, found: torch.Tensor, lacking: torch.Tensor) -> None:
+    wrong = attempt.look(point, rows) > 0
+    found[rows[wrong]] = point[wrong]
+    lacking[rows[wrong]] = False
+
+
+def _to_boundary(attempt: Attempt, found: torch.Tensor, rows: torch.Tensor) -> None:
+    clean = attempt.images[rows]
+    near, far = torch.zeros(len(rows), device=clean.device), torch.ones(len(rows), device=clean.device)
+    ends = found[rows]
+    for _ in range(7):  # to within 1 %: the attack itself does the rest
+        middle = (near + far) / 2
+        wrong = attempt.look(clean + over(middle, clean) * (ends - clean), rows) > 0
+        far, near = torch.where(wrong, middle, far), torch.where(wrong, near, middle)
+    found[rows] = clean + over(far, clean) * (ends - clean)

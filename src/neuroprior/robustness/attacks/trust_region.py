@@ -1,0 +1,105 @@
+"""The step of Brendel & Bethge 2019: the point of a local boundary that is nearest to the clean image, not too far off.
+
+For each image, with x the present point, d = x_0 - x, b the boundary's normal and c how far (in logits) it is:
+
+    min_delta |delta - d|_p   s.t.  b . delta = c,  low <= delta <= high,  |delta|_2 <= r        (p = 2 or inf)
+
+Without the last condition the optimum `delta*` comes from one monotone, piecewise linear equation, solved exactly by
+Newton's method for all images at once. `delta_min`, the shortest step onto the boundary, likewise. Where delta* is too
+long, the answer is the farthest point within r on the way from delta_min to delta*: both ends, so all points between
+them, keep to the boundary and the box, and nearer to delta* is nearer to x_0. Where no box constraint holds and p = 2
+this is the exact optimum (the ball cuts a disc from the plane, with delta_min its centre). Where the boundary is out of
+reach, the step goes towards it as far as r allows.
+"""
+
+import torch
+
+from neuroprior.robustness.attacks.geometry import Norm
+from neuroprior.types import Float
+
+_ROUNDS = 60
+
+Rows = Float[torch.Tensor, "row pixel"]
+Each = Float[torch.Tensor, " row"]
+
+
+def nearest_on_boundary(d: Rows, b: Rows, c: Each, low: Rows, high: Rows, r: Each, norm: Norm) -> Rows:
+    """The step delta of each row, as the head of this file says; `low` <= 0 <= `high`.
+
+    A row whose `b` is 0 stays where it is.
+    """
+    zero = torch.zeros_like(d)
+    shortest, reached = shifted_projection(zero, b, c, low, high)
+    length = shortest.norm(dim=1)
+    near = reached & (length <= r)
+    scaled = shortest * (r / length.clamp_min(1e-30)).clamp_max(1)[:, None]  # straight towards it, if it is too far
+    if norm == "l2":
+        best, _ = shifted_projection(d, b, c, low, high)
+    else:
+        best = chebyshev_projection(d, b, c, low, high)
+    # |shortest + t (best - shortest)| = r, the larger root; t = 1 where best itself is within r
+    way = best - shortest
+    a, h, k = (way * way).sum(1), (shortest * way).sum(1), length.square() - r.square()
+    root = (-h + (h.square() - a * k).clamp_min(0).sqrt()) / a.clamp_min(1e-30)
+    t = torch.where(best.norm(dim=1) <= r, 1.0, root.clamp(0, 1))
+    return torch.where(near[:, None], shortest + t[:, None] * way, scaled)
+
+
+def shifted_projection(d: Rows, b: Rows, c: Each, low: Rows, high: Rows) -> tuple[Rows, torch.Tensor]:
+    """argmin |delta - d|_2 s.t. b . delta = c, low <= delta <= high: delta = clip(d + lambda b), and whether it exists.
+
+    b . clip(d + lambda b) rises with lambda, in straight pieces: Newton's method, kept inside a shrinking bracket.
+    Where the equation has no solution, the nearest corner is given.
+    """
+    square = (b * b).clamp_min(1e-30)
+    # Where each coordinate leaves its bounds: outside [least, most] of these lambda nothing moves any more.
+    from_low, from_high = (low - d) * b / square, (high - d) * b / square
+    least = torch.minimum(from_low, from_high).amin(1)
+    most = torch.maximum(from_low, from_high).amax(1)
+    most_reached = (b * torch.where(b > 0, high, low)).sum(1)
+    least_reached = (b * torch.where(b > 0, low, high)).sum(1)
+    exists = (least_reached <= c) & (c <= most_reached) & (b != 0).any(1)
+    at = (c - (b * d.clamp(low, high)).sum(1)) / square.sum(1)
+    at = at.clamp(least, most)
+    left, right = least, most
+    tolerance = 1e-6 * (b.abs() * torch.maximum(high, -low)).sum(1)
+    for _ in range(_ROUNDS):
+        free_point = d + at[:, None] * b
+        delta = free_point.clamp(low, high)
+        short = c - (b * delta).sum(1)
+        if bool((short.abs() <= tolerance).logical_or(~exists).all()):
+            break
+        left, right = torch.where(short > 0, at, left), torch.where(short > 0, right, at)
+        slope = (b * b * ((free_point > low) & (free_point < high))).sum(1)
+        newton = at + short / slope.clamp_min(1e-30)
+        inside = (newton > left) & (newton < right)
+        at = torch.where(inside, newton, (left + right) / 2)
+    corner = torch.where((b > 0) == (c > 0)[:, None], high, low) * (b != 0)
+    return torch.where(exists[:, None], delta, corner), exists
+
+
+def chebyshev_projection(d: Rows, b: Rows, c: Each, low: Rows, high: Rows) -> Rows:
+    """argmin |delta - d|_inf s.t. b . delta = c, low <= delta <= high.
+
+    Within eps of d, b . delta reaches at most g(eps) = sum_i max over [max(low, d - eps), min(high, d + eps)] of b_i
+    delta_i, which is concave: Newton's method from eps = 0 climbs to g(eps) = c and never passes it. (Mirrored where
+    c lies below b . d.)
+    """
+    start = d.clamp(low, high)
+    mirrored = c < (b * start).sum(1)
+    b = torch.where(mirrored[:, None], -b, b)
+    c = torch.where(mirrored, -c, c)
+    room = torch.where(b > 0, high - d, d - low).clamp_min(0)  # how far each coordinate can go the useful way
+    weight = b.abs()
+    # d itself may lie outside the box by rounding; what it must come back by is counted from the start
+    eps = torch.zeros_like(c)
+    base = (b * start).sum(1)
+    tolerance = 1e-6 * (weight * torch.maximum(high, -low)).sum(1)
+    for _ in range(_ROUNDS):
+        short = c - base - (weight * torch.minimum(room, eps[:, None])).sum(1)
+        slope = (weight * (room > eps[:, None])).sum(1)
+        going = (short > tolerance) & (slope > 0)
+        if not bool(going.any()):
+            break
+        eps = torch.where(going, eps + short / slope.clamp_min(1e-30), eps)
+    return start + b.sign() * torch.minimum(room, eps[:, None])

@@ -1,0 +1,309 @@
+"""Every attempt on every sample, one row each; what a network withstands is a query on it."""
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from neuroprior.files import appearing_whole
+from neuroprior.types import AttackRecord, Float64, InputError
+
+LEDGER_SCHEMA = pa.schema(
+    [
+        pa.field("model", pa.string(), nullable=False),
+        pa.field("sample", pa.string(), nullable=False),
+        pa.field("image", pa.string(), nullable=False),
+        pa.field("attack", pa.string(), nullable=False),
+        pa.field("setting", pa.string(), nullable=False),
+        pa.field("repetition", pa.int64(), nullable=False),
+        pa.field("norm", pa.string(), nullable=False),
+        pa.field("status", pa.string(), nullable=False),
+        pa.field("distance", pa.float64(), nullable=False),
+        pa.field("verified", pa.bool_(), nullable=False),
+        pa.field("forwards", pa.int64(), nullable=False),
+        pa.field("gradients", pa.int64(), nullable=False),
+        pa.field(
+            "trace",
+            pa.list_(
+                pa.struct(
+                    [("forwards", pa.int64()), ("gradients", pa.int64()), ("distance", pa.float64())],
+                )
+            ),
+            nullable=False,
+        ),
+    ]
+)
+
+Count = Literal["gradients", "forwards"]
+
+
+@dataclass(frozen=True, slots=True)
+class Withstood:
+    """What one network withstands in one norm, over `n` samples.
+
+    `median`: of the smallest verified perturbations, 0 for the `already_wrong`, inf for the `not_found`, quarantined
+    ones left out. `mean`: of the finite ones. `gradients`, `forwards`: spent for a sample, on average.
+    """
+
+    model: str
+    norm: str
+    n: int
+    already_wrong: int
+    not_found: int
+    quarantined: int
+    median: float
+    mean: float
+    gradients: float
+    forwards: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ledger:
+    """`table`: one `AttackRecord` a row, in the order in which they were made. Never changed, only added to."""
+
+    table: pa.Table
+
+    def __post_init__(self) -> None:
+        lacking = [name for name in LEDGER_SCHEMA.names if name not in self.table.column_names]
+        if lacking:
+            raise InputError(f"ledger: no column {lacking[0]!r}; give a table of attack records, as attacks.parquet")
+
+    @classmethod
+    def of_records(cls, records: Iterable[AttackRecord]) -> "Ledger":
+        """Make a ledger of records."""
+        return cls(_table(records))
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Ledger":
+        """Read `attacks.parquet`. Raises `InputError` where it is none."""
+        try:
+            return cls(pq.read_table(path))
+        except (OSError, pa.ArrowInvalid) as error:
+            raise InputError(
+                f"{path}: no ledger ({str(error).splitlines()[0][:100]}); give an attacks.parquet"
+            ) from None
+
+    def save(self, path: str | Path) -> None:
+        """Write `attacks.parquet`, whole or not at all."""
+        with appearing_whole(Path(path)) as temporary:
+            pq.write_table(self.table, temporary)
+
+    def __add__(self, other: "Ledger") -> "Ledger":
+        """Both, one after the other."""
+        return Ledger(pa.concat_tables([self.table.replace_schema_metadata(), other.table.replace_schema_metadata()]))
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Networks, as they appear first."""
+        return tuple(dict.fromkeys(self.table["model"].to_pylist()))
+
+    @property
+    def norms(self) -> tuple[str, ...]:
+        """Norms, as they appear first."""
+        return tuple(dict.fromkeys(self.table["norm"].to_pylist()))
+
+    @property
+    def samples(self) -> tuple[str, ...]:
+        """Samples, as they appear first: the order of `distances`."""
+        return tuple(dict.fromkeys(self.table["sample"].to_pylist()))
+
+    def of(
+        self, *, model: str | None = None, norm: str | None = None, attacks: Sequence[str] | None = None
+    ) -> "Ledger":
+        """The rows of one network, one norm, or some attacks (and of clean images). `InputError` if there are none."""
+        table = self.table
+        for name, value in (("model", model), ("norm", norm)):
+            if value is not None:
+                table = table.filter(pc.equal(table[name], value))
+        if attacks is not None:
+            table = table.filter(pc.is_in(table["attack"], pa.array(["clean", *attacks])))
+        if not len(table):
+            raise InputError(
+                f"ledger: no row of model {model!r}, norm {norm!r}, attacks {attacks}; it has models "
+                f"{', '.join(self.models)}, norms {', '.join(self.norms)}"
+            )
+        return Ledger(table)
+
+    def distances(self) -> Float64[np.ndarray, " sample"]:
+        """The smallest verified perturbation of each sample: 0 already wrong, inf not found, NaN quarantined.
+
+        In the order of `samples`. Raises `InputError` for a ledger of several networks or norms: choose with `of`.
+        """
+        if len(self.models) > 1 or len(self.norms) > 1:
+            raise InputError(
+                f"ledger: models {', '.join(self.models)}, norms {', '.join(self.norms)}; "
+                "choose one of each with ledger.of(model=..., norm=...)"
+            )
+        best = dict.fromkeys(self.samples, math.inf)
+        columns = (self.table[name].to_pylist() for name in ("sample", "status", "distance", "verified"))
+        for sample, status, distance, verified in zip(*columns, strict=True):
+            if status == "quarantined":
+                best[sample] = math.nan
+            elif status == "already_wrong" or verified:
+                best[sample] = min(distance, best[sample]) if not math.isnan(best[sample]) else math.nan
+        return np.array(list(best.values()), dtype=np.float64)
+
+    def withstood(self) -> tuple[Withstood, ...]:
+        """One line a network and norm."""
+        lines = []
+        for model in self.models:
+            mine = self.of(model=model)
+            for norm in mine.norms:
+                part = mine.of(norm=norm)
+                distances = part.distances()
+                sound = distances[~np.isnan(distances)]
+                finite = sound[np.isfinite(sound)]
+                spent = {name: pc.sum(part.table[name]).as_py() / len(distances) for name in ("gradients", "forwards")}
+                lines.append(
+                    Withstood(
+                        model=model,
+                        norm=norm,
+                        n=len(distances),
+                        already_wrong=int((sound == 0).sum()),
+                        not_found=int(np.isinf(sound).sum()),
+                        quarantined=int(np.isnan(distances).sum()),
+                        median=_median(sound),
+                        mean=float(finite.mean()) if len(finite) else math.nan,
+                        **spent,
+                    )
+                )
+        return tuple(lines)
+
+    def accuracy(self, radii: Sequence[float | int]) -> Float64[np.ndarray, " radius"]:
+        """The share of samples that no perturbation of length <= radius was found for; quarantined ones left out."""
+        distances = self.distances()
+        distances = distances[~np.isnan(distances)]
+        wrong_beforehand = distances == 0
+        return np.array([float(((distances > radius) & ~wrong_beforehand).mean()) for radius in radii])
+
+    def best_so_far(self, queries: Sequence[int], count: Count = "gradients") -> Float64[np.ndarray, "sample query"]:
+        """The nearest adversarial of each sample after so many queries (Fig. 5); inf before there is one.
+
+        Attempts on a sample count in the order in which they were made. No value is below what was verified in the end.
+        """
+        final = dict(zip(self.samples, self.distances(), strict=True))
+        rows = {sample: k for k, sample in enumerate(final)}
+        spent = dict.fromkeys(rows, 0)
+        grid = np.asarray(queries)
+        best = np.full((len(rows), len(grid)), np.inf)
+        names = ("sample", "status", "verified", "trace", count)
+        for sample, status, verified, trace, used in zip(
+            *(self.table[name].to_pylist() for name in names), strict=True
+        ):
+            row = rows[sample]
+            if status == "already_wrong":
+                best[row] = 0.0
+            elif math.isnan(final[sample]):
+                best[row] = np.nan
+            elif verified:
+                for point in trace:
+                    reached = grid >= spent[sample] + point[count]
+                    best[row, reached] = np.minimum(best[row, reached], max(point["distance"], final[sample]))
+            spent[sample] += used
+        return best
+
+
+def _median(values: np.ndarray) -> float:
+    """As `np.median`, which makes NaN of two infinite middle values."""
+    if not len(values):
+        return math.nan
+    ordered = np.sort(values)
+    low, high = ordered[(len(ordered) - 1) // 2], ordered[len(ordered) // 2]
+    return float(high if math.isinf(high) else (low + high) / 2)
+
+
+def _table(records: Iterable[AttackRecord]) -> pa.Table:
+    columns: dict[str, list[object]] = {field.name: [] for field in fields(AttackRecord)}
+    for record in records:
+        for name, values in columns.items():
+            value = getattr(record, name)
+            if name == "trace":
+                value = [{"forwards": f, "gradients": g, "distance": d} for f, g, d in value]
+            values.append(value)
+    return pa.table({name: columns[name] for name in LEDGER_SCHEMA.names}, schema=LEDGER_SCHEMA)
+
+
+class LedgerFile:
+    """A ledger on disk while it grows: parts beside it, each whole; one file once it is finished.
+
+    `header`: what made it, kept in the file; the same file is only ever continued with the same header. Raises
+    `InputError` naming what differs.
+    """
+
+    def __init__(self, path: str | Path, header: dict[str, object]) -> None:
+        self.path, self.header = Path(path), header
+        self.parts = self.path.with_name(self.path.name + ".parts")
+        if not self.path.parent.is_dir():
+            raise InputError(f"{self.path}: no folder {self.path.parent}; make it first")
+        self._tables: list[pa.Table] = []
+        for file in (self.path, *sorted(self.parts.glob("*.parquet"))):
+            if file.exists():
+                table = self._read(file)
+                # Killed while finishing, the parts may be there beside the whole.
+                known = pa.array(self.searched(), type=pa.string())
+                self._tables.append(table.filter(pc.invert(pc.is_in(table["sample"], known))))
+
+    @property
+    def ledger(self) -> Ledger:
+        """All rows so far."""
+        return Ledger(pa.concat_tables(self._tables) if self._tables else _table([]))
+
+    def searched(self) -> dict[str, str]:
+        """The samples that are done, with the digest of each one's image."""
+        table = self.ledger.table
+        return dict(zip(table["sample"].to_pylist(), table["image"].to_pylist(), strict=True))
+
+    def add(self, records: Sequence[AttackRecord]) -> None:
+        """Write the rows of samples that are done; they are there whole, or not at all."""
+        self.parts.mkdir(exist_ok=True)
+        table = _table(records).replace_schema_metadata(self._metadata())
+        number = 1 + max((int(file.stem) for file in self.parts.glob("*.parquet")), default=0)
+        with appearing_whole(self.parts / f"{number:06d}.parquet") as temporary:
+            pq.write_table(table, temporary)
+        self._tables.append(table.replace_schema_metadata())
+
+    def finish(self) -> Ledger:
+        """Put the parts into one file."""
+        ledger = self.ledger
+        with appearing_whole(self.path) as temporary:
+            pq.write_table(ledger.table.replace_schema_metadata(self._metadata()), temporary)
+        for file in self.parts.glob("*.parquet"):
+            file.unlink()
+        if self.parts.exists():
+            self.parts.rmdir()
+        return ledger
+
+    def _metadata(self) -> dict[bytes, bytes]:
+        return {b"neuroprior": json.dumps(self.header, sort_keys=True).encode()}
+
+    def _read(self, file: Path) -> pa.Table:
+        try:
+            table = pq.read_table(file)
+        except (OSError, pa.ArrowInvalid) as error:
+            raise InputError(
+                f"{file}: damaged ({str(error).splitlines()[0][:80]}); remove it, it is made again"
+            ) from None
+        written = json.loads((table.schema.metadata or {}).get(b"neuroprior", b"{}"))
+        asked = json.loads(self._metadata()[b"neuroprior"])
+        for name in sorted({*written, *asked}):
+            if written.get(name) != asked.get(name):
+                raise InputError(
+                    f"{file}: was made with {name} {written.get(name)!r}, now it is {asked.get(name)!r}; "
+                    "choose another file, or ask as before"
+                )
+        return table.replace_schema_metadata()
+
+
+def as_row(withstood: Withstood) -> dict[str, object]:
+    """As JSON has it: inf and NaN as null."""
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in asdict(withstood).items()
+    }

@@ -1,0 +1,337 @@
+"""The smallest perturbation of each sample that any attack, setting and repetition finds, and that holds."""
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+from torch import nn
+
+from neuroprior.modes import like
+from neuroprior.robustness.attacks.attempt import Attempt
+from neuroprior.robustness.attacks.geometry import Norm, length
+from neuroprior.robustness.attacks.registry import Attack, chosen
+from neuroprior.robustness.audit import audit
+from neuroprior.robustness.images import Images, Labels, checked_images
+from neuroprior.robustness.ledger import Ledger, LedgerFile
+from neuroprior.robustness.victim import Victim, margin
+from neuroprior.types import AttackRecord, AttackStatus, InputError
+
+_CHUNK = 2  # batches of samples that are searched together, so that batches stay full while samples drop out
+_CHECK_BATCH = 3  # adversarials are checked in batches of so many, nothing filled up: other kernels, other roundings
+_FUTILE = 2  # settings of one attack that in a row bring nothing nearer: its other settings are left out
+_NO_LIMIT = 2**62
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a search may cost at most: every setting in full, on every sample."""
+
+    attempts: int
+    gradients: int
+    seconds: float
+
+
+def minimal_perturbations(
+    model: nn.Module | Victim,
+    images: Images,
+    labels: Labels,
+    *,
+    attacks: Sequence[str | Attack],
+    norm: Norm,
+    repetitions: int = 1,
+    exhaustive: bool = False,
+    seed: int = 0,
+    ids: Sequence[str] | None = None,
+    name: str = "model",
+    ledger: str | Path | None = None,
+    max_gradients: int | None = None,
+    max_seconds: float | int | None = None,
+    progress: Callable[[float, str], None] | None = None,
+) -> Ledger:
+    """min |x' - x|_p over verified x' in [0, 1] that the network misclassifies; untargeted, against the true label.
+
+    `attacks`: names (`pgd`, `adam_pgd`: linf, pgd also l2; `cw`, `ddn`: l2; `brendel_bethge`: l2, linf), each with its
+    settings, or settings of your own, as `PGD(step=0.1, steps=30)`. They run in this order, each `repetitions` times;
+    later ones start from what earlier ones found, ask only for less, and are left out for a sample once two settings of
+    the same attack in a row brought nothing nearer. `exhaustive`: the paper's full grids, every attempt by itself.
+
+    Lengths are of pixels in [0, 1]. Random draws depend on an image's pixels and `seed` alone, so a sample's result
+    does not depend on its company. A misclassified sample scores 0, one that nothing fools inf. What is found counts
+    once it was checked: finite, in [0, 1], misclassified at another batch size, its length recomputed in float64.
+
+    `ledger`: a file (`attacks.parquet`) that rows go to as samples are done; the same call goes on where it stopped,
+    and with more images adds those. `max_gradients`: for each sample. `max_seconds`: no further samples are begun after
+    that, which leaves the ledger unfinished. `ids`: names of the samples, by default their row.
+    Raises `InputError` for images, labels, or a network that no attack could be believed on (`audit`).
+    """
+    images, labels = checked_images("attacks", images, labels)
+    if repetitions < 1 or (max_gradients is not None and max_gradients < 1):
+        raise InputError(f"attacks: repetitions {repetitions}, max_gradients {max_gradients}; give 1 or more")
+    settings = chosen(attacks, norm, exhaustive=exhaustive)
+    names = tuple(ids) if ids is not None else tuple(str(row) for row in range(len(images)))
+    if len(names) != len(images) or len(set(names)) != len(names):
+        raise InputError(f"attacks: {len(names)} ids for {len(images)} images; give one to each, none twice")
+    victim = model if isinstance(model, Victim) else Victim(model)
+    audit(victim, images, labels)
+    search = _Search(victim, name, norm, settings, repetitions, exhaustive, seed, max_gradients or _NO_LIMIT)
+    file = None if ledger is None else LedgerFile(ledger, search.header())
+    left = _left(file, names, images, labels)
+    size = _CHUNK * victim.batch_size
+    begun, records = time.monotonic(), list[AttackRecord]()
+    with victim.borrowed():
+        for start in range(0, len(left), size):
+            if start and max_seconds is not None:
+                spent = time.monotonic() - begun
+                if spent * (1 + size / start) > max_seconds:
+                    break
+            rows = left[start : start + size]
+            done = (len(names) - len(left) + start) / len(names)
+            for part, said in search.chunk([names[row] for row in rows], images[rows], labels[rows]):
+                if progress is not None:
+                    progress(done + part * len(rows) / len(names), said)
+            found = search.take()
+            if file is None:
+                records += found
+            else:
+                file.add(found)
+    if file is None:
+        return Ledger.of_records(records)
+    return file.finish()
+
+
+def search_cost(
+    model: nn.Module | Victim,
+    images: Images,
+    labels: Labels,
+    *,
+    attacks: Sequence[str | Attack],
+    norm: Norm,
+    repetitions: int = 1,
+    exhaustive: bool = False,
+    max_gradients: int | None = None,
+) -> Cost:
+    """What `minimal_perturbations` of the same arguments may cost: counted, and timed on one batch."""
+    images, labels = checked_images("attacks", images, labels)
+    settings = chosen(attacks, norm, exhaustive=exhaustive)
+    victim = model if isinstance(model, Victim) else Victim(model)
+    audit(victim, images, labels)
+    x = images[: victim.batch_size].float().to(victim.device)
+    y = labels[: victim.batch_size].to(victim.device)
+    times = []
+    with victim.borrowed():
+        for _ in range(3):
+            begun = time.monotonic()
+            victim.ascent(x, y, margin)
+            times.append((time.monotonic() - begun) / len(x))
+    each = min(repetitions * sum(attack.most_gradients for attack in settings), max_gradients or _NO_LIMIT)
+    gradients = each * len(images)
+    return Cost(
+        attempts=repetitions * len(settings) * len(images),
+        gradients=gradients,
+        seconds=gradients * sorted(times)[1],
+    )
+
+
+@dataclass(eq=False)
+class _Search:
+    """What is the same for all samples, and the rows of the chunk in hand."""
+
+    victim: Victim
+    name: str
+    norm: Norm
+    settings: tuple[Attack, ...]
+    repetitions: int
+    exhaustive: bool
+    seed: int
+    max_gradients: int
+    _samples: list[tuple[str, str]] = field(init=False, default_factory=list)
+    _records: list[list[AttackRecord]] = field(init=False, default_factory=list)
+
+    def header(self) -> dict[str, object]:
+        """What the ledger's file must have been made with to be gone on with."""
+        return {
+            "model": self.name,
+            "network": fingerprint(self.victim),
+            "norm": self.norm,
+            "attacks": [f"{attack.name} {attack.setting}" for attack in self.settings],
+            "repetitions": self.repetitions,
+            "exhaustive": self.exhaustive,
+            "seed": self.seed,
+            "max_gradients": None if self.max_gradients == _NO_LIMIT else self.max_gradients,
+        }
+
+    def take(self) -> list[AttackRecord]:
+        """The chunk's rows, sample by sample."""
+        records = [record for rows in self._records for record in rows]
+        self._records = []
+        return records
+
+    def chunk(self, names: list[str], images: torch.Tensor, labels: torch.Tensor) -> Iterator[tuple[float, str]]:
+        """Search some samples; yields how far it is, and what comes next."""
+        x, y = images.float().to(self.victim.device), labels.to(self.victim.device)
+        digests = [_digest(image, int(label)) for image, label in zip(images, labels, strict=True)]
+        self._samples = list(zip(names, digests, strict=True))
+        self._records = [[] for _ in names]
+        logits = self.victim.logits(x)
+        sound = logits.isfinite().all(1)
+        right = logits.argmax(1) == y
+        for row in torch.nonzero(~sound | ~right).squeeze(1).tolist():
+            status: AttackStatus = "already_wrong" if sound[row] else "quarantined"
+            self._write(row, "clean", "", 0, status, 0.0 if sound[row] else np.inf, 1, 0)
+        active = torch.nonzero(sound & right).squeeze(1)
+        best, best_length = x.clone(), torch.full((len(x),), torch.inf, device=x.device)
+        spent = torch.zeros(len(x), dtype=torch.int64, device=x.device)
+        planned = [(attack, repetition) for repetition in range(self.repetitions) for attack in self.settings]
+        futile = {attack.name: torch.zeros_like(spent) for attack in self.settings}
+        for k, (attack, repetition) in enumerate(planned):
+            yield k / len(planned), f"{attack.name} {attack.setting}"
+            going = active[spent[active] < self.max_gradients]
+            if not self.exhaustive:
+                going = going[futile[attack.name][going] < _FUTILE]
+            if not len(going):
+                continue
+            unknown = torch.full_like(best_length[going], torch.inf)
+            attempt = Attempt(
+                victim=self.victim,
+                images=x[going],
+                labels=y[going],
+                norm=self.norm,
+                known=best[going],
+                known_length=unknown if self.exhaustive else best_length[going],
+                max_gradients=self.max_gradients - spent[going],
+                tag=f"{self.seed}/{attack.name}/{attack.setting}/{repetition}",
+                repetition=repetition,
+            )
+            attack(attempt)
+            attempt.tighten()
+            verified = self._settle(attempt, attack, repetition, going)
+            spent[going] += attempt.gradients
+            nearer = verified < best_length[going] * (1 - 1e-3)
+            futile[attack.name][going] = torch.where(nearer, 0, futile[attack.name][going] + 1)
+            kept = verified < best_length[going]
+            best[going[kept]], best_length[going[kept]] = attempt.found[kept], verified[kept]
+            active = active[~torch.isin(active, going[attempt.unsound])]
+        yield 1.0, "done"
+
+    def _settle(self, attempt: Attempt, attack: Attack, repetition: int, going: torch.Tensor) -> torch.Tensor:
+        """Check what was found and write a row a sample; returns the verified lengths, inf where there is none."""
+        found = attempt.found_length < torch.inf
+        exact = verified_lengths(attempt)
+        traces = _traces(attempt)
+        for k, row in enumerate(going.tolist()):
+            distance = float(exact[k])
+            status: AttackStatus = "found"
+            if attempt.unsound[k]:
+                status, distance = "quarantined", np.inf
+            elif not np.isfinite(distance):
+                known = bool(attempt.known_length[k] < torch.inf)
+                status = "unverified" if found[k] else "no_better" if known else "not_found"
+            trace = traces.get(k, ()) if status == "found" else ()
+            forwards, gradients = int(attempt.forwards[k]), int(attempt.gradients[k])
+            self._write(row, attack.name, attack.setting, repetition, status, distance, forwards, gradients, trace)
+        lengths = torch.from_numpy(np.where(attempt.unsound.cpu().numpy(), np.inf, exact))
+        return lengths.to(attempt.found_length)
+
+    def _write(
+        self,
+        row: int,
+        attack: str,
+        setting: str,
+        repetition: int,
+        status: AttackStatus,
+        distance: float,
+        forwards: int,
+        gradients: int,
+        trace: tuple[tuple[int, int, float], ...] = (),
+    ) -> None:
+        sample, image = self._samples[row]
+        self._records[row].append(
+            AttackRecord(
+                model=self.name,
+                sample=sample,
+                attack=attack,
+                setting=setting,
+                repetition=repetition,
+                norm=self.norm,
+                distance=distance,
+                forwards=forwards,
+                gradients=gradients,
+                verified=status == "found",
+                status=status,
+                image=image,
+                trace=trace,
+            )
+        )
+
+
+def verified_lengths(attempt: Attempt) -> np.ndarray:
+    """Check every point found by itself: the float64 length of the image's perturbation, inf where it does not hold.
+
+    It must be finite, in [0, 1], and misclassified at another batch size. A point so near the boundary that rounding
+    decides is moved out along its own direction, by 0.01, 0.1 and 1 %, until it holds; `attempt.found` follows.
+    """
+    exact = np.full(len(attempt.images), np.inf)
+    rows = torch.nonzero(attempt.found_length < torch.inf).squeeze(1)
+    for factor in (1.0, 1.0001, 1.001, 1.01):
+        if not len(rows):
+            break
+        clean = attempt.images[rows]
+        x = attempt.found[rows]
+        if factor > 1:
+            x = (clean + factor * (x - clean)).clamp(0, 1)
+        # The same batches' own answer counts too: what holds only in batches of three is no better.
+        wrong = attempt.victim.logits(x, batch_size=_CHECK_BATCH).argmax(1) != attempt.labels[rows]
+        wrong &= attempt.victim.logits(x).argmax(1) != attempt.labels[rows]
+        inside = ((x >= 0) & (x <= 1) & x.isfinite()).flatten(1).all(1)
+        held = wrong & inside
+        attempt.found[rows[held]] = x[held]
+        far = length(x.double() - clean.double(), attempt.norm)
+        exact[rows[held].cpu().numpy()] = far[held].cpu().numpy()
+        rows = rows[~held]
+    return exact
+
+
+def fingerprint(victim: Victim) -> str:
+    """A digest of the network's kind and weights, and of how it is asked."""
+    told = hashlib.blake2b(digest_size=16)
+    told.update(f"{type(victim.model).__name__} {victim.bounds} {victim.outputs} {like(victim.model).dtype}".encode())
+    for key, value in sorted(victim.model.state_dict().items()):
+        told.update(key.encode())
+        told.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return told.hexdigest()
+
+
+def _digest(image: torch.Tensor, label: int) -> str:
+    return hashlib.blake2b(image.float().numpy().tobytes() + str(label).encode(), digest_size=8).hexdigest()
+
+
+def _left(file: LedgerFile | None, names: tuple[str, ...], images: torch.Tensor, labels: torch.Tensor) -> list[int]:
+    """The rows that the ledger does not have yet. Raises `InputError` where it has another image of the same name."""
+    searched = {} if file is None else file.searched()
+    left = []
+    for row, name in enumerate(names):
+        if name not in searched:
+            left.append(row)
+        elif searched[name] != _digest(images[row], int(labels[row])):
+            raise InputError(
+                f"{cast(LedgerFile, file).path}: its sample {name!r} is another image; choose another file, "
+                "or give the same images, or ids of their own"
+            )
+    return left
+
+
+def _traces(attempt: Attempt) -> dict[int, tuple[tuple[int, int, float], ...]]:
+    """The improvements of each sample, those of less than half a percent left out but the last."""
+    steps: dict[int, list[tuple[int, int, float]]] = {}
+    for rows, forwards, gradients, far in attempt.improvements:
+        for row, f, g, d in zip(rows.tolist(), forwards.tolist(), gradients.tolist(), far.tolist(), strict=True):
+            told = steps.setdefault(row, [])
+            if len(told) > 1 and told[-1][2] > 0.995 * told[-2][2]:
+                told.pop()
+            told.append((f, g, d))
+    return {row: tuple(told) for row, told in steps.items()}
