@@ -16,12 +16,14 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from neuroprior import SimilarityRegularizer, SimilarityTarget
+from neuroprior import Ledger, SimilarityRegularizer, SimilarityTarget
 from neuroprior.classifier import ResNet
 from neuroprior.experiment import load_run, packaged_recipe, run_recipe
 from neuroprior.experiment.inputs import task_images
 from neuroprior.experiment.plan import plan
+from neuroprior.experiment.recipe import load_recipe
 from neuroprior.experiment.run import store_of
+from neuroprior.experiment.steps import do_work
 from neuroprior.experiment.steps.measuring import similarity_rows
 from neuroprior.experiment.steps.training import new_network
 from neuroprior.experiment.store import Step
@@ -95,6 +97,47 @@ def test_an_attack_is_measured_where_the_recipe_asks_for_one(tmp_path):
     assert [value for _, value, _ in left] == sorted((value for _, value, _ in left), reverse=True)
     assert {n for _, _, n in left} == {40}
     assert "Accuracy under attack" in write_report(load_run(tmp_path / "run")).read_text()
+
+
+def test_perturbations_are_searched_where_the_recipe_asks_for_them_and_a_stopped_search_goes_on(tmp_path):
+    out = tmp_path / "run"
+    more = [
+        "conditions=[none]",
+        "perturbations={l2: [ddn], linf: [brendel_bethge], n_images: 20}",
+        "noise.kinds=[gaussian, uniform, salt_and_pepper]",
+    ]
+    assert go(out, *more) == []
+    ledger = Ledger.load(out / "attacks.parquet")
+    assert ledger.models == ("none seed 0",)
+    assert ledger.norms == ("l2", "linf")
+    rows = pq.read_table(out / "metrics.parquet").to_pylist()
+    of_metric = {r["metric"]: r["value"] for r in rows if r["x"] is None and r["tap"] is None}
+    for line in ledger.withstood():
+        assert of_metric[f"median_{line.norm}"] == line.median
+        assert of_metric[f"already_wrong_{line.norm}"] == line.already_wrong
+    assert {"uniform_noise_accuracy", "salt_and_pepper_noise_accuracy"} <= {r["metric"] for r in rows}
+    assert "Smallest perturbation found" in write_report(load_run(out)).read_text()
+
+    kept, store = (out / "attacks.parquet").read_bytes(), store_of(out)
+    steps = {step.label: step for step in plan(load_recipe(out / "recipe.yaml"), {})}
+    step = steps["attack-none-seed0"]
+    shutil.rmtree(store.folder(step))
+    (out / "attacks.parquet").unlink()
+
+    def say(what: str, part: float) -> None:
+        if what.startswith("linf"):
+            raise KeyboardInterrupt
+
+    def stopped() -> None:
+        with store.writing(step) as folder:
+            do_work(step.work, {"network": store.folder(steps["train-none-seed0"])}, folder, say)
+
+    with pytest.raises(KeyboardInterrupt):
+        stopped()
+    assert [path.name for path in store.unfinished(step.name).iterdir()] == ["ledgers"]
+    assert go(out, *more) == []
+    assert (out / "attacks.parquet").read_bytes() == kept
+    assert not list(store.folder(step).glob("ledgers"))
 
 
 def test_the_report_shows_what_the_recipe_asks_for(tmp_path, finished, monkeypatch):

@@ -129,3 +129,31 @@ def test_what_it_refuses(change, says):
     arguments = {"images": x, "labels": y, "sigmas": [0.1]} | change
     with pytest.raises(InputError, match=says):
         noise_accuracy(MeanAbove(), **arguments)
+
+
+def test_uniform_noise_has_the_standard_deviation_that_sigma_says():
+    x, _ = images(50)
+    noise = draw_noise(x, 0, "uniform")
+    assert float(noise.std()) == pytest.approx(1, abs=0.02)
+    assert float(noise.abs().max()) <= math.sqrt(3)
+
+
+def test_salt_and_pepper_replaces_its_share_and_more_at_a_higher_level():
+    x, y = images(200)
+    seen = []
+
+    class Recorder(nn.Module):
+        def forward(self, noisy):
+            seen.append(noisy)
+            return torch.zeros(len(noisy), 2)
+
+    noise_accuracy(Recorder(), x, y, [0, 0.1, 0.3, 1], kind="salt_and_pepper")
+    clean, low, high, whole = seen
+    assert torch.equal(clean, x)
+    assert float((low != x).float().mean()) == pytest.approx(0.1, abs=0.01)
+    assert float((low == 1).float().mean()) == pytest.approx(0.05, abs=0.01)
+    assert float((low == 0).float().mean()) == pytest.approx(0.05, abs=0.01)
+    assert bool(((high != x) | (low == x)).all())  # what a lower level disturbs, a higher one does too
+    assert bool(((whole == 0) | (whole == 1)).all())
+    with pytest.raises(InputError, match="above 1"):
+        noise_accuracy(Recorder(), x, y, [1.5], kind="salt_and_pepper")

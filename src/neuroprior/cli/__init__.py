@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from neuroprior import __version__
-from neuroprior.cli import data, recipe, run, runs, stimuli, target
+from neuroprior.cli import data, recipe, robustness, run, runs, stimuli, target
 from neuroprior.files import disk_fault
 from neuroprior.types import InputError
 
@@ -24,6 +24,7 @@ app = typer.Typer(
 app.command()(run.demo)
 app.command()(run.run)
 app.command()(run.report)
+app.command()(robustness.robustness)
 app.add_typer(runs.app, name="runs")
 app.add_typer(recipe.app, name="recipe")
 app.add_typer(target.app, name="target")

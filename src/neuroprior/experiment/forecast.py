@@ -25,12 +25,13 @@ from neuroprior.experiment.engine import Graph
 from neuroprior.experiment.inputs import count_images, stimuli_of, task_images, twin_of
 from neuroprior.experiment.recipe import Recipe
 from neuroprior.experiment.sections import ComputeSection, SimulatedMouseTarget, TwinTarget
-from neuroprior.experiment.steps.settings import ControlWork, TargetWork, TrainWork
+from neuroprior.experiment.steps.settings import AttackWork, ControlWork, TargetWork, TrainWork
 from neuroprior.experiment.steps.training import new_regularizer
 from neuroprior.experiment.store import Step, memory_mb
 from neuroprior.modes import evaluating
 from neuroprior.networks import VGG_LAYER, load_vgg19, population_from_network
 from neuroprior.recordings import simulate_scan
+from neuroprior.robustness import chosen
 from neuroprior.similarity import centered_cosine, spectrum_target
 from neuroprior.sources import data_path
 from neuroprior.twin import predict_population
@@ -40,6 +41,9 @@ _MB = 2**20
 _REPEATS = 3
 _TRIAL_SECONDS = 1.0  # a training step longer than this is tried with fewer images, at two sizes, and extrapolated
 _EVALUATED_AT_ONCE = 256  # images a forward pass, as `noise_accuracy` has it
+_ATTACKED_AT_ONCE = 64
+_GRADIENT = 3  # forward passes that a gradient for the images costs, its own included
+_SPENT = 0.3  # of the gradients that settings may cost, where each starts from what earlier ones found
 _CONVOLUTIONS_BESIDE = 3  # of a layer's output, in a forward pass that keeps nothing: input, output, the shortcut
 
 
@@ -153,6 +157,8 @@ class _Trial:
                     self._known[kind] = self._control(work)
                 case TrainWork():
                     self._known[kind] = self._training(work)
+                case AttackWork():
+                    self._known[kind] = self._attacking()
                 case _:
                     self._known[kind] = self._measuring()
         return self._known[kind]
@@ -185,8 +191,10 @@ class _Trial:
         area = np.prod(self.stimulus) / np.prod(self.image[1:])
         attack = self.recipe.robustness
         attacked = min(n, attack.n_images) * len(attack.radii) * attack.steps * attack.restarts
-        # A gradient costs about two forward passes more; how many images hold out to the end is not known before.
-        seconds = (n * levels + heldout * area + 3 * attacked) * self.forward + n * self.reading
+        # How many images hold out to the end is not known before.
+        seconds = (
+            n * levels * len(self.recipe.noise.kinds) + heldout * area + _GRADIENT * attacked
+        ) * self.forward + n * self.reading
         if self.recipe.transfer is not None:  # features of the other data set; the classifiers on them are small
             other = self.recipe.transfer.task
             seconds += (count_images(other, "train") + count_images(other, "test")) * (self.forward + self.reading)
@@ -195,6 +203,23 @@ class _Trial:
         taps = 4 * heldout * sum(self._tap_sizes())
         memory = self.program + self.parameters + images + max(self._forward_bytes(batch), taps)
         return _Needs(float(seconds), float(memory), 50_000.0)
+
+    def _attacking(self) -> _Needs:
+        options = self.recipe.perturbations
+        images = min(self.n["test"], options.n_images)
+        gradients = 0.0
+        for norm, attacks in options.by_norm.items():
+            most = options.repetitions * sum(
+                attack.most_gradients for attack in chosen(attacks, norm, exhaustive=options.exhaustive)
+            )
+            expected = most if options.exhaustive else _SPENT * most
+            gradients += images * min(expected, options.max_gradients or math.inf)
+        seconds = _GRADIENT * gradients * self.forward + images * self.reading
+        pixels = int(np.prod(self.image))
+        memory = (
+            self.program + self.parameters + 5 * self.n["test"] * pixels + self._forward_bytes(_ATTACKED_AT_ONCE) * 2
+        )
+        return _Needs(float(seconds), float(memory), 2_000.0 * images * len(options.by_norm))
 
     def _control(self, work: ControlWork) -> _Needs:
         """Return what a control's target needs: what the networks behind it take, and the comparison of images."""

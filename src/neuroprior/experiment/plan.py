@@ -6,8 +6,8 @@ from typing import get_args
 from neuroprior.experiment.conditions import Condition, Control, condition_named
 from neuroprior.experiment.inputs import stimuli_paths
 from neuroprior.experiment.recipe import Recipe
-from neuroprior.experiment.sections import MADE, RobustnessSection
-from neuroprior.experiment.steps.settings import ControlWork, Machine, MeasureWork, TargetWork, TrainWork
+from neuroprior.experiment.sections import MADE, RobustnessSection, TaskSection
+from neuroprior.experiment.steps.settings import AttackWork, ControlWork, Machine, MeasureWork, TargetWork, TrainWork
 from neuroprior.experiment.store import Step, digest_file
 from neuroprior.sources import data_path
 
@@ -46,7 +46,8 @@ def plan(recipe: Recipe, digests: dict[str, str]) -> list[Step]:
             control = _control(recipe, machine, condition, seed, target, files)
             trained = _training(recipe, machine, condition, seed, target, control, files)
             measured = _measurement(recipe, machine, condition, seed, target, trained, files)
-            steps |= {step.key: step for step in (control, trained, measured) if step is not None}
+            attacked = _attack(recipe, machine, condition, seed, trained, files)
+            steps |= {step.key: step for step in (control, trained, measured, attacked) if step is not None}
     return list(steps.values())
 
 
@@ -140,7 +141,7 @@ def _measurement(
         work=MeasureWork(
             condition=condition.name,
             seed=seed,
-            task=recipe.task.model_copy(update={"n_train": None, "train": recipe.task.test}),
+            task=_test_of(recipe),
             network=recipe.network,
             taps=regularizer.taps,
             mean=regularizer.mean,
@@ -158,6 +159,34 @@ def _measurement(
             ]
         ),
     )
+
+
+def _attack(
+    recipe: Recipe, machine: Machine, condition: Condition, seed: int, trained: Step, files: _Files
+) -> Step | None:
+    if not recipe.perturbations.by_norm:
+        return None
+    return Step(
+        kind="attack",
+        label=f"attack-{_as_file_name(condition.name)}-seed{seed}",
+        work=AttackWork(
+            condition=condition.name,
+            seed=seed,
+            task=_test_of(recipe),
+            network=recipe.network,
+            blur_sigma=recipe.settings(condition).blur_sigma,
+            perturbations=recipe.perturbations,
+            machine=machine,
+        ),
+        inputs=(("network", trained.key),),
+        files=files([recipe.task.path("test")]),
+        cost=2.0,
+    )
+
+
+def _test_of(recipe: Recipe) -> TaskSection:
+    """The task as steps that look at test images alone see it."""
+    return recipe.task.model_copy(update={"n_train": None, "train": recipe.task.test})
 
 
 def _as_file_name(condition: str) -> str:

@@ -21,6 +21,7 @@ from neuroprior.experiment.sections import (
     NetworkSection,
     NoiseSection,
     ObjectiveSection,
+    PerturbationsSection,
     RampSection,
     RegressionSection,
     RegularizerSection,
@@ -76,6 +77,7 @@ class Recipe(Section):
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(default=(0,), min_length=1)
     noise: NoiseSection = NoiseSection()
     robustness: RobustnessSection = RobustnessSection()
+    perturbations: PerturbationsSection = PerturbationsSection()
     transfer: TransferSection | None = None
     report: ReportSection = ReportSection()
     compute: ComputeSection = ComputeSection()
@@ -91,10 +93,15 @@ class Recipe(Section):
             ("conditions", self.conditions),
             ("seeds", self.seeds),
             ("noise.sigmas", self.noise.sigmas),
+            ("noise.kinds", self.noise.kinds),
+            ("perturbations.l2", self.perturbations.l2),
+            ("perturbations.linf", self.perturbations.linf),
             ("robustness.radii", self.robustness.radii),
         ):
             if len(set(values)) != len(values):
                 raise ValueError(f"{what}: {list(values)} names one twice")
+        if "salt_and_pepper" in self.noise.kinds and max(self.noise.sigmas) > 1:
+            raise ValueError("noise.sigmas has levels above 1, and noise.kinds salt_and_pepper, whose are shares")
         if (self.stimuli.source == "scans") != (self.target.kind == "scans"):
             # Images of another file could have the same names and other pixels.
             raise ValueError("stimuli.source scans goes with target.kind scans, and no other does")

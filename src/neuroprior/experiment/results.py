@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from neuroprior.robustness import Ledger
 from neuroprior.types import Float32, SimilarityTarget, Stimuli
 
 METRICS_SCHEMA = pa.schema(
@@ -21,9 +22,11 @@ METRICS_SCHEMA = pa.schema(
         pa.field("n", pa.int64(), nullable=False),  # how many images or pairs are behind the value
     ]
 )
-"""Long form, no time and no path. Metrics: `noise_accuracy` (x: sigma), `linf_accuracy` (x: radius),
-`similarity_correlation` (Pearson of S_cnn and S_neural on held-out stimuli, i < j; one row with tap null for the
-gamma-weighted S, one a tap), and, with x: epoch,
+"""Long form, no time and no path. Metrics: `noise_accuracy` (x: sigma; of Gaussian noise, of others
+`uniform_noise_accuracy` and `salt_and_pepper_noise_accuracy`), `linf_accuracy` (x: radius), `similarity_correlation`
+(Pearson of S_cnn and S_neural on held-out stimuli, i < j; one row with tap null for the gamma-weighted S, one a tap);
+of the smallest perturbations in l2 (or linf) `median_l2`, `median_of_right_l2`, `mean_l2` (of those found),
+`already_wrong_l2`, `not_found_l2`, `quarantined_l2` and `gradients_l2` (spent for an image); and, with x: epoch,
 `task_loss`, `similarity_loss`, `validation_loss`, `validation_accuracy`, `gamma` (one a tap)."""
 
 
@@ -83,3 +86,5 @@ class RunResults:
     figures: tuple[str, ...] | None = None
     """Which figures the page has; all where it is None."""
     missing: tuple[str, ...] = ()
+    attacks: Ledger | None = None
+    """Every attempt to fool a network, `model` being `CONDITION seed SEED`; None where nothing was attacked."""

@@ -1,10 +1,11 @@
 """Recipe in, finished run out: the one function behind `neuroprior run` and `neuroprior demo`."""
 
 import json
+import operator
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from functools import partial
+from functools import partial, reduce
 from importlib import resources
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from neuroprior.experiment.runs import PlannedStep, RunPlan, named_store, regist
 from neuroprior.experiment.steps import do_work, taught_target
 from neuroprior.files import appearing_whole, disk_fault, write_json
 from neuroprior.recordings import load_stimuli
+from neuroprior.robustness import Ledger
 from neuroprior.types import InputError, SimilarityTarget
 
 _FREE = ("description", "report")  # of these no step depends
@@ -63,7 +65,9 @@ def run_recipe(recipe: Recipe, out: Path, *, command: Sequence[str], watch: Watc
     assert isinstance(compute.workers, int)  # resolved above
     do = partial(do_work, checkpoint_seconds=compute.checkpoint_seconds, tensorboard=compute.tensorboard)
     failures = run_steps(steps, store, do, workers=compute.workers, watch=watch)
-    gather_metrics([store.folder(step) for step in steps], out)
+    folders = [store.folder(step) for step in steps]
+    gather_metrics(folders, out)
+    gather_attacks(folders, out)
     return failures
 
 
@@ -114,7 +118,8 @@ def load_run(out: Path) -> RunResults:
         origin = json.loads((out / "provenance.json").read_text())
         store = store_of(out)
         folders = {step.label: store.root / step.name for step in RunPlan.read(out).steps}
-        metrics = gather_metrics(folders.values(), out)  # again: the run may have been stopped since it last did
+        # Again: the run may have been stopped since it last did.
+        metrics, attacks = gather_metrics(folders.values(), out), gather_attacks(folders.values(), out)
     except FileNotFoundError as error:
         raise InputError(
             f"{out}: no run in it ({Path(error.filename).name} is missing); `neuroprior run` makes one"
@@ -136,6 +141,7 @@ def load_run(out: Path) -> RunResults:
         provenance=origin,
         conditions=tuple(_card(recipe, name) for name in recipe.conditions),
         metrics=metrics,
+        attacks=attacks,
         targets={name: target for name in recipe.conditions if (target := _taught(recipe, name, folders)) is not None},
         truth=SimilarityTarget.load(made / "model.safetensors") if recipe.target.kind == "simulated_mouse" else None,
         stimuli=load_stimuli(made / "stimuli.npz"),
@@ -221,6 +227,16 @@ def gather_metrics(folders: Iterable[Path], out: Path) -> pa.Table:
     with appearing_whole(out / "metrics.parquet") as temporary:
         pq.write_table(table, temporary)
     return table
+
+
+def gather_attacks(folders: Iterable[Path], out: Path) -> Ledger | None:
+    """Write `attacks.parquet`, and return it: the ledgers of all finished attack steps; None where there is none."""
+    ledgers = [Ledger.load(file) for folder in folders if (file := folder / "attacks.parquet").is_file()]
+    if not ledgers:
+        return None
+    whole = reduce(operator.add, ledgers)
+    whole.save(out / "attacks.parquet")
+    return whole
 
 
 def _refuse_other_content(out: Path) -> None:

@@ -8,7 +8,7 @@ from neuroprior.classifier import Architecture, Color
 from neuroprior.regularizer.loss import Mean, Pairs, Scale
 from neuroprior.regularizer.schedule import Shape
 from neuroprior.regularizer.taps import BatchNorm
-from neuroprior.robustness import Clip
+from neuroprior.robustness import AttackName, Clip, NoiseKind, Norm, chosen
 from neuroprior.types import Precision
 
 
@@ -198,11 +198,12 @@ class ObjectiveSection(Section):
 
 
 class NoiseSection(Section):
-    """Gaussian noise levels, in units of the pixel range."""
+    """Noise levels, in units of the pixel range (of salt and pepper: the share of pixels), the same for each kind."""
 
     sigmas: tuple[Annotated[float, Field(ge=0)], ...] = Field(
         default=tuple(round(0.01 * k, 2) for k in range(16)), min_length=1
     )
+    kinds: tuple[NoiseKind, ...] = Field(default=("gaussian",), min_length=1)
     clip: Clip = "none"
     seed: int = 0
 
@@ -228,11 +229,36 @@ class RobustnessSection(Section):
     seed: int = 0
 
 
+class PerturbationsSection(Section):
+    """Minimal perturbations: for each norm the attacks whose smallest result counts; none where none is named."""
+
+    l2: tuple[AttackName, ...] = ()
+    linf: tuple[AttackName, ...] = ()
+    n_images: int = Field(default=200, ge=1, description="the first so many test images")
+    repetitions: int = Field(default=1, ge=1)
+    exhaustive: bool = Field(default=False, description="the paper's full grids, every attempt by itself")
+    max_gradients: int | None = Field(default=None, ge=1, description="for each image and norm")
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _attacks_that_fit(self) -> "PerturbationsSection":
+        for norm, attacks in self.by_norm.items():
+            chosen(attacks, norm, exhaustive=False)
+        return self
+
+    @property
+    def by_norm(self) -> dict[Norm, tuple[AttackName, ...]]:
+        """The norms that are asked for, with their attacks."""
+        named: dict[Norm, tuple[AttackName, ...]] = {"l2": self.l2, "linf": self.linf}
+        return {norm: attacks for norm, attacks in named.items() if attacks}
+
+
 Figure = Literal[
     "noise",
     "tradeoff",
     "sweep",
     "attack",
+    "perturbation",
     "examples",
     "matrix",
     "histogram",

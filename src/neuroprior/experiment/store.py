@@ -29,11 +29,14 @@ from neuroprior.types import InputError
 
 FORMAT = 1
 CHECKPOINT = "checkpoint.safetensors"
-"""What an unfinished step goes on from; its log outlives the process too, the rest is done again."""
+LEDGERS = "ledgers"
+"""What an unfinished step goes on from: a training's state, an attack's rows. A log outlives the process too, the rest
+is done again."""
 LOG = "log.jsonl"
 TENSORBOARD = "tensorboard"
 
-_CONTINUED = (CHECKPOINT, LOG, TENSORBOARD)
+_GOES_ON = (CHECKPOINT, LEDGERS)
+_CONTINUED = (*_GOES_ON, LOG, TENSORBOARD)
 
 _LIBRARIES = ("torch", "numpy", "pillow", "pyarrow", "scikit-image", "mlxtend", "safetensors", "scipy")
 _NOT_IN_KEYS = ("report", "cli", "sources", "__main__.py")
@@ -166,6 +169,7 @@ class Store:
     def _publish(self, step: Step) -> None:
         unfinished = self.unfinished(step.name)
         (unfinished / CHECKPOINT).unlink(missing_ok=True)
+        shutil.rmtree(unfinished / LEDGERS, ignore_errors=True)
         os.replace(unfinished, self.folder(step))
 
     def tidy(self, step: Step) -> None:
@@ -194,7 +198,7 @@ class Store:
 def _files(folder: Path) -> list[str]:
     """Names of what a step wrote: all but hidden files, which file managers and network disks leave, and our own."""
     names = (path.relative_to(folder).as_posix() for path in _visible_files(folder))
-    return sorted(name for name in names if name not in (CHECKPOINT, _MANIFEST))
+    return sorted(name for name in names if name.split("/")[0] not in (*_GOES_ON, _MANIFEST))
 
 
 def _faults(folder: Path) -> str | None:
@@ -223,13 +227,13 @@ def _tidy(unfinished: Path) -> None:
     """Leave of a stopped step only what it goes on from."""
     if unfinished.is_dir():
         _empty(unfinished)
-        if not (unfinished / CHECKPOINT).exists():
+        if not _goes_on(unfinished):
             shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def _empty(folder: Path) -> None:
     """Remove what a stopped process left, but not what it goes on from."""
-    goes_on = (folder / CHECKPOINT).exists()
+    goes_on = _goes_on(folder)
     for path in folder.iterdir():
         if goes_on and path.name in _CONTINUED:
             continue
@@ -237,6 +241,10 @@ def _empty(folder: Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
+
+
+def _goes_on(folder: Path) -> bool:
+    return any((folder / name).exists() for name in _GOES_ON)
 
 
 def _reset_peak_memory() -> None:

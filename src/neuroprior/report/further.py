@@ -1,4 +1,4 @@
-"""Measures that a run may or may not have: accuracy under attack, few-shot accuracy, a linear probe's accuracy."""
+"""Measures that a run may or may not have: accuracy under attack and other noise, few-shot, a linear probe's."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +26,22 @@ ATTACK = Measure(
     "radius",
     "test images",
     lambda x: f"ε\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{x:.3g}",
+)
+UNIFORM = Measure(
+    "uniform_noise_accuracy",
+    "Accuracy under uniform noise",
+    "with uniform noise of standard deviation σ added to the pixels",
+    "sigma",
+    "test images",
+    lambda x: f"σ\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{x:.3g}",
+)
+SALT_AND_PEPPER = Measure(
+    "salt_and_pepper_noise_accuracy",
+    "Accuracy under salt and pepper",
+    "with a share p of the pixels black or white",
+    "share",
+    "test images",
+    lambda x: f"p\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{x:.3g}",
 )
 FEW_SHOT = Measure(
     "few_shot_accuracy",

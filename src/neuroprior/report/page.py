@@ -13,8 +13,18 @@ from markupsafe import Markup
 from neuroprior.experiment.results import RunResults
 from neuroprior.files import appearing_whole
 from neuroprior.report.accuracy_plates import attack_plate, examples_plate, noise_plate
-from neuroprior.report.further import ATTACK, FEW_SHOT, LINEAR_PROBE, measure_csv, measure_table
+from neuroprior.report.further import (
+    ATTACK,
+    FEW_SHOT,
+    LINEAR_PROBE,
+    SALT_AND_PEPPER,
+    UNIFORM,
+    measure_csv,
+    measure_table,
+)
 from neuroprior.report.paired import paired_csv, paired_tables
+from neuroprior.report.perturbation_plate import perturbation_plate
+from neuroprior.report.perturbations import NORMS, norms_attacked, perturbation_csv, perturbation_table
 from neuroprior.report.plate import Plate
 from neuroprior.report.similarity_plates import histogram_plate, matrix_plate, pairs_plate, truth_plate
 from neuroprior.report.svg import house_style, inline_svg, png_bytes, svg_text
@@ -32,6 +42,7 @@ _NOISE: tuple[_Maker, ...] = (noise_plate,)
 _TRADEOFF: tuple[_Maker, ...] = (tradeoff_plate,)
 _SWEEP: tuple[_Maker, ...] = (sweep_plate,)
 _ATTACK: tuple[_Maker, ...] = (attack_plate,)
+_PERTURBATION: tuple[_Maker, ...] = (perturbation_plate,)
 _REST: tuple[_Maker, ...] = (
     examples_plate,
     matrix_plate,
@@ -47,6 +58,7 @@ _MAIN: tuple[_Maker, ...] = (
     *_TRADEOFF,
     *_SWEEP,
     *_ATTACK,
+    *_PERTURBATION,
     *(maker for maker in _REST if maker not in (examples_plate, pairs_plate)),  # all but the pictures
 )
 
@@ -118,9 +130,15 @@ def render_page(results: RunResults) -> str:
         gamma_table=gamma_table(results),
         attack_plates=drawn(_ATTACK),
         attack_table=measure_table(results, ATTACK),
+        perturbation_plates=drawn(_PERTURBATION),
+        perturbation_tables=[
+            (NORMS[norm], found)
+            for norm in norms_attacked(results)
+            if (found := perturbation_table(results, norm)) is not None
+        ],
         further=[
             (measure.heading, found)
-            for measure in (FEW_SHOT, LINEAR_PROBE)
+            for measure in (UNIFORM, SALT_AND_PEPPER, FEW_SHOT, LINEAR_PROBE)
             if (found := measure_table(results, measure)) is not None
         ],
         plates=drawn(_REST),
@@ -132,10 +150,12 @@ def render_page(results: RunResults) -> str:
 
 
 def _wanted(results: RunResults, makers: Sequence[_Maker]) -> list[_Maker]:
-    """Return the plates that the recipe asks for (`noise` by `noise_plate`); attack and sweep only if run."""
+    """Return the plates that the recipe asks for (`noise` by `noise_plate`); attacks and sweep only if run."""
     not_run = set[_Maker]()
     if "linf_accuracy" not in results.metrics["metric"].to_pylist():
         not_run.add(attack_plate)
+    if results.attacks is None:
+        not_run.add(perturbation_plate)
     if not alpha_series(results):
         not_run.add(sweep_plate)
     asked = [m for m in makers if results.figures is None or m.__name__.removesuffix("_plate") in results.figures]
@@ -184,6 +204,9 @@ def _tables(results: RunResults) -> dict[str, str]:
         "paired.csv": paired_csv(results),
         "tradeoff.csv": tradeoff_csv(results),
         "attack.csv": measure_csv(results, ATTACK),
+        "perturbations.csv": perturbation_csv(results),
+        "uniform_noise.csv": measure_csv(results, UNIFORM),
+        "salt_and_pepper_noise.csv": measure_csv(results, SALT_AND_PEPPER),
         "few_shot.csv": measure_csv(results, FEW_SHOT),
         "linear_probe.csv": measure_csv(results, LINEAR_PROBE),
     }

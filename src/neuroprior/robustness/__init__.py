@@ -6,14 +6,16 @@ from neuroprior.robustness.attacks import (
     PGD,
     AdamPGD,
     Attack,
+    AttackName,
     Attempt,
     BrendelBethge,
     CarliniWagner,
     Norm,
+    chosen,
 )
 from neuroprior.robustness.audit import Audit, audit
 from neuroprior.robustness.ledger import Ledger, Withstood
-from neuroprior.robustness.noise import Clip, NoiseCurve, draw_noise, noise_accuracy
+from neuroprior.robustness.noise import Clip, NoiseCurve, NoiseKind, draw_noise, noise_accuracy
 from neuroprior.robustness.pgd import LinfCurve, linf_accuracy, pgd_perturbation
 from neuroprior.robustness.search import Cost, minimal_perturbations, search_cost
 from neuroprior.robustness.victim import Outputs, Victim
@@ -24,6 +26,7 @@ __all__ = [
     "PGD",
     "AdamPGD",
     "Attack",
+    "AttackName",
     "Attempt",
     "Audit",
     "BrendelBethge",
@@ -33,11 +36,13 @@ __all__ = [
     "Ledger",
     "LinfCurve",
     "NoiseCurve",
+    "NoiseKind",
     "Norm",
     "Outputs",
     "Victim",
     "Withstood",
     "audit",
+    "chosen",
     "draw_noise",
     "linf_accuracy",
     "minimal_perturbations",

@@ -54,23 +54,24 @@ def audit(victim: Victim, images: torch.Tensor, labels: torch.Tensor) -> Audit:
         _check_scale(victim, first[finite])
         spread = float(first[finite].std().clamp_min(1e-12))
         repeatable = float((victim.logits(x) - first)[finite].abs().max()) / spread
-        if repeatable > _ROUNDING:
+        if not repeatable <= _ROUNDING:  # NaN is not
             raise InputError(
                 f"audit: two passes over the same images differ by {repeatable:.2g} of the logits' spread; "
                 "make the network deterministic in evaluation mode (dropout, random layers)"
             )
         alone = victim.logits(x, batch_size=1)
         invariance = float((alone - first)[finite].abs().max()) / spread
-        if invariance > _ROUNDING:
+        if not invariance <= _ROUNDING:
             raise InputError(
                 f"audit: an image's logits depend on its batch (by {invariance:.2g} of their spread); "
                 "use statistics that are fixed in evaluation (batch norm with running ones)"
             )
         _, gradient = victim.ascent(x, y, margin)
-        dead = (gradient.flatten(1).abs().amax(1) == 0) & finite
+        size = gradient.flatten(1).abs().amax(1)
+        dead = ~((size > 0) & (size < torch.inf)) & finite
         if bool(dead[finite].all()):
             raise InputError(
-                "audit: the margin's gradient is zero for every image (rounding, or detached inside the network?); "
+                "audit: the margin's gradient is zero or not finite for every image (rounded or detached inside?); "
                 "attacks by gradient would find nothing, and prove nothing"
             )
         accuracy = float((first.argmax(1) == y)[finite].float().mean())

@@ -1,6 +1,7 @@
 """What every measurement asks of its images, and of the network that sees them."""
 
 import hashlib
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,13 +30,19 @@ def checked_images(what: str, images: Images, labels: Labels) -> tuple[torch.Ten
 
 
 def logits_of(what: str, model: nn.Module, images: torch.Tensor) -> torch.Tensor:
-    """Ask the network. Raises `InputError`, which begins with `what`, for images that it cannot take."""
+    """Ask the network. Raises `InputError`, which begins with `what`, for images that it cannot take, or no tensor."""
     try:
-        logits: torch.Tensor = model(images)
-    except RuntimeError as error:
-        said = str(error).splitlines()[0][:160]
-        raise InputError(f"{what}: the model cannot take images of {tuple(images.shape[1:])} ({said})") from None
-    return logits
+        given: Any = model(images)
+    except (RuntimeError, TypeError, ValueError, LookupError, AttributeError, AssertionError) as error:
+        said = (str(error).splitlines() or [""])[0][:160]
+        raise InputError(
+            f"{what}: the model cannot take images of {tuple(images.shape[1:])} ({said or type(error).__name__})"
+        ) from None
+    if not isinstance(given, torch.Tensor):
+        raise InputError(
+            f"{what}: the model gives a {type(given).__name__}, not a tensor of logits; wrap it to give one"
+        )
+    return given
 
 
 def random_of(image: np.ndarray, seed: str) -> np.random.Generator:

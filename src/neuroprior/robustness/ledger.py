@@ -49,7 +49,8 @@ class Withstood:
     """What one network withstands in one norm, over `n` samples.
 
     `median`: of the smallest verified perturbations, 0 for the `already_wrong`, inf for the `not_found`, quarantined
-    ones left out. `mean`: of the finite ones. `gradients`, `forwards`: spent for a sample, on average.
+    ones left out; `median_of_right`: without the already wrong as well. `mean`: of the finite ones. `gradients`,
+    `forwards`: spent for a sample, on average.
     """
 
     model: str
@@ -59,6 +60,7 @@ class Withstood:
     not_found: int
     quarantined: int
     median: float
+    median_of_right: float
     mean: float
     gradients: float
     forwards: float
@@ -169,7 +171,8 @@ class Ledger:
                         already_wrong=int((sound == 0).sum()),
                         not_found=int(np.isinf(sound).sum()),
                         quarantined=int(np.isnan(distances).sum()),
-                        median=_median(sound),
+                        median=median(sound),
+                        median_of_right=median(sound[sound > 0]),
                         mean=float(finite.mean()) if len(finite) else math.nan,
                         **spent,
                     )
@@ -210,7 +213,7 @@ class Ledger:
         return best
 
 
-def _median(values: np.ndarray) -> float:
+def median(values: np.ndarray) -> float:
     """As `np.median`, which makes NaN of two infinite middle values."""
     if not len(values):
         return math.nan

@@ -1,5 +1,6 @@
-"""Accuracy under Gaussian pixel noise (Fig. 4): the same draw for an image at every level and for every network."""
+"""Accuracy under pixel noise (Fig. 4): the same draw for an image at every level and for every network."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -13,6 +14,7 @@ from neuroprior.robustness.images import Images, Labels, checked_images, logits_
 from neuroprior.types import Float, Float64, InputError
 
 Clip = Literal["none", "unit", "image_range"]
+NoiseKind = Literal["gaussian", "uniform", "salt_and_pepper"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,23 +32,30 @@ def noise_accuracy(
     labels: Labels,
     sigmas: Sequence[float | int],
     *,
+    kind: NoiseKind = "gaussian",
     clip: Clip = "none",
     seed: int = 0,
     batch_size: int = 256,
     progress: Callable[[int, int], None] | None = None,
 ) -> NoiseCurve:
-    """Accuracy on x + sigma n, n ~ N(0, 1), for each sigma (in units of the pixel range, x in [0, 1]).
+    """Accuracy on x + sigma n for each sigma (in units of the pixel range, x in [0, 1]).
 
-    n is drawn from a generator seeded by the image's own pixels and `seed`, so an image meets the same draw at every
+    `kind`: `gaussian`, n ~ N(0, 1); `uniform`, n ~ U(-sqrt 3, sqrt 3), whose standard deviation is 1 too;
+    `salt_and_pepper`: of all values a share sigma (0 to 1) turns black or white, half each, and those of a lower level
+    are among those of a higher one.
+    The draw comes from a generator seeded by the image's own pixels and `seed`, so an image meets the same one at every
     sigma, in every network and in any subset. `clip`: `none`, to `unit` [0, 1], or to `image_range`, each image's own
     darkest and brightest pixel. The model is evaluated in evaluation mode and left as it was.
-    Raises `InputError` for images outside [0, 1], labels that do not fit, or negative sigmas.
+    Raises `InputError` for images outside [0, 1], labels that do not fit, or levels that the kind does not have.
     """
     images, labels = checked_images("noise", images, labels)
-    if any(sigma < 0 for sigma in sigmas) or not len(sigmas):
-        raise InputError(f"noise: sigmas are {list(sigmas)}; give at least one, none below 0")
-    if clip not in get_args(Clip):
-        raise InputError(f"noise: clip={clip!r} is not one of {', '.join(get_args(Clip))}")
+    for name, value, known in (("kind", kind, NoiseKind), ("clip", clip, Clip)):
+        if value not in get_args(known):
+            raise InputError(f"noise: {name}={value!r} is not one of {', '.join(get_args(known))}")
+    most = 1.0 if kind == "salt_and_pepper" else math.inf
+    if any(not 0 <= sigma <= most for sigma in sigmas) or not len(sigmas):
+        above = " or above 1" if kind == "salt_and_pepper" else ""
+        raise InputError(f"noise: sigmas are {list(sigmas)}; give at least one, none below 0{above}")
     native = like(model)
     device = native.device
     right = np.zeros(len(sigmas), dtype=np.int64)
@@ -54,22 +63,41 @@ def noise_accuracy(
         for start in range(0, len(images), batch_size):
             clean = images[start : start + batch_size].float().cpu()
             wanted = labels[start : start + batch_size].to(device)
-            noise = draw_noise(clean, seed).to(device)
+            noise = draw_noise(clean, seed, kind).to(device)
             clean = clean.to(device)
             for level, sigma in enumerate(sigmas):
-                logits = logits_of("noise", model, clipped(clean + sigma * noise, clean, clip).to(native.dtype))
+                noisy = clipped(disturbed(clean, noise, float(sigma), kind), clean, clip)
+                logits = logits_of("noise", model, noisy.to(native.dtype))
                 right[level] += int((logits.argmax(1) == wanted).sum())
             if progress is not None:
                 progress(min(start + batch_size, len(images)), len(images))
     return NoiseCurve(tuple(float(s) for s in sigmas), right / len(images), len(images))
 
 
-def draw_noise(images: Float[torch.Tensor, "image channel h w"], seed: int) -> Float[torch.Tensor, "image channel h w"]:
-    """Standard normal noise for each image, seeded by its pixels and `seed`: the image, not its place, decides."""
+def draw_noise(
+    images: Float[torch.Tensor, "image channel h w"], seed: int, kind: NoiseKind = "gaussian"
+) -> Float[torch.Tensor, "image channel h w"]:
+    """Noise for each image, seeded by its pixels and `seed`: the image, not its place, decides.
+
+    Of mean 0 and standard deviation 1; for `salt_and_pepper` uniform in [0, 1), to be compared with the level.
+    """
     noise = np.empty(tuple(images.shape), dtype=np.float32)
     for row, image in enumerate(images.numpy()):
-        noise[row] = random_of(image, str(seed)).standard_normal(image.shape, dtype=np.float32)
-    return torch.from_numpy(noise)
+        random = random_of(image, str(seed))
+        if kind == "gaussian":
+            noise[row] = random.standard_normal(image.shape, dtype=np.float32)
+        else:
+            noise[row] = random.random(image.shape, dtype=np.float32)
+    drawn = torch.from_numpy(noise)
+    return math.sqrt(3) * (2 * drawn - 1) if kind == "uniform" else drawn
+
+
+def disturbed(clean: torch.Tensor, noise: torch.Tensor, sigma: float, kind: NoiseKind) -> torch.Tensor:
+    """Put drawn noise of one level on the images."""
+    if kind == "salt_and_pepper":
+        peppered = torch.where(noise < sigma / 2, 0.0, clean)
+        return torch.where(noise >= 1 - sigma / 2, 1.0, peppered)
+    return clean + sigma * noise
 
 
 def clipped(noisy: torch.Tensor, clean: torch.Tensor, clip: Clip) -> torch.Tensor:

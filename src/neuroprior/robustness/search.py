@@ -1,6 +1,7 @@
 """The smallest perturbation of each sample that any attack, setting and repetition finds, and that holds."""
 
 import hashlib
+import inspect
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -297,12 +298,19 @@ def verified_lengths(attempt: Attempt) -> np.ndarray:
 
 
 def fingerprint(victim: Victim) -> str:
-    """A digest of the network's kind and weights, and of how it is asked."""
+    """A digest of the network's kind and weights, and of how it is asked.
+
+    Of a `preprocess` its name counts, and its weights and buffers where it is a module: numbers in a function do not.
+    """
     told = hashlib.blake2b(digest_size=16)
     told.update(f"{type(victim.model).__name__} {victim.bounds} {victim.outputs} {like(victim.model).dtype}".encode())
-    for key, value in sorted(victim.model.state_dict().items()):
-        told.update(key.encode())
-        told.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    before = victim.preprocess
+    named = before if inspect.isfunction(before) else type(before)
+    told.update(f"{named.__module__}.{named.__qualname__}".encode())
+    for part in (victim.model, before):
+        for key, value in sorted(part.state_dict().items()) if isinstance(part, nn.Module) else ():
+            told.update(key.encode())
+            told.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return told.hexdigest()
 
 

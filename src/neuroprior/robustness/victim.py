@@ -107,10 +107,6 @@ class Victim:
         if self.preprocess is not None:
             x = self.preprocess(x)
         given = logits_of("victim", self.model, x.to(like(self.model).dtype))
-        if not isinstance(given, torch.Tensor):
-            raise InputError(
-                f"victim: the network gives a {type(given).__name__}, not a tensor of logits; wrap it to give one"
-            )
         if given.ndim != 2 or len(given) != len(images) or given.shape[1] < 2:
             raise InputError(
                 f"victim: the network gives {tuple(given.shape)} for {len(images)} images; "

@@ -6,8 +6,10 @@ from pathlib import Path
 from neuroprior.classifier import Checkpoint
 from neuroprior.experiment.compute import torch_settled
 from neuroprior.experiment.engine import Say
+from neuroprior.experiment.steps.attacking import attack_network
 from neuroprior.experiment.steps.measuring import measure_network
 from neuroprior.experiment.steps.settings import (
+    AttackWork,
     ControlWork,
     Machine,
     MeasureWork,
@@ -19,7 +21,17 @@ from neuroprior.experiment.steps.targets import make_control, make_targets, taug
 from neuroprior.experiment.steps.training import train_network
 from neuroprior.experiment.store import CHECKPOINT
 
-__all__ = ["ControlWork", "Machine", "MeasureWork", "TargetWork", "TrainWork", "Work", "do_work", "taught_target"]
+__all__ = [
+    "AttackWork",
+    "ControlWork",
+    "Machine",
+    "MeasureWork",
+    "TargetWork",
+    "TrainWork",
+    "Work",
+    "do_work",
+    "taught_target",
+]
 
 
 def do_work(
@@ -43,3 +55,5 @@ def do_work(
                 train_network(work, inputs, out, say, kept, tensorboard=tensorboard)
             case MeasureWork():
                 measure_network(work, inputs, out, say)
+            case AttackWork():
+                attack_network(work, inputs, out, say)

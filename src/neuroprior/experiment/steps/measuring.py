@@ -17,7 +17,7 @@ from neuroprior.classifier import (
 from neuroprior.experiment.engine import Say
 from neuroprior.experiment.inputs import task_images
 from neuroprior.experiment.sections import RegularizerSection
-from neuroprior.experiment.steps.settings import Json, MeasureWork, row
+from neuroprior.experiment.steps.settings import AttackWork, Json, MeasureWork, row
 from neuroprior.experiment.steps.training import new_network, new_regularizer
 from neuroprior.files import write_json
 from neuroprior.recordings import load_stimuli
@@ -29,25 +29,9 @@ _EXAMPLES = 3  # test images kept with each measurement, for the report's noise 
 
 def measure_network(work: MeasureWork, inputs: Mapping[str, Path], out: Path, say: Say) -> None:
     """Write `metrics.json`: accuracy under noise and attack, transfer, correlation of S_cnn and S_neural."""
-    from safetensors.torch import load_file
-
     images = task_images(work.task, "test")
-    network = new_network(work, images)
-    network.load_state_dict(load_file(inputs["network"] / "weights.safetensors", device=work.machine.device))
-    network.eval()
-    curve = noise_accuracy(
-        network,
-        torch.from_numpy(images.pixels).float() / 255,
-        torch.from_numpy(images.labels),
-        work.noise.sigmas,
-        clip=work.noise.clip,
-        seed=work.noise.seed,
-        progress=lambda done, of: say("noise", done / of),
-    )
-    rows = [
-        row(work, "noise_accuracy", float(value), curve.n, x=sigma)
-        for sigma, value in zip(curve.sigmas, curve.accuracy, strict=True)
-    ]
+    network = trained_network(work, images, inputs)
+    rows = noise_rows(work, network, images, say)
     rows += attack_rows(work, network, images, say)
     rows += transfer_rows(work, network, say)
     rows += similarity_rows(work, network, inputs)
@@ -55,6 +39,37 @@ def measure_network(work: MeasureWork, inputs: Mapping[str, Path], out: Path, sa
     shown = images.rows(np.unique(images.labels, return_index=True)[1][:_EXAMPLES])  # one of each of the first classes
     names = np.array([images.classes[label] for label in shown.labels])
     np.savez_compressed(out / "examples.npz", images=shown.pixels, labels=names, classes=np.array(images.classes))
+
+
+def trained_network(work: MeasureWork | AttackWork, images: LabelledImages, inputs: Mapping[str, Path]) -> ResNet:
+    """Return the network that the training step left, in evaluation mode."""
+    from safetensors.torch import load_file
+
+    network = new_network(work, images)
+    network.load_state_dict(load_file(inputs["network"] / "weights.safetensors", device=work.machine.device))
+    return network.eval()
+
+
+def noise_rows(work: MeasureWork, network: ResNet, images: LabelledImages, say: Say) -> list[Json]:
+    """Accuracy at each level of each kind of noise."""
+    rows = []
+    for kind in work.noise.kinds:
+        curve = noise_accuracy(
+            network,
+            torch.from_numpy(images.pixels).float() / 255,
+            torch.from_numpy(images.labels),
+            work.noise.sigmas,
+            kind=kind,
+            clip=work.noise.clip,
+            seed=work.noise.seed,
+            progress=lambda done, of: say("noise", done / of),
+        )
+        metric = "noise_accuracy" if kind == "gaussian" else f"{kind}_noise_accuracy"
+        rows += [
+            row(work, metric, float(value), curve.n, x=sigma)
+            for sigma, value in zip(curve.sigmas, curve.accuracy, strict=True)
+        ]
+    return rows
 
 
 def attack_rows(work: MeasureWork, network: ResNet, images: LabelledImages, say: Say) -> list[Json]:

@@ -10,6 +10,7 @@ from neuroprior.experiment.sections import (
     NetworkSection,
     NoiseSection,
     ObjectiveSection,
+    PerturbationsSection,
     RegressionSection,
     RegularizerSection,
     RobustnessSection,
@@ -94,7 +95,19 @@ class MeasureWork(Section):
     machine: Machine
 
 
-Work = TargetWork | ControlWork | TrainWork | MeasureWork
+class AttackWork(Section):
+    """Search for minimal perturbations of one trained network."""
+
+    condition: str
+    seed: int
+    task: TaskSection
+    network: NetworkSection
+    blur_sigma: float | None
+    perturbations: PerturbationsSection
+    machine: Machine
+
+
+Work = TargetWork | ControlWork | TrainWork | MeasureWork | AttackWork
 TARGET_FILE: Literal["target.safetensors"] = "target.safetensors"
 """What a control step leaves, unless it is `responses`."""
 
@@ -105,7 +118,12 @@ def work_digest(work: Section) -> str:
 
 
 def row(
-    work: TrainWork | MeasureWork, metric: str, value: float, n: int, x: float | None = None, tap: str | None = None
+    work: TrainWork | MeasureWork | AttackWork,
+    metric: str,
+    value: float,
+    n: int,
+    x: float | None = None,
+    tap: str | None = None,
 ) -> Json:
     """One row of `metrics.parquet`."""
     return {

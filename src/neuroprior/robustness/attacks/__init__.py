@@ -6,6 +6,18 @@ from neuroprior.robustness.attacks.carlini_wagner import CarliniWagner
 from neuroprior.robustness.attacks.ddn import DDN
 from neuroprior.robustness.attacks.geometry import Norm
 from neuroprior.robustness.attacks.pgd import PGD, AdamPGD
-from neuroprior.robustness.attacks.registry import ATTACKS, Attack
+from neuroprior.robustness.attacks.registry import ATTACKS, Attack, AttackName, chosen
 
-__all__ = ["ATTACKS", "DDN", "PGD", "AdamPGD", "Attack", "Attempt", "BrendelBethge", "CarliniWagner", "Norm"]
+__all__ = [
+    "ATTACKS",
+    "DDN",
+    "PGD",
+    "AdamPGD",
+    "Attack",
+    "AttackName",
+    "Attempt",
+    "BrendelBethge",
+    "CarliniWagner",
+    "Norm",
+    "chosen",
+]

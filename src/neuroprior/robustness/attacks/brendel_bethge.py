@@ -6,7 +6,7 @@ from typing import ClassVar
 import torch
 
 from neuroprior.robustness.attacks.attempt import Attempt
-from neuroprior.robustness.attacks.geometry import Norm
+from neuroprior.robustness.attacks.geometry import Norm, length
 from neuroprior.robustness.attacks.starts import starting_points
 from neuroprior.robustness.attacks.trust_region import nearest_on_boundary
 
@@ -15,11 +15,11 @@ from neuroprior.robustness.attacks.trust_region import nearest_on_boundary
 class BrendelBethge:
     """x <- x + delta, delta the step of `trust_region` with the margin's averaged gradient as the boundary's normal.
 
-    r = `lr` times the number of pixels, halved after every twentieth of `steps` (Foolbox 3 multiplies by the size of
-    the batch as well, so that its result depends on it). The step aims 10 % beyond the boundary where x is still
-    classified rightly, and stays 10 % short of it where it is not. A sample's way begins at the nearest adversarial
-    known, else at a starting point of its own; without one that sample alone is left out. It ends before `steps` where
-    `patience` steps bring less than 0.1 %.
+    r = `lr` times the number of pixels (at least a tenth of the start's distance), halved after every twentieth of
+    `steps` (Foolbox 3 multiplies by the size of the batch as well, so that its result depends on it). The step aims
+    10 % beyond the boundary where x is still classified rightly, and stays 10 % short of it where it is not. A sample's
+    way begins at the nearest adversarial known, else at a starting point of its own; without one that sample alone is
+    left out. It ends before `steps` where `patience` steps bring less than 0.1 %.
     """
 
     name: ClassVar[str] = "brendel_bethge"
@@ -46,7 +46,8 @@ class BrendelBethge:
         x, ready = starting_points(attempt)
         rows = attempt.rows[ready]
         normal = torch.zeros_like(clean)
-        r = torch.full((len(clean),), self.lr * clean[0].numel(), device=clean.device)
+        # From far away (noise, in later repetitions) steps of a small rate would not come home.
+        r = (0.1 * length(x - clean, "l2")).clamp_min(self.lr * clean[0].numel())
         interval = max(1, self.steps // 20)
         last = torch.full_like(r, torch.inf)  # the length when it was last better by 0.1 %, and how long ago
         waited = torch.zeros_like(attempt.rows)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 from neuroprior.robustness.attacks.attempt import Attempt
 from neuroprior.robustness.attacks.brendel_bethge import BrendelBethge
@@ -11,6 +11,8 @@ from neuroprior.robustness.attacks.ddn import DDN
 from neuroprior.robustness.attacks.geometry import Norm
 from neuroprior.robustness.attacks.pgd import PGD, AdamPGD
 from neuroprior.types import InputError
+
+AttackName = Literal["pgd", "adam_pgd", "cw", "ddn", "brendel_bethge"]
 
 
 @runtime_checkable
@@ -57,7 +59,7 @@ _PAPER_STEPS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 _PAPER_ITERATIONS = (10, 30, 50, 100, 200)
 _PAPER_RATES = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
 
-ATTACKS: dict[str, Grid] = {
+ATTACKS: dict[AttackName, Grid] = {
     "pgd": Grid(
         (PGD(0.1, 30), PGD(0.025, 100)),
         tuple(PGD(step, steps) for step in _PAPER_STEPS for steps in _PAPER_ITERATIONS),
@@ -86,9 +88,9 @@ def chosen(attacks: Sequence[str | Attack], norm: str, *, exhaustive: bool) -> t
     settings: list[Attack] = []
     for asked in attacks:
         if isinstance(asked, str):
-            if asked not in ATTACKS:
+            grid = dict(ATTACKS).get(asked)  # type: ignore[call-overload]
+            if grid is None:
                 raise InputError(f"attack {asked!r} is not one of {', '.join(ATTACKS)}; mend the name")
-            grid = ATTACKS[asked]
             settings += grid.exhaustive if exhaustive else grid.quick
         else:
             settings.append(asked)

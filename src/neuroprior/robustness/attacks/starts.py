@@ -13,19 +13,16 @@ _BLENDS = 10
 def starting_points(attempt: Attempt) -> tuple[torch.Tensor, torch.Tensor]:
     """A point on the wrong side of the boundary, near it, for each sample; and whether there is one.
 
-    In this order, each for the samples that the ones before have failed: an adversarial already known (repetition 0
-    alone); steps along the steepest ascent of the margin, growing until it is crossed (repetition 0 alone); blends with
-    uniform noise drawn for that image; black, white and gray; the image's negative. What is found is then brought to
-    the boundary by bisection.
+    In this order, each for the samples that the ones before have failed: an adversarial already known; steps along the
+    steepest ascent of the margin, growing until it is crossed; blends with uniform noise drawn for that image; black,
+    white and gray; the image's negative. Repetitions after the first take the first two last. What is found is then
+    brought to the boundary by bisection.
     """
     clean = attempt.images
     found = clean.clone()
     lacking = torch.ones(len(clean), dtype=torch.bool, device=clean.device)
     if attempt.repetition == 0:
-        known = attempt.known_length < torch.inf
-        found[known] = attempt.known[known]
-        lacking &= ~known
-        _ascend(attempt, found, lacking)
+        _nearby(attempt, found, lacking)
     for k in range(_BLENDS):
         rows = torch.nonzero(lacking).squeeze(1)
         if not len(rows):
@@ -36,8 +33,17 @@ def starting_points(attempt: Attempt) -> tuple[torch.Tensor, torch.Tensor]:
         rows = torch.nonzero(lacking).squeeze(1)
         point = 1 - clean[rows] if flat is None else torch.full_like(clean[rows], flat)
         _try(attempt, point, rows, found, lacking)
+    if attempt.repetition > 0:
+        _nearby(attempt, found, lacking)
     _to_boundary(attempt, found, torch.nonzero(~lacking).squeeze(1))
     return found, ~lacking
+
+
+def _nearby(attempt: Attempt, found: torch.Tensor, lacking: torch.Tensor) -> None:
+    known = lacking & (attempt.known_length < torch.inf)
+    found[known] = attempt.known[known]
+    lacking &= ~known
+    _ascend(attempt, found, lacking)
 
 
 def _ascend(attempt: Attempt, found: torch.Tensor, lacking: torch.Tensor) -> None:
@@ -68,7 +74,7 @@ def _to_boundary(attempt: Attempt, found: torch.Tensor, rows: torch.Tensor) -> N
     clean = attempt.images[rows]
     near, far = torch.zeros(len(rows), device=clean.device), torch.ones(len(rows), device=clean.device)
     ends = found[rows]
-    for _ in range(7):  # to within 1 %: the attack itself does the rest
+    for _ in range(7):  # to within 1 % of the way: the attack itself does the rest
         middle = (near + far) / 2
         wrong = attempt.look(clean + over(middle, clean) * (ends - clean), rows) > 0
         far, near = torch.where(wrong, middle, far), torch.where(wrong, near, middle)

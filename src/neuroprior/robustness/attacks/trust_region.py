@@ -12,6 +12,8 @@ this is the exact optimum (the ball cuts a disc from the plane, with delta_min i
 reach, the step goes towards it as far as r allows.
 """
 
+from typing import NamedTuple
+
 import torch
 
 from neuroprior.robustness.attacks.geometry import Norm
@@ -45,6 +47,20 @@ def nearest_on_boundary(d: Rows, b: Rows, c: Each, low: Rows, high: Rows, r: Eac
     return torch.where(near[:, None], shortest + t[:, None] * way, scaled)
 
 
+class _Open(NamedTuple):
+    """What Newton's method still works on: rows leave as they are solved."""
+
+    d: torch.Tensor
+    b: torch.Tensor
+    c: torch.Tensor
+    low: torch.Tensor
+    high: torch.Tensor
+    at: torch.Tensor
+    left: torch.Tensor
+    right: torch.Tensor
+    tolerance: torch.Tensor
+
+
 def shifted_projection(d: Rows, b: Rows, c: Each, low: Rows, high: Rows) -> tuple[Rows, torch.Tensor]:
     """argmin |delta - d|_2 s.t. b . delta = c, low <= delta <= high: delta = clip(d + lambda b), and whether it exists.
 
@@ -59,23 +75,28 @@ def shifted_projection(d: Rows, b: Rows, c: Each, low: Rows, high: Rows) -> tupl
     most_reached = (b * torch.where(b > 0, high, low)).sum(1)
     least_reached = (b * torch.where(b > 0, low, high)).sum(1)
     exists = (least_reached <= c) & (c <= most_reached) & (b != 0).any(1)
+    delta = torch.where((b > 0) == (c > 0)[:, None], high, low) * (b != 0)  # the corner, where there is no solution
     at = (c - (b * d.clamp(low, high)).sum(1)) / square.sum(1)
     at = at.clamp(least, most)
-    left, right = least, most
     tolerance = 1e-6 * (b.abs() * torch.maximum(high, -low)).sum(1)
+    rows = torch.nonzero(exists).squeeze(1)
+    open_rows = _Open(*(part[rows] for part in (d, b, c, low, high, at, least, most, tolerance)))
     for _ in range(_ROUNDS):
-        free_point = d + at[:, None] * b
-        delta = free_point.clamp(low, high)
-        short = c - (b * delta).sum(1)
-        if bool((short.abs() <= tolerance).logical_or(~exists).all()):
+        if not len(rows):
             break
+        d, b, c, low, high, at, left, right, tolerance = open_rows
+        free_point = d + at[:, None] * b
+        here = free_point.clamp(low, high)
+        delta[rows] = here
+        short = c - (b * here).sum(1)
         left, right = torch.where(short > 0, at, left), torch.where(short > 0, right, at)
         slope = (b * b * ((free_point > low) & (free_point < high))).sum(1)
         newton = at + short / slope.clamp_min(1e-30)
-        inside = (newton > left) & (newton < right)
-        at = torch.where(inside, newton, (left + right) / 2)
-    corner = torch.where((b > 0) == (c > 0)[:, None], high, low) * (b != 0)
-    return torch.where(exists[:, None], delta, corner), exists
+        at = torch.where((newton > left) & (newton < right), newton, (left + right) / 2)
+        going = short.abs() > tolerance
+        rows = rows[going]
+        open_rows = _Open(*(part[going] for part in (d, b, c, low, high, at, left, right, tolerance)))
+    return delta, exists
 
 
 def chebyshev_projection(d: Rows, b: Rows, c: Each, low: Rows, high: Rows) -> Rows:

@@ -1,0 +1,35 @@
+"""How near the nearest adversarial is, and how soon it is found (the paper's Figure 5): the run to a `Plate`."""
+
+from neuroprior.experiment.results import RunResults
+from neuroprior.report.drawing import Line
+from neuroprior.report.palette import looks_of
+from neuroprior.report.perturbation_drawing import descent_curves
+from neuroprior.report.perturbations import NORMS, descent_of, norms_attacked, queries_of
+from neuroprior.report.plate import Panel, Plate, seeds_behind, spread_phrase
+from neuroprior.report.tables import range_phrase
+
+
+def perturbation_plate(results: RunResults) -> Plate:
+    """A panel a norm: median smallest perturbation so far against the gradients spent on an image."""
+    heading = "Smallest perturbation found, by gradients spent"
+    looks = looks_of(results.conditions)
+    panels, n, images = [], list[int](), list[int]()
+    for norm in norms_attacked(results):
+        queries = queries_of(results, norm)
+        found = [(card, descent_of(results, card.name, norm, queries)) for card in results.conditions]
+        lines = [Line(card.label, curve, looks[card.name]) for card, curve in found if curve]
+        if not lines:
+            continue
+        n += seeds_behind([line.curve for line in lines])
+        images += [count for line in lines for count in line.curve.counts]
+        last = [f"{line.label} {line.curve.estimates[-1].mean:.3g}" for line in lines]
+        alt = f"Line chart of the median {NORMS[norm]} perturbation against gradients; at the end: {', '.join(last)}."
+        panels.append(Panel(f"perturbation-{norm}", descent_curves(lines, NORMS[norm]), alt))
+    if not panels:
+        return Plate(heading, absent="No search for perturbations is finished, or half of the images had none.")
+    caption = (
+        f"Median over {range_phrase(images)} test images of the nearest adversarial so far; an image that is already "
+        f"misclassified counts 0. Attacks run one after another, each from what the ones before found. "
+        f"{spread_phrase(n, 'bands')}"
+    )
+    return Plate(heading, tuple(panels), caption)
