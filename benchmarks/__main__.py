@@ -22,7 +22,7 @@ import torch
 from neuroprior.experiment.provenance import device_name, source_commit
 
 HERE = Path(__file__).parent
-SHARED = {"__main__", "__init__", "measured"}
+SHARED = {"__main__", "__init__", "digits", "measured"}
 NAMES = sorted(file.stem for file in HERE.glob("*.py") if file.stem not in SHARED)
 
 

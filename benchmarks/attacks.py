@@ -31,16 +31,14 @@ import eagerpy as ep
 import foolbox as fb
 import numpy as np
 import torch
+from digits import trained_cnn
 from measured import at_most, ratio, show, spread
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from neuroprior.classifier.datasets import load_packaged_digits
 from neuroprior.robustness import DDN, PGD, BrendelBethge, Norm, minimal_perturbations
 
-CHANNELS = (8, 16)
-EPOCHS = 4
 STEPS = (0.1, 0.025, 0.3)  # of PGD, relative to epsilon
 ITERATIONS = (30, 100)
 RATES = (1e-3, 1e-4)  # of Brendel & Bethge
@@ -66,39 +64,6 @@ class Counted(nn.Module):
         """Return the logits."""
         self.asked += len(images) * torch.is_grad_enabled()
         return self.network(images)
-
-
-def trained_cnn() -> tuple[nn.Module, torch.Tensor, torch.Tensor, float]:
-    """Train on the packaged digits; return the network, the test images it gets right, their labels, its accuracy."""
-    (x, y), (test_x, test_y) = (
-        (torch.from_numpy(part.pixels[:, :, 2:-2, 2:-2]).float() / 255, torch.from_numpy(part.labels))
-        for part in load_packaged_digits()
-    )
-    torch.manual_seed(0)
-    narrow, wide = CHANNELS
-    network = nn.Sequential(
-        nn.Conv2d(1, narrow, 5, stride=2, padding=2),
-        nn.ReLU(),
-        nn.Conv2d(narrow, wide, 3, stride=2, padding=1),
-        nn.ReLU(),
-        nn.Flatten(),
-        nn.Linear(49 * wide, 10),
-    )
-    optimizer = torch.optim.Adam(network.parameters())
-    # Smoothed labels keep logits small: softmax would else round to 1, and the cross-entropy's gradient to 0.
-    loss = nn.CrossEntropyLoss(label_smoothing=0.1)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=EPOCHS * len(x) // 50)
-    for _ in range(EPOCHS):
-        for rows in torch.randperm(len(x)).split(50):
-            optimizer.zero_grad()
-            loss(network(x[rows]), y[rows]).backward()
-            optimizer.step()
-            schedule.step()
-    network.eval().requires_grad_(False)
-    right = network(test_x).argmax(1) == test_y
-    rows = torch.nonzero(right).squeeze(1)
-    rows = rows[torch.randperm(len(rows))]
-    return network, test_x[rows], test_y[rows], float(right.float().mean())
 
 
 def multiply_adds(network: nn.Module, image: torch.Tensor) -> int:
