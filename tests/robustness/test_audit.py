@@ -160,3 +160,11 @@ def test_images_of_the_wrong_size_are_told_as_they_are():
     with pytest.raises(InputError, match=r"cannot take images of \(1, 20, 20\)"):
         audit(victim, torch.rand(4, 1, 20, 20), LABELS[:4])
     assert victim.channels is None
+
+
+def test_probabilities_in_half_precision_are_seen_too():
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(64, 10), nn.Softmax(1)).to(torch.bfloat16)
+    x = torch.rand(8, 1, 8, 8)
+    with pytest.raises(InputError, match="probabilities"):
+        audit(Victim(network), x, torch.zeros(8, dtype=torch.int64))

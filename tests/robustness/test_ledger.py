@@ -46,6 +46,15 @@ def test_distances_are_the_smallest_verified():
     assert ledger.samples == ("a", "b", "c", "d", "e")
     np.testing.assert_array_equal(ledger.distances(), [0.3, 0.0, math.inf, math.nan, 0.5])
     np.testing.assert_array_equal(ledger.of(attacks=["ddn"]).distances(), [0.4, 0.0, math.inf, math.nan, 0.5])
+    np.testing.assert_array_equal(ledger.of(samples=["e", "a"]).distances(), [0.5, 0.3])
+
+
+def test_what_an_attack_finds_is_told_of_attempts_that_stood_alone():
+    clean = [record(sample, math.inf, "right", attack="clean", gradients=0) for sample in "ace"]
+    ledger = Ledger.of_records([*clean, *ROWS, record("a", 0.2, attack="pgd", alone=False)])
+    assert set(ledger.of(attacks=["cw"]).samples) == set("abcde")  # clean rows and those of cw
+    with pytest.raises(InputError, match=r"pgd began from what other attempts had found.*exhaustive"):
+        ledger.of(attacks=["pgd"])
 
 
 def test_every_kind_of_sample_is_counted():
@@ -100,7 +109,12 @@ def test_a_ledger_is_the_same_after_saving(tmp_path):
 
 def test_a_file_grows_by_whole_samples_and_ends_as_one(tmp_path):
     path, header = tmp_path / "attacks.parquet", {"model": "net", "seed": 0}
-    LedgerFile(path, header).add(ROWS[:2])
+    first = LedgerFile(path, header)
+    first.add(ROWS[:2])
+    with pytest.raises(InputError, match="another search is at work"):
+        LedgerFile(path, header)
+    first.close()
+    assert Ledger.load(path).samples == ("a",)  # as far as it has come
     file = LedgerFile(path, header)
     assert file.searched() == {"a": "digest of a"}
     file.add(ROWS[2:])
@@ -108,7 +122,7 @@ def test_a_file_grows_by_whole_samples_and_ends_as_one(tmp_path):
     whole = file.finish()
     assert whole.table.equals(Ledger.of_records(ROWS).table)
     assert Ledger.load(path).table.replace_schema_metadata().equals(whole.table)
-    assert [entry.name for entry in tmp_path.iterdir()] == ["attacks.parquet"]
+    assert {entry.name for entry in tmp_path.iterdir()} <= {"attacks.parquet", ".attacks.parquet.lock"}
 
 
 def test_parts_left_beside_the_whole_count_once(tmp_path):
@@ -118,6 +132,7 @@ def test_parts_left_beside_the_whole_count_once(tmp_path):
     part = file.parts / "000001.parquet"
     kept = part.read_bytes()
     file.finish()
+    file.close()
     file.parts.mkdir()
     part.write_bytes(kept)  # as if killed between the whole and the parts' removal
     assert LedgerFile(path, header).ledger.table.num_rows == 2
@@ -125,12 +140,17 @@ def test_parts_left_beside_the_whole_count_once(tmp_path):
 
 def test_a_file_goes_on_only_as_it_began(tmp_path):
     path = tmp_path / "attacks.parquet"
-    LedgerFile(path, {"model": "net", "seed": 0}).add(ROWS)
+    file = LedgerFile(path, {"model": "net", "seed": 0, "answers": [0.5, 1.0]})
+    file.add(ROWS)
+    file.close()
+    LedgerFile(path, {"model": "net", "seed": 0, "answers": [0.501, 1.0]}).close()  # as another machine rounds
+    with pytest.raises(InputError, match="made with answers"):
+        LedgerFile(path, {"model": "net", "seed": 0, "answers": [0.6, 1.0]})
     with pytest.raises(InputError, match=r"made with seed 0, now it is 1"):
-        LedgerFile(path, {"model": "net", "seed": 1})
+        LedgerFile(path, {"model": "net", "seed": 1, "answers": [0.5, 1.0]})
     with pytest.raises(InputError, match="no folder"):
         LedgerFile(tmp_path / "none" / "attacks.parquet", {})
     pq.read_table(path.with_name("attacks.parquet.parts") / "000001.parquet")
     (path.with_name("attacks.parquet.parts") / "000001.parquet").write_bytes(b"cut off")
     with pytest.raises(InputError, match="damaged"):
-        LedgerFile(path, {"model": "net", "seed": 0})
+        LedgerFile(path, {"model": "net", "seed": 0, "answers": [0.5, 1.0]})

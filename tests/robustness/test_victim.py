@@ -90,7 +90,7 @@ def test_fillers_change_no_rows_answer():
     counted = Victim(net, batch_size=20)
     counted.logits(images(29))
     counted.logits(images(29), batch_size=3)
-    assert sizes[:2] == [24, 16]  # 20 and 9, filled up to multiples of eight
+    assert sizes[:2] == [20, 16]  # 20, the most there may be; 9, filled up to a multiple of eight
     assert sizes[2:] == [3] * 9 + [2]  # exactly so many at a time
     assert counted.forwards == 58
 
@@ -212,3 +212,25 @@ def test_images_that_do_not_fit_are_told_in_one_line():
 def test_settings_that_make_no_sense_are_refused(shapes_unchecked, settings):
     with pytest.raises(InputError, match=r"^victim: .*; give bounds \(low, high\)"):
         Victim(small_cnn(), **settings)
+
+
+def test_a_module_before_the_network_is_borrowed_with_it():
+    before = nn.BatchNorm2d(1)
+    before.train()
+    mean = before.running_mean.clone()
+    victim = Victim(small_cnn(), preprocess=before)
+    with victim.borrowed():
+        victim.logits(images() + 1)
+        assert not before.training
+        assert not before.weight.requires_grad
+    assert before.training
+    assert before.weight.requires_grad
+    assert torch.equal(before.running_mean, mean)
+
+
+def test_inside_inference_mode_there_is_a_gradient_all_the_same():
+    victim = Victim(small_cnn())
+    _, expected = victim.ascent(images(), LABELS, margin)
+    with torch.inference_mode():
+        _, gradient = victim.ascent(images(), LABELS, margin)
+    assert torch.equal(gradient, expected)

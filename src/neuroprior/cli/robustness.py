@@ -333,11 +333,8 @@ def _noise(asked: _Asked, levels: tuple[float, ...], kind: "NoiseKind", clip: "C
 
 
 def _withstood(asked: _Asked, search: _Search) -> "Withstood":
-    """Search, and sum up the asked samples: a ledger may hold others as well."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    from neuroprior.robustness import Ledger, minimal_perturbations
+    """Search, and sum up."""
+    from neuroprior.robustness import minimal_perturbations
 
     if search.ledger is not None:
         search.ledger.parent.mkdir(parents=True, exist_ok=True)
@@ -359,17 +356,26 @@ def _withstood(asked: _Asked, search: _Search) -> "Withstood":
             progress=lambda part, _: progress.update(search.norm, f"searching, {10 * int(10 * part)} %", part),
         )
         progress.update(search.norm, "searched", 1.0)
-    mine = pc.is_in(ledger.table["sample"], pa.array(asked.samples.ids))
-    (line,) = Ledger(ledger.table.filter(mine)).withstood()
+    (line,) = ledger.withstood()
     return line
 
 
 def _print_found(searches: Sequence[_Search], found: Sequence["Withstood"]) -> None:
-    header = ("norm", "images", "wrong already", "not found", "quarantined", "median", "mean", "gradients an image")
+    header = (
+        "norm",
+        "images",
+        "wrong already",
+        "not found",
+        "quarantined",
+        "median",
+        "of those right",
+        "mean",
+        "gradients an image",
+    )
     rows = []
     for line in found:
         counts = (line.n, line.already_wrong, line.not_found, line.quarantined)
-        numbers = (f"{line.median:.4g}", f"{line.mean:.4g}", f"{line.gradients:.0f}")
+        numbers = (f"{line.median:.4g}", f"{line.median_of_right:.4g}", f"{line.mean:.4g}", f"{line.gradients:.0f}")
         rows.append((line.norm, *map(str, counts), *numbers))
     print()
     print_table(header, rows)

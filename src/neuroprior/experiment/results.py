@@ -25,7 +25,7 @@ METRICS_SCHEMA = pa.schema(
 """Long form, no time and no path. Metrics: `noise_accuracy` (x: sigma; of Gaussian noise, of others
 `uniform_noise_accuracy` and `salt_and_pepper_noise_accuracy`), `linf_accuracy` (x: radius), `similarity_correlation`
 (Pearson of S_cnn and S_neural on held-out stimuli, i < j; one row with tap null for the gamma-weighted S, one a tap);
-of the smallest perturbations in l2 (or linf) `median_l2`, `median_of_right_l2`, `mean_l2` (of those found),
+of the smallest perturbations in l2 (or linf) `median_l2`, `median_of_right_l2`, `mean_l2` (of the finite),
 `already_wrong_l2`, `not_found_l2`, `quarantined_l2` and `gradients_l2` (spent for an image); and, with x: epoch,
 `task_loss`, `similarity_loss`, `validation_loss`, `validation_accuracy`, `gamma` (one a tap)."""
 

@@ -198,7 +198,7 @@ class ObjectiveSection(Section):
 
 
 class NoiseSection(Section):
-    """Noise levels, in units of the pixel range (of salt and pepper: the share of pixels), the same for each kind."""
+    """Noise levels, in units of the pixel range (of salt and pepper: the share of values), the same for each kind."""
 
     sigmas: tuple[Annotated[float, Field(ge=0)], ...] = Field(
         default=tuple(round(0.01 * k, 2) for k in range(16)), min_length=1

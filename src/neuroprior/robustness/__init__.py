@@ -14,9 +14,9 @@ from neuroprior.robustness.attacks import (
     chosen,
 )
 from neuroprior.robustness.audit import Audit, audit
+from neuroprior.robustness.fixed_radius import LinfCurve, linf_accuracy, pgd_perturbation
 from neuroprior.robustness.ledger import Ledger, Withstood
 from neuroprior.robustness.noise import Clip, NoiseCurve, NoiseKind, draw_noise, noise_accuracy
-from neuroprior.robustness.pgd import LinfCurve, linf_accuracy, pgd_perturbation
 from neuroprior.robustness.search import Cost, minimal_perturbations, search_cost
 from neuroprior.robustness.victim import Outputs, Victim
 

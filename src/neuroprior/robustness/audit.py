@@ -4,11 +4,13 @@ from dataclasses import dataclass
 
 import torch
 
+from neuroprior.modes import like
 from neuroprior.robustness.victim import Victim, margin
 from neuroprior.types import InputError
 
 _SAMPLES = 32
-_ROUNDING = 1e-3  # of the logits' own spread: what kernels for other batch sizes may differ by
+_ROUNDING = {torch.float32: 1e-3, torch.float64: 1e-3}  # of the logits' spread: other batch sizes, other kernels
+_COARSE = 5e-2  # the same of half-precision networks
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +56,15 @@ def audit(victim: Victim, images: torch.Tensor, labels: torch.Tensor) -> Audit:
         _check_scale(victim, first[finite])
         spread = float(first[finite].std().clamp_min(1e-12))
         repeatable = float((victim.logits(x) - first)[finite].abs().max()) / spread
-        if not repeatable <= _ROUNDING:  # NaN is not
+        rounding = _ROUNDING.get(like(victim.model).dtype, _COARSE)
+        if not repeatable <= rounding:  # NaN is not
             raise InputError(
                 f"audit: two passes over the same images differ by {repeatable:.2g} of the logits' spread; "
                 "make the network deterministic in evaluation mode (dropout, random layers)"
             )
         alone = victim.logits(x, batch_size=1)
         invariance = float((alone - first)[finite].abs().max()) / spread
-        if not invariance <= _ROUNDING:
+        if not invariance <= rounding:
             raise InputError(
                 f"audit: an image's logits depend on its batch (by {invariance:.2g} of their spread); "
                 "use statistics that are fixed in evaluation (batch norm with running ones)"
@@ -114,7 +117,8 @@ def _check_scale(victim: Victim, logits: torch.Tensor) -> None:
         if float((total - 1).abs().max()) > 1e-2:
             raise InputError("audit: outputs='probabilities', but they do not sum to 1; leave it out for logits")
         return
-    if float(logits.min()) >= 0 and float((logits.sum(1) - 1).abs().max()) < 1e-3:
+    exact = like(victim.model).dtype in _ROUNDING
+    if float(logits.min()) >= 0 and float((logits.sum(1) - 1).abs().max()) < (1e-3 if exact else 2e-2):
         raise InputError(
             "audit: the network gives probabilities (rows sum to 1), whose gradients vanish; give its logits, or say "
             "outputs='probabilities'"

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from filelock import FileLock, Timeout
 
 from neuroprior.files import appearing_whole
 from neuroprior.types import AttackRecord, Float64, InputError
@@ -27,6 +28,7 @@ LEDGER_SCHEMA = pa.schema(
         pa.field("status", pa.string(), nullable=False),
         pa.field("distance", pa.float64(), nullable=False),
         pa.field("verified", pa.bool_(), nullable=False),
+        pa.field("alone", pa.bool_(), nullable=False),
         pa.field("forwards", pa.int64(), nullable=False),
         pa.field("gradients", pa.int64(), nullable=False),
         pa.field(
@@ -49,8 +51,9 @@ class Withstood:
     """What one network withstands in one norm, over `n` samples.
 
     `median`: of the smallest verified perturbations, 0 for the `already_wrong`, inf for the `not_found`, quarantined
-    ones left out; `median_of_right`: without the already wrong as well. `mean`: of the finite ones. `gradients`,
-    `forwards`: spent for a sample, on average.
+    ones left out; `median_of_right`: without the already wrong as well. `mean`: of the finite ones, 0 among them.
+    `unsound`: samples on which some attempt ended where the network gave something not finite. `gradients`, `forwards`:
+    spent for a sample, on average; the checks of what was found are left out.
     """
 
     model: str
@@ -59,6 +62,7 @@ class Withstood:
     already_wrong: int
     not_found: int
     quarantined: int
+    unsound: int
     median: float
     median_of_right: float
     mean: float
@@ -84,8 +88,11 @@ class Ledger:
 
     @classmethod
     def load(cls, path: str | Path) -> "Ledger":
-        """Read `attacks.parquet`. Raises `InputError` where it is none."""
+        """Read `attacks.parquet`, as far as it has come. Raises `InputError` where it is none."""
+        parts = parts_of(Path(path))
         try:
+            if parts.is_dir() and not Path(path).exists():
+                return cls(pq.read_table(parts))
             return cls(pq.read_table(path))
         except (OSError, pa.ArrowInvalid) as error:
             raise InputError(
@@ -117,15 +124,37 @@ class Ledger:
         return tuple(dict.fromkeys(self.table["sample"].to_pylist()))
 
     def of(
-        self, *, model: str | None = None, norm: str | None = None, attacks: Sequence[str] | None = None
+        self,
+        *,
+        model: str | None = None,
+        norm: str | None = None,
+        attacks: Sequence[str] | None = None,
+        samples: Sequence[str] | None = None,
     ) -> "Ledger":
-        """The rows of one network, one norm, or some attacks (and of clean images). `InputError` if there are none."""
+        """The rows of one network, one norm, some attacks (with all clean images), or some samples, in that order.
+
+        Raises `InputError` if there are none, or for attacks that began from what others had found: only of attempts
+        that stood alone (the first of a search, or all of an `exhaustive` one) can be said what an attack finds.
+        """
         table = self.table
         for name, value in (("model", model), ("norm", norm)):
             if value is not None:
                 table = table.filter(pc.equal(table[name], value))
         if attacks is not None:
-            table = table.filter(pc.is_in(table["attack"], pa.array(["clean", *attacks])))
+            clean = pc.equal(table["attack"], "clean")
+            mine = pc.is_in(table["attack"], pa.array(list(attacks), type=pa.string()))
+            helped = table.filter(pc.and_(mine, pc.invert(table["alone"])))
+            if len(helped):
+                raise InputError(
+                    f"ledger: {helped['attack'][0]} began from what other attempts had found; "
+                    "search with exhaustive=True to tell attacks apart"
+                )
+            table = table.filter(pc.or_(clean, mine)) if pc.any(mine).as_py() else table.slice(0, 0)
+        if samples is not None:
+            rows: dict[str, list[int]] = {}
+            for row, sample in enumerate(table["sample"].to_pylist()):
+                rows.setdefault(sample, []).append(row)
+            table = table.take(pa.array([row for sample in samples for row in rows.get(sample, ())], type=pa.int64()))
         if not len(table):
             raise InputError(
                 f"ledger: no row of model {model!r}, norm {norm!r}, attacks {attacks}; it has models "
@@ -171,6 +200,7 @@ class Ledger:
                         already_wrong=int((sound == 0).sum()),
                         not_found=int(np.isinf(sound).sum()),
                         quarantined=int(np.isnan(distances).sum()),
+                        unsound=len(pc.unique(part.table.filter(pc.equal(part.table["status"], "unsound"))["sample"])),
                         median=median(sound),
                         median_of_right=median(sound[sound > 0]),
                         mean=float(finite.mean()) if len(finite) else math.nan,
@@ -233,18 +263,40 @@ def _table(records: Iterable[AttackRecord]) -> pa.Table:
     return pa.table({name: columns[name] for name in LEDGER_SCHEMA.names}, schema=LEDGER_SCHEMA)
 
 
+def parts_of(path: Path) -> Path:
+    """The folder of a ledger's parts while it grows."""
+    return path.with_name(path.name + ".parts")
+
+
 class LedgerFile:
     """A ledger on disk while it grows: parts beside it, each whole; one file once it is finished.
 
-    `header`: what made it, kept in the file; the same file is only ever continued with the same header. Raises
-    `InputError` naming what differs.
+    `header`: what made it, kept in the file; the same file is only ever continued with the same header. Lists of
+    numbers in it may differ by 0.01. It is locked until it is closed, or the process ends. Raises `InputError` naming
+    what differs, or where somebody else is at work on it.
     """
 
     def __init__(self, path: str | Path, header: dict[str, object]) -> None:
         self.path, self.header = Path(path), header
-        self.parts = self.path.with_name(self.path.name + ".parts")
+        self.parts = parts_of(self.path)
         if not self.path.parent.is_dir():
             raise InputError(f"{self.path}: no folder {self.path.parent}; make it first")
+        self._lock = FileLock(self.path.with_name(f".{self.path.name}.lock"), timeout=0)
+        try:
+            self._lock.acquire()
+        except Timeout:
+            raise InputError(f"{self.path}: another search is at work on it; wait, or choose another file") from None
+        try:
+            self._open()
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Let others work on it."""
+        self._lock.release()
+
+    def _open(self) -> None:
         self._tables: list[pa.Table] = []
         for file in (self.path, *sorted(self.parts.glob("*.parquet"))):
             if file.exists():
@@ -296,12 +348,18 @@ class LedgerFile:
         written = json.loads((table.schema.metadata or {}).get(b"neuroprior", b"{}"))
         asked = json.loads(self._metadata()[b"neuroprior"])
         for name in sorted({*written, *asked}):
-            if written.get(name) != asked.get(name):
+            if not _same(written.get(name), asked.get(name)):
                 raise InputError(
                     f"{file}: was made with {name} {written.get(name)!r}, now it is {asked.get(name)!r}; "
                     "choose another file, or ask as before"
                 )
         return table.replace_schema_metadata()
+
+
+def _same(one: object, other: object) -> bool:
+    if isinstance(one, list) and isinstance(other, list) and all(isinstance(x, float) for x in (*one, *other)):
+        return len(one) == len(other) and bool(np.allclose(one, other, rtol=0.0, atol=0.01, equal_nan=True))
+    return one == other
 
 
 def as_row(withstood: Withstood) -> dict[str, object]:

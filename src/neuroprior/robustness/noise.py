@@ -41,8 +41,8 @@ def noise_accuracy(
     """Accuracy on x + sigma n for each sigma (in units of the pixel range, x in [0, 1]).
 
     `kind`: `gaussian`, n ~ N(0, 1); `uniform`, n ~ U(-sqrt 3, sqrt 3), whose standard deviation is 1 too;
-    `salt_and_pepper`: of all values a share sigma (0 to 1) turns black or white, half each, and those of a lower level
-    are among those of a higher one.
+    `salt_and_pepper`: of all values (each channel's own) a share sigma (0 to 1) turns black or white, half each, and
+    those of a lower level are among those of a higher one.
     The draw comes from a generator seeded by the image's own pixels and `seed`, so an image meets the same one at every
     sigma, in every network and in any subset. `clip`: `none`, to `unit` [0, 1], or to `image_range`, each image's own
     darkest and brightest pixel. The model is evaluated in evaluation mode and left as it was.

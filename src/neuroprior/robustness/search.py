@@ -1,7 +1,7 @@
 """The smallest perturbation of each sample that any attack, setting and repetition finds, and that holds."""
 
 import hashlib
-import inspect
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
+import neuroprior
 from neuroprior.modes import like
 from neuroprior.robustness.attacks.attempt import Attempt
 from neuroprior.robustness.attacks.geometry import Norm, length
@@ -22,7 +23,7 @@ from neuroprior.robustness.ledger import Ledger, LedgerFile
 from neuroprior.robustness.victim import Victim, margin
 from neuroprior.types import AttackRecord, AttackStatus, InputError
 
-_CHUNK = 2  # batches of samples that are searched together, so that batches stay full while samples drop out
+_EXHAUSTIVE_CHUNK = 16  # samples searched together, and written together: what may be lost when it is stopped
 _CHECK_BATCH = 3  # adversarials are checked in batches of so many, nothing filled up: other kernels, other roundings
 _FUTILE = 2  # settings of one attack that in a row bring nothing nearer: its other settings are left out
 _NO_LIMIT = 2**62
@@ -67,7 +68,8 @@ def minimal_perturbations(
 
     `ledger`: a file (`attacks.parquet`) that rows go to as samples are done; the same call goes on where it stopped,
     and with more images adds those. `max_gradients`: for each sample. `max_seconds`: no further samples are begun after
-    that, which leaves the ledger unfinished. `ids`: names of the samples, by default their row.
+    that (their time is foreseen from those before), which leaves the ledger unfinished. `ids`: names of the samples, by
+    default their row; those asked for come back, in their order, whatever else the file holds.
     Raises `InputError` for images, labels, or a network that no attack could be believed on (`audit`).
     """
     images, labels = checked_images("attacks", images, labels)
@@ -80,29 +82,41 @@ def minimal_perturbations(
     victim = model if isinstance(model, Victim) else Victim(model)
     audit(victim, images, labels)
     search = _Search(victim, name, norm, settings, repetitions, exhaustive, seed, max_gradients or _NO_LIMIT)
-    file = None if ledger is None else LedgerFile(ledger, search.header())
-    left = _left(file, names, images, labels)
-    size = _CHUNK * victim.batch_size
-    begun, records = time.monotonic(), list[AttackRecord]()
-    with victim.borrowed():
-        for start in range(0, len(left), size):
-            if start and max_seconds is not None:
-                spent = time.monotonic() - begun
-                if spent * (1 + size / start) > max_seconds:
-                    break
-            rows = left[start : start + size]
-            done = (len(names) - len(left) + start) / len(names)
-            for part, said in search.chunk([names[row] for row in rows], images[rows], labels[rows]):
-                if progress is not None:
-                    progress(done + part * len(rows) / len(names), said)
-            found = search.take()
-            if file is None:
+    file = None if ledger is None else LedgerFile(ledger, search.header(images[:1]))
+    try:
+        left = _left(file, names, images, labels)
+        records = list[AttackRecord]()
+        with victim.borrowed():
+            for rows in _chunks(
+                left, min(victim.batch_size, _EXHAUSTIVE_CHUNK) if exhaustive else victim.batch_size, max_seconds
+            ):
+                done = (len(names) - len(left) + left.index(rows[0])) / len(names)
+                for part, said in search.chunk([names[row] for row in rows], images[rows], labels[rows]):
+                    if progress is not None:
+                        progress(done + part * len(rows) / len(names), said)
+                found = search.take()
                 records += found
-            else:
-                file.add(found)
-    if file is None:
-        return Ledger.of_records(records)
-    return file.finish()
+                if file is not None:
+                    file.add(found)
+        whole = Ledger.of_records(records) if file is None else file.finish()
+    finally:
+        if file is not None:
+            file.close()
+    return whole if file is None else whole.of(samples=names)
+
+
+def _chunks(rows: list[int], size: int, max_seconds: float | int | None) -> Iterator[list[int]]:
+    """The rows in pieces; under a limit, pieces so small that it is kept, as those before say."""
+    begun, done = time.monotonic(), 0
+    while done < len(rows):
+        some = size
+        if max_seconds is not None:
+            spent = time.monotonic() - begun
+            some = min(size, int((max_seconds - spent) * done / max(spent, 1e-9)) if done else 1)
+            if some < 1:
+                return
+        yield rows[done : done + some]
+        done += some
 
 
 def search_cost(
@@ -153,13 +167,15 @@ class _Search:
     _samples: list[tuple[str, str]] = field(init=False, default_factory=list)
     _records: list[list[AttackRecord]] = field(init=False, default_factory=list)
 
-    def header(self) -> dict[str, object]:
-        """What the ledger's file must have been made with to be gone on with."""
+    def header(self, image: torch.Tensor) -> dict[str, object]:
+        """What the ledger's file must have been made with to be gone on with; `image`: one of the shape."""
         return {
+            "neuroprior": neuroprior.__version__,
             "model": self.name,
             "network": fingerprint(self.victim),
+            "answers": answers(self.victim, image),
             "norm": self.norm,
-            "attacks": [f"{attack.name} {attack.setting}" for attack in self.settings],
+            "attacks": [repr(attack) for attack in self.settings],
             "repetitions": self.repetitions,
             "exhaustive": self.exhaustive,
             "seed": self.seed,
@@ -181,9 +197,9 @@ class _Search:
         logits = self.victim.logits(x)
         sound = logits.isfinite().all(1)
         right = logits.argmax(1) == y
-        for row in torch.nonzero(~sound | ~right).squeeze(1).tolist():
-            status: AttackStatus = "already_wrong" if sound[row] else "quarantined"
-            self._write(row, "clean", "", 0, status, 0.0 if sound[row] else np.inf, 1, 0)
+        for row in range(len(x)):
+            status: AttackStatus = "quarantined" if not sound[row] else "right" if right[row] else "already_wrong"
+            self._write(row, "clean", "", 0, status, 0.0 if status == "already_wrong" else np.inf, 1, 0)
         active = torch.nonzero(sound & right).squeeze(1)
         best, best_length = x.clone(), torch.full((len(x),), torch.inf, device=x.device)
         spent = torch.zeros(len(x), dtype=torch.int64, device=x.device)
@@ -212,11 +228,11 @@ class _Search:
             attempt.tighten()
             verified = self._settle(attempt, attack, repetition, going)
             spent[going] += attempt.gradients
-            nearer = verified < best_length[going] * (1 - 1e-3)
-            futile[attack.name][going] = torch.where(nearer, 0, futile[attack.name][going] + 1)
+            # Where nothing was found yet, another start may still find something.
+            vain = (verified >= best_length[going] * (1 - 1e-3)) & (best_length[going] < torch.inf)
+            futile[attack.name][going] = torch.where(vain, futile[attack.name][going] + 1, 0)
             kept = verified < best_length[going]
             best[going[kept]], best_length[going[kept]] = attempt.found[kept], verified[kept]
-            active = active[~torch.isin(active, going[attempt.unsound])]
         yield 1.0, "done"
 
     def _settle(self, attempt: Attempt, attack: Attack, repetition: int, going: torch.Tensor) -> torch.Tensor:
@@ -227,16 +243,14 @@ class _Search:
         for k, row in enumerate(going.tolist()):
             distance = float(exact[k])
             status: AttackStatus = "found"
-            if attempt.unsound[k]:
-                status, distance = "quarantined", np.inf
-            elif not np.isfinite(distance):
-                known = bool(attempt.known_length[k] < torch.inf)
-                status = "unverified" if found[k] else "no_better" if known else "not_found"
+            alone = not bool(attempt.known_length[k] < torch.inf)
+            if not np.isfinite(distance):
+                nothing: AttackStatus = "unsound" if attempt.unsound[k] else "not_found" if alone else "no_better"
+                status = "unverified" if found[k] else nothing
             trace = traces.get(k, ()) if status == "found" else ()
-            forwards, gradients = int(attempt.forwards[k]), int(attempt.gradients[k])
-            self._write(row, attack.name, attack.setting, repetition, status, distance, forwards, gradients, trace)
-        lengths = torch.from_numpy(np.where(attempt.unsound.cpu().numpy(), np.inf, exact))
-        return lengths.to(attempt.found_length)
+            asked = (int(attempt.forwards[k]), int(attempt.gradients[k]))
+            self._write(row, attack.name, attack.setting, repetition, status, distance, *asked, trace, alone)
+        return torch.from_numpy(exact).to(attempt.found_length)
 
     def _write(
         self,
@@ -249,6 +263,7 @@ class _Search:
         forwards: int,
         gradients: int,
         trace: tuple[tuple[int, int, float], ...] = (),
+        alone: bool = True,
     ) -> None:
         sample, image = self._samples[row]
         self._records[row].append(
@@ -266,6 +281,7 @@ class _Search:
                 status=status,
                 image=image,
                 trace=trace,
+                alone=alone,
             )
         )
 
@@ -286,8 +302,10 @@ def verified_lengths(attempt: Attempt) -> np.ndarray:
         if factor > 1:
             x = (clean + factor * (x - clean)).clamp(0, 1)
         # The same batches' own answer counts too: what holds only in batches of three is no better.
-        wrong = attempt.victim.logits(x, batch_size=_CHECK_BATCH).argmax(1) != attempt.labels[rows]
-        wrong &= attempt.victim.logits(x).argmax(1) != attempt.labels[rows]
+        wrong = torch.ones(len(rows), dtype=torch.bool, device=x.device)
+        for batch_size in (_CHECK_BATCH, None):
+            logits = attempt.victim.logits(x, batch_size=batch_size)
+            wrong &= (logits.argmax(1) != attempt.labels[rows]) & logits.isfinite().all(1)
         inside = ((x >= 0) & (x <= 1) & x.isfinite()).flatten(1).all(1)
         held = wrong & inside
         attempt.found[rows[held]] = x[held]
@@ -298,24 +316,33 @@ def verified_lengths(attempt: Attempt) -> np.ndarray:
 
 
 def fingerprint(victim: Victim) -> str:
-    """A digest of the network's kind and weights, and of how it is asked.
-
-    Of a `preprocess` its name counts, and its weights and buffers where it is a module: numbers in a function do not.
-    """
-    told = hashlib.blake2b(digest_size=16)
-    told.update(f"{type(victim.model).__name__} {victim.bounds} {victim.outputs} {like(victim.model).dtype}".encode())
+    """A digest of the network's layers, weights and buffers, and of how it is asked."""
     before = victim.preprocess
-    named = before if inspect.isfunction(before) else type(before)
-    told.update(f"{named.__module__}.{named.__qualname__}".encode())
+    told = hashlib.blake2b(digest_size=16)
+    told.update(re.sub("0x[0-9a-f]+", "", f"{victim.model!r} {before!r}").encode())
+    told.update(f"{victim.bounds} {victim.outputs} {like(victim.model).dtype}".encode())
     for part in (victim.model, before):
-        for key, value in sorted(part.state_dict().items()) if isinstance(part, nn.Module) else ():
+        if not isinstance(part, nn.Module):
+            continue
+        for key, value in sorted({**part.state_dict(), **dict(part.named_buffers())}.items()):
             told.update(key.encode())
             told.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return told.hexdigest()
 
 
+def answers(victim: Victim, image: torch.Tensor) -> list[float]:
+    """What the network answers to two images of noise, in standard deviations of its logits.
+
+    What no digest of weights sees (code, constants inside a function) shows here.
+    """
+    noise = torch.rand(2, *image.shape[1:], generator=torch.Generator().manual_seed(0))
+    with victim.borrowed():
+        logits = victim.logits(noise.to(victim.device))
+    return [float(x) for x in (logits / logits.std().clamp_min(1e-12)).flatten().double()]
+
+
 def _digest(image: torch.Tensor, label: int) -> str:
-    return hashlib.blake2b(image.float().numpy().tobytes() + str(label).encode(), digest_size=8).hexdigest()
+    return hashlib.blake2b(image.float().cpu().numpy().tobytes() + str(label).encode(), digest_size=8).hexdigest()
 
 
 def _left(file: LedgerFile | None, names: tuple[str, ...], images: torch.Tensor, labels: torch.Tensor) -> list[int]:

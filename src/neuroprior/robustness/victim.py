@@ -23,10 +23,11 @@ _QUANTUM = 8
 class Victim:
     """Any network, borrowed: evaluation mode, gradients for the images alone, at most `batch_size` images at a time.
 
-    Images are float (image, channel, height, width) in [0, 1]. `bounds`: the pixel range that the network itself
-    takes, as (0, 255). `preprocess`: what else stands before it, as normalisation. A network that takes three channels
-    is shown gray images three times; distances are then those of the gray image. `outputs`: with `probabilities`,
-    their logarithm is attacked. `forwards` and `gradients` count images, fillers not among them.
+    Images are float (image, channel, height, width) in [0, 1]. `bounds`: the pixel range that the network itself takes,
+    as (0, 255). `preprocess`: what else stands before it, as normalisation; a module, on the network's device, is
+    borrowed with it. A network that takes three channels is shown gray images three times; distances are then those of
+    the gray image. `outputs`: with `probabilities`, their logarithm is attacked. `forwards` and `gradients` count
+    images, fillers not among them.
     """
 
     model: nn.Module
@@ -54,13 +55,18 @@ class Victim:
     @contextmanager
     def borrowed(self) -> Iterator[None]:
         """Hold the network in evaluation mode, its parameters without gradient; then give it back as it was."""
-        wanted = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        whole = nn.ModuleList([part for part in (self.model, self.preprocess) if isinstance(part, nn.Module)])
+        wanted = [parameter for parameter in whole.parameters() if parameter.requires_grad]
+        before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
         try:
+            # TensorFloat-32 rounds to three digits, and otherwise at every batch size.
+            torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
             for parameter in wanted:
                 parameter.requires_grad_(False)
-            with evaluating(self.model):
+            with evaluating(whole):
                 yield
         finally:
+            torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
             for parameter in wanted:
                 parameter.requires_grad_(True)
 
@@ -71,7 +77,7 @@ class Victim:
         given = []
         with torch.no_grad():
             for part in torch.split(images, batch_size or self.batch_size):
-                filled = part if batch_size else _filled(part)
+                filled = part if batch_size else self._filled(part)
                 given.append(self._ask(filled)[: len(part)])
         self.forwards += len(images)
         return torch.cat(given)
@@ -85,10 +91,10 @@ class Victim:
         """Logits, and d loss_i / d x_i for each image; `loss` takes (logits, labels) and gives one value an image."""
         answers, directions = [], []
         for x, y in zip(torch.split(images, self.batch_size), torch.split(labels, self.batch_size), strict=True):
-            asked = _filled(x).detach().requires_grad_(True)
-            with torch.enable_grad():
+            with torch.inference_mode(False), torch.enable_grad():
+                asked = self._filled(x).detach().clone().requires_grad_(True)
                 logits = self._ask(asked)
-                total = loss(logits, _filled(y)).sum()
+                total = loss(logits, self._filled(y)).sum()
             if total.requires_grad:
                 (gradient,) = torch.autograd.grad(total, asked, allow_unused=True)
             else:
@@ -98,6 +104,11 @@ class Victim:
         self.forwards += len(images)
         self.gradients += len(images)
         return torch.cat(answers), torch.cat(directions)
+
+    def _filled(self, rows: torch.Tensor) -> torch.Tensor:
+        lacking = -len(rows) % min(_QUANTUM, self.batch_size)
+        full = min(len(rows) + lacking, self.batch_size)
+        return rows if full == len(rows) else torch.cat([rows, rows[-1:].expand(full - len(rows), *rows.shape[1:])])
 
     def _ask(self, images: torch.Tensor) -> torch.Tensor:
         low, high = self.bounds
@@ -122,8 +133,3 @@ def margin(
     """max_{j != y} z_j - z_y: positive where the network is wrong."""
     true = logits.gather(1, labels[:, None]).squeeze(1)
     return logits.scatter(1, labels[:, None], -torch.inf).amax(1) - true
-
-
-def _filled(rows: torch.Tensor) -> torch.Tensor:
-    lacking = -len(rows) % _QUANTUM
-    return rows if not lacking else torch.cat([rows, rows[-1:].expand(lacking, *rows.shape[1:])])

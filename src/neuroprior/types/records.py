@@ -23,9 +23,12 @@ class NetworkCard:
         return json.dumps(asdict(self), indent=2, sort_keys=True)
 
 
-AttackStatus = Literal["found", "already_wrong", "not_found", "no_better", "unverified", "quarantined"]
-"""`no_better`: nothing nearer than earlier attempts on this sample had found; `unverified`: what was found did not hold
-when it was checked again; `quarantined`: the network gave something not finite for this sample."""
+AttackStatus = Literal[
+    "right", "already_wrong", "quarantined", "found", "not_found", "no_better", "unverified", "unsound"
+]
+"""Of the clean image: `right`, `already_wrong`, or `quarantined`, where the network gives something not finite. Of an
+attempt: `found`; `not_found`; `no_better`, nothing nearer than earlier ones on this sample; `unverified`, what was
+found did not hold when it was checked again; `unsound`, it ended where the network gave something not finite."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +37,8 @@ class AttackRecord:
 
     `distance` is 0 for an image that was already wrong and inf where nothing was found; `verified` says that the
     adversarial was checked again: finite, in [0, 1], prediction differs at another batch size, norm recomputed in
-    float64. `image`: digest of the sample's pixels and label. `trace`: (forwards, gradients, distance) each time that
+    float64. `image`: digest of the sample's pixels and label. `alone`: nothing was known of other attempts, so
+    that what was found is its own. `trace`: (forwards, gradients, distance) each time that
     the attempt came nearer, counted from its own beginning.
     """
 
@@ -50,4 +54,5 @@ class AttackRecord:
     verified: bool
     status: AttackStatus = "found"
     image: str = ""
+    alone: bool = True
     trace: tuple[tuple[int, int, float], ...] = ()

@@ -44,16 +44,17 @@ def attack_network(work: AttackWork, inputs: Mapping[str, Path], out: Path, say:
     write_json(
         out / "metrics.json",
         [
-            row(work, f"{what}_{line.norm}", float(value), line.n)
+            row(work, f"{what}_{line.norm}", float(value), n)
             for line in ledger.withstood()
-            for what, value in (
-                ("median", line.median),
-                ("median_of_right", line.median_of_right),
-                ("mean", line.mean),
-                ("already_wrong", line.already_wrong),
-                ("not_found", line.not_found),
-                ("quarantined", line.quarantined),
-                ("gradients", line.gradients),
+            for sound in [line.n - line.quarantined]
+            for what, value, n in (
+                ("median", line.median, sound),
+                ("median_of_right", line.median_of_right, sound - line.already_wrong),
+                ("mean", line.mean, sound - line.not_found),
+                ("already_wrong", line.already_wrong, line.n),
+                ("not_found", line.not_found, line.n),
+                ("quarantined", line.quarantined, line.n),
+                ("gradients", line.gradients, line.n),
             )
             if not math.isnan(value)  # of no sample at all
         ],

@@ -39,7 +39,7 @@ class Attempt:
     forwards: torch.Tensor = field(init=False)
     gradients: torch.Tensor = field(init=False)
     unsound: torch.Tensor = field(init=False)
-    """Samples for which the network gave something that is not finite."""
+    """Samples for which the network gave something not finite where the attack wanted to climb: it ends there."""
     improvements: list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
@@ -61,13 +61,16 @@ class Attempt:
         return torch.minimum(self.found_length, self.known_length)
 
     def may_go_on(self, rows: Int64[torch.Tensor, " row"]) -> Bool[torch.Tensor, " row"]:
-        """Which of these samples may still be asked for: within their budget, and answered soundly so far."""
+        """Which of these samples may still be asked for: within their budget, and answered soundly where they stand."""
         return (self.gradients[rows] < self.max_gradients[rows]) & ~self.unsound[rows]
 
     def look(
         self, x: Float[torch.Tensor, "row channel h w"], rows: Int64[torch.Tensor, " row"]
     ) -> Float[torch.Tensor, " row"]:
-        """The margin (positive: wrong) at a point of each of these samples; one forward pass a sample."""
+        """The margin (positive: wrong) at a point of each of these samples; one forward pass a sample.
+
+        Where the network gives something not finite, the point is no adversarial, and that is all.
+        """
         if not len(rows):
             return x.new_zeros(0)
         logits = self.victim.logits(x)
@@ -83,15 +86,14 @@ class Attempt:
         logits, gradient = self.victim.ascent(x, self.labels[rows], loss)
         self.forwards[rows] += 1
         self.gradients[rows] += 1
-        self.unsound[rows] |= ~gradient.flatten(1).isfinite().all(1)
+        self.unsound[rows] |= ~gradient.flatten(1).isfinite().all(1) | ~logits.isfinite().all(1)
         return self._keep(x, rows, logits), gradient.nan_to_num(0.0, 0.0, 0.0)
 
     def _keep(self, x: torch.Tensor, rows: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
-        self.unsound[rows] |= ~logits.isfinite().all(1)
         labels = self.labels[rows]
         far = length(x - self.images[rows], self.norm)
         # The prediction decides, as it will for whoever checks: on a tie the margin alone does not say.
-        wrong = (logits.argmax(1) != labels) & ~self.unsound[rows]
+        wrong = (logits.argmax(1) != labels) & logits.isfinite().all(1)
         nearer = wrong & (far < self.found_length[rows])
         if bool(nearer.any()):
             which = rows[nearer]

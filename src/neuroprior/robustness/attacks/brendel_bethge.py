@@ -7,6 +7,7 @@ import torch
 
 from neuroprior.robustness.attacks.attempt import Attempt
 from neuroprior.robustness.attacks.geometry import Norm, length
+from neuroprior.robustness.attacks.setting import setting_of
 from neuroprior.robustness.attacks.starts import starting_points
 from neuroprior.robustness.attacks.trust_region import nearest_on_boundary
 
@@ -33,7 +34,7 @@ class BrendelBethge:
     @property
     def setting(self) -> str:
         """As the ledger names it."""
-        return f"lr={self.lr:g},steps={self.steps}"
+        return setting_of(self, "lr", "steps")
 
     @property
     def most_gradients(self) -> int:

@@ -7,6 +7,7 @@ import torch
 
 from neuroprior.robustness.attacks.attempt import Attempt
 from neuroprior.robustness.attacks.geometry import Norm, dual_length, over
+from neuroprior.robustness.attacks.setting import setting_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ class CarliniWagner:
     @property
     def setting(self) -> str:
         """As the ledger names it."""
-        return f"searches={self.searches},steps={self.steps},pace={self.pace:g}"
+        return setting_of(self, "searches", "steps", "pace")
 
     @property
     def most_gradients(self) -> int:

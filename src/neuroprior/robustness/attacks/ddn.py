@@ -8,6 +8,7 @@ import torch
 
 from neuroprior.robustness.attacks.attempt import Attempt
 from neuroprior.robustness.attacks.geometry import Norm, dual_length, length, over
+from neuroprior.robustness.attacks.setting import setting_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,7 @@ class DDN:
     @property
     def setting(self) -> str:
         """As the ledger names it."""
-        return f"steps={self.steps},gamma={self.gamma:g}"
+        return setting_of(self, "steps", "gamma")
 
     @property
     def most_gradients(self) -> int:

@@ -1,5 +1,6 @@
 """Projected gradient ascent with a search for the smallest radius: `pgd` (linf and l2) and `adam_pgd` (linf)."""
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -8,6 +9,7 @@ import torch
 
 from neuroprior.robustness.attacks.attempt import Attempt
 from neuroprior.robustness.attacks.geometry import Norm, dual_length, into_ball, largest_length, length, over, steepest
+from neuroprior.robustness.attacks.setting import setting_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +35,16 @@ class PGD:
     @property
     def setting(self) -> str:
         """As the ledger names it."""
-        return f"step={self.step:g},steps={self.steps}"
+        return setting_of(self, "step", "steps")
 
     @property
     def most_gradients(self) -> int:
-        """About what a sample costs at worst: some six radii on the way to a bracket, eight inside it."""
-        return 14 * (self.steps + 1)
+        """What a sample costs at worst: 24 radii from the largest to the least, eight inside a bracket of two.
+
+        Six or seven are usual.
+        """
+        inside = math.ceil(math.log2(math.log(2) / math.log1p(self.tolerance)))
+        return (24 + max(1, inside)) * (self.steps + 1) + 1
 
     def __call__(self, attempt: Attempt) -> None:
         """Run it on every sample of the batch."""

@@ -14,8 +14,8 @@ def starting_points(attempt: Attempt) -> tuple[torch.Tensor, torch.Tensor]:
     """A point on the wrong side of the boundary, near it, for each sample; and whether there is one.
 
     In this order, each for the samples that the ones before have failed: an adversarial already known; steps along the
-    steepest ascent of the margin, growing until it is crossed; blends with uniform noise drawn for that image; black,
-    white and gray; the image's negative. Repetitions after the first take the first two last. What is found is then
+    steepest ascent of the margin, growing until it is crossed; uniform noise drawn for that image; black, white
+    and gray; the image's negative. Repetitions after the first take the first two last. What is found is then
     brought to the boundary by bisection.
     """
     clean = attempt.images
