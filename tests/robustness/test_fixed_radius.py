@@ -88,7 +88,7 @@ def test_published_networks_are_no_stronger_than_known(data, name, at_most):
         ({"radii": []}, "radii"),
         ({"radii": [-0.1]}, "radii >= 0"),
         ({"images": torch.full((60, 1, 4, 4), 2.0)}, "scale pixels to"),
-        ({"labels": torch.zeros(3, dtype=torch.long)}, "one label an image"),
+        ({"labels": torch.zeros(3, dtype=torch.long)}, "one whole number an image"),
         ({"steps": 0}, "the others >= 1"),
     ],
 )

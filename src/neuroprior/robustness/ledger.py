@@ -336,7 +336,7 @@ class LedgerFile:
         return ledger
 
     def _metadata(self) -> dict[bytes, bytes]:
-        return {b"neuroprior": json.dumps(self.header, sort_keys=True).encode()}
+        return {b"neuroprior": json.dumps(self.header).encode()}
 
     def _read(self, file: Path) -> pa.Table:
         try:
@@ -347,11 +347,11 @@ class LedgerFile:
             ) from None
         written = json.loads((table.schema.metadata or {}).get(b"neuroprior", b"{}"))
         asked = json.loads(self._metadata()[b"neuroprior"])
-        for name in sorted({*written, *asked}):
+        for name in dict.fromkeys((*asked, *written)):
             if not _same(written.get(name), asked.get(name)):
+                then, now = (f"{value!r}"[:60] for value in (written.get(name), asked.get(name)))
                 raise InputError(
-                    f"{file}: was made with {name} {written.get(name)!r}, now it is {asked.get(name)!r}; "
-                    "choose another file, or ask as before"
+                    f"{file}: was made with {name} {then}, now it is {now}; choose another file, or ask as before"
                 )
         return table.replace_schema_metadata()
 

@@ -5,6 +5,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import cast
 
@@ -12,7 +13,6 @@ import numpy as np
 import torch
 from torch import nn
 
-import neuroprior
 from neuroprior.modes import like
 from neuroprior.robustness.attacks.attempt import Attempt
 from neuroprior.robustness.attacks.geometry import Norm, length
@@ -170,7 +170,7 @@ class _Search:
     def header(self, image: torch.Tensor) -> dict[str, object]:
         """What the ledger's file must have been made with to be gone on with; `image`: one of the shape."""
         return {
-            "neuroprior": neuroprior.__version__,
+            "neuroprior": version("neuroprior"),
             "model": self.name,
             "network": fingerprint(self.victim),
             "answers": answers(self.victim, image),
