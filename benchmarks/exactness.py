@@ -4,8 +4,8 @@
 
 Linear networks (64 and 1,024 pixels, 2 and 10 classes): the length found over the exact one, of samples whose nearest
 wrong point lies in [0, 1]; one setting an attack. A CNN trained on the packaged digits: the median of each attack over
-the least median. These, and a deep network (ResNet18 of width 8, as it is drawn, on 40 of the digits and its own answers):
-each of ten samples alone against the same in company.
+the least median. These, and a deep network (ResNet18 of width 8, as it is drawn, on 40 of the digits and its own
+answers): ten samples alone against the same in company.
 """
 
 import argparse
