@@ -9,10 +9,10 @@ import pytest
 from neuroprior.experiment.results import METRICS_SCHEMA, RunResults
 from neuroprior.experiment.steps.attacking import attacked_name
 from neuroprior.report.page import render_page
-from neuroprior.report.perturbation_plate import perturbation_plate
+from neuroprior.report.perturbation_plate import perturbation_figure, perturbation_plate
 from neuroprior.report.perturbations import descent_of, norms_attacked, perturbation_csv, perturbation_table, queries_of
 from neuroprior.robustness import Ledger
-from neuroprior.types import AttackRecord
+from neuroprior.types import AttackRecord, InputError
 
 SCALE = {"none": 1.0, "neural_model": 2.0}
 
@@ -66,7 +66,7 @@ def test_the_curve_is_the_median_of_each_seed(attacked):
 
 
 def test_queries_go_up_to_what_an_image_cost(attacked):
-    queries = queries_of(attacked, "l2")
+    queries = queries_of(attacked.attacks)
     assert queries[0] == 1
     assert queries[-1] == 11
     assert queries == sorted(set(queries))
@@ -98,3 +98,16 @@ def test_the_page_shows_it_where_something_was_attacked(attacked, make_run):
     assert "3 test images" in plate.caption
     assert "Smallest perturbations, L2" in render_page(attacked)
     assert "Smallest perturbation" not in render_page(make_run())
+
+
+def test_any_ledger_gives_the_figure(attacked):
+    axes = perturbation_figure(attacked.attacks).axes[0]
+    assert [line.get_label() for line in axes.get_lines()] == list(attacked.attacks.models)
+    assert axes.get_lines()[0].get_ydata()[-1] == pytest.approx(0.1)
+    assert perturbation_figure(attacked.attacks, count="forwards").axes[0].get_xlabel() == "forwards of an image"
+    lost = Ledger.of_records([AttackRecord("net", "a", "ddn", "", 0, "l2", np.inf, 1, 1, False, "not_found")])
+    with pytest.raises(InputError, match="nothing to draw"):
+        perturbation_figure(lost)
+    other = Ledger.of_records([AttackRecord("net", "a", "pgd", "", 0, "linf", 0.1, 1, 1, True)])
+    with pytest.raises(InputError, match="name one"):
+        perturbation_figure(attacked.attacks + other)

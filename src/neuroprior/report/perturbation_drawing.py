@@ -6,10 +6,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FormatStrFormatter, LogLocator
 
 from neuroprior.report.drawing import Line, draw_line, legend, legend_height, name_axes, panel
+from neuroprior.robustness.ledger import Count
 
 
-def descent_curves(lines: Sequence[Line], norm: str) -> Figure:
-    """Length of the best perturbation so far against gradients; SEM bands from two seeds on."""
+def descent_curves(lines: Sequence[Line], norm: str, count: Count = "gradients") -> Figure:
+    """Length of the best perturbation so far against queries; SEM bands from two seeds on."""
     figure, axes = panel(3.2 + legend_height([line.label for line in lines]))
     for line in lines:
         draw_line(axes, line, markers=False)
@@ -22,6 +23,6 @@ def descent_curves(lines: Sequence[Line], norm: str) -> Figure:
     else:  # half of some network's images are misclassified as they are
         axes.set_ylim(bottom=0)
     axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
-    name_axes(axes, "gradients of an image", f"median {norm} perturbation (pixels in [0, 1])")
+    name_axes(axes, f"{count} of an image", f"median {norm} perturbation (pixels in [0, 1])")
     legend(figure, axes)
     return figure

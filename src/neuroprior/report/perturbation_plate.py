@@ -1,12 +1,19 @@
 """How near the nearest adversarial is, and how soon it is found (the paper's Figure 5): the run to a `Plate`."""
 
+from itertools import cycle
+
+from matplotlib.figure import Figure
+
 from neuroprior.experiment.results import RunResults
 from neuroprior.report.drawing import Line
-from neuroprior.report.palette import looks_of
+from neuroprior.report.palette import LOOKS, looks_of
 from neuroprior.report.perturbation_drawing import descent_curves
-from neuroprior.report.perturbations import NORMS, descent_of, norms_attacked, queries_of
+from neuroprior.report.perturbations import NORMS, descent, descent_of, norms_attacked, queries_of
 from neuroprior.report.plate import Panel, Plate, seeds_behind, spread_phrase
+from neuroprior.report.svg import house_style
 from neuroprior.report.tables import range_phrase
+from neuroprior.robustness.ledger import Count, Ledger
+from neuroprior.types import InputError
 
 
 def perturbation_plate(results: RunResults) -> Plate:
@@ -15,7 +22,8 @@ def perturbation_plate(results: RunResults) -> Plate:
     looks = looks_of(results.conditions)
     panels, n, images = [], list[int](), list[int]()
     for norm in norms_attacked(results):
-        queries = queries_of(results, norm)
+        assert results.attacks is not None  # norms_attacked says so
+        queries = queries_of(results.attacks.of(norm=norm))
         found = [(card, descent_of(results, card.name, norm, queries)) for card in results.conditions]
         lines = [Line(card.label, curve, looks[card.name]) for card, curve in found if curve]
         if not lines:
@@ -33,3 +41,23 @@ def perturbation_plate(results: RunResults) -> Plate:
         f"{spread_phrase(n, 'bands')}"
     )
     return Plate(heading, tuple(panels), caption)
+
+
+def perturbation_figure(ledger: Ledger, *, norm: str | None = None, count: Count = "gradients") -> Figure:
+    """Figure 5 of any ledger: median nearest adversarial so far against the queries spent, a line a network.
+
+    `count`: `gradients` or `forwards`. Raises `InputError` for a ledger of several norms where none is named, or one
+    that has not what is asked for.
+    """
+    (norm,) = [norm] if norm is not None else ledger.norms if len(ledger.norms) == 1 else [None]
+    if norm is None:
+        raise InputError(f"figure: the ledger has norms {', '.join(ledger.norms)}; name one, norm={ledger.norms[0]!r}")
+    part = ledger.of(norm=norm)
+    queries = queries_of(part, count)
+    looks = cycle(LOOKS.values())
+    lines = [Line(model, descent({0: part.of(model=model)}, queries, count), next(looks)) for model in part.models]
+    shown = [line for line in lines if line.curve]
+    if not shown:
+        raise InputError("figure: of no network is half of the images fooled; nothing to draw")
+    with house_style():
+        return descent_curves(shown, NORMS.get(norm, norm), count)

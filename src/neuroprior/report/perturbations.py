@@ -1,6 +1,6 @@
 """How little it takes to fool each condition's networks: curves and tables of a run's ledger."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from neuroprior.report.tables import (
     range_phrase,
     seeds_phrase,
 )
-from neuroprior.robustness.ledger import median
+from neuroprior.robustness.ledger import Count, Ledger, median
 
 NORMS = {"l2": "L2", "linf": "L∞"}
 _POINTS = 24
@@ -27,18 +27,24 @@ def norms_attacked(results: RunResults) -> tuple[str, ...]:
 
 
 def descent_of(results: RunResults, condition: str, norm: str, queries: Sequence[int]) -> Curve:
-    """The median over images of the nearest adversarial after so many gradients, of each seed (Fig. 5).
-
-    Queries after which half of the images of some seed had none are left out; so are those below the first.
-    """
+    """The median over images of the nearest adversarial after so many gradients, of each seed (Fig. 5)."""
     assert results.attacks is not None  # norms_attacked says so
+    names = {seed: attacked_name(condition, seed) for seed in sorted(set(results.metrics["seed"].to_pylist()))}
+    there = set(results.attacks.models)
+    return descent(
+        {seed: results.attacks.of(model=name, norm=norm) for seed, name in names.items() if name in there}, queries
+    )
+
+
+def descent(ledgers: Mapping[int, Ledger], queries: Sequence[int], count: Count = "gradients") -> Curve:
+    """The median over images of the nearest adversarial after so many queries, of each ledger (by seed).
+
+    Queries after which half of the images of some seed had none are left out.
+    """
     by_seed: dict[int, np.ndarray] = {}
     counts = []
-    for seed in sorted(set(results.metrics["seed"].to_pylist())):
-        name = attacked_name(condition, seed)
-        if name not in results.attacks.models:
-            continue
-        found = results.attacks.of(model=name, norm=norm).best_so_far(queries)
+    for seed, ledger in ledgers.items():
+        found = ledger.best_so_far(queries, count)
         found = found[~np.isnan(found).any(axis=1)]
         by_seed[seed] = np.array([median(column) for column in found.T])
         counts.append(len(found))
@@ -50,11 +56,9 @@ def descent_of(results: RunResults, condition: str, norm: str, queries: Sequence
     )
 
 
-def queries_of(results: RunResults, norm: str) -> list[int]:
-    """Numbers of gradients to show, evenly spaced in their logarithm, up to the most that an image cost."""
-    assert results.attacks is not None
-    table = results.attacks.of(norm=norm).table
-    spent = table.group_by(["model", "sample"]).aggregate([("gradients", "sum")])["gradients_sum"].to_numpy()
+def queries_of(ledger: Ledger, count: Count = "gradients") -> list[int]:
+    """Numbers of queries to show, evenly spaced in their logarithm, up to the most that an image cost."""
+    spent = ledger.table.group_by(["model", "sample", "norm"]).aggregate([(count, "sum")])[f"{count}_sum"].to_numpy()
     most = max(2, int(spent.max()))
     return sorted({round(x) for x in np.geomspace(1, most, _POINTS)})
 
