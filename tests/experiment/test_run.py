@@ -185,6 +185,7 @@ def test_lost_steps_are_done_again_to_the_byte(finished, tmp_path):
     }
 
 
+@pytest.mark.slow
 def test_worker_processes_give_the_same_bytes(finished, tmp_path):
     more = ["conditions=[none, shuffle]"]
     assert go(tmp_path / "one", *more) == []
