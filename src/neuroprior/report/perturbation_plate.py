@@ -49,9 +49,9 @@ def perturbation_figure(ledger: Ledger, *, norm: str | None = None, count: Count
     `count`: `gradients` or `forwards`. Raises `InputError` for a ledger of several norms where none is named, or one
     that has not what is asked for.
     """
-    (norm,) = [norm] if norm is not None else ledger.norms if len(ledger.norms) == 1 else [None]
-    if norm is None:
+    if norm is None and len(ledger.norms) > 1:
         raise InputError(f"figure: the ledger has norms {', '.join(ledger.norms)}; name one, norm={ledger.norms[0]!r}")
+    norm = norm or ledger.norms[0]
     part = ledger.of(norm=norm)
     queries = queries_of(part, count)
     looks = cycle(LOOKS.values())

@@ -89,8 +89,7 @@ def perturbation_table(results: RunResults, norm: str) -> Table | None:
         caption=f"Smallest {NORMS[norm]} perturbation that fools a network, pixels in [0, 1], over "
         f"{range_phrase(images)} test images; each was checked again at another batch size. In the median over all "
         f"images one that is already misclassified counts 0, one that nothing fooled infinity; the mean leaves "
-        f"infinity out. {spread}Counts are of "
-        f"images, gradients a mean over them; {seeds_phrase(seeds)}.",
+        f"infinity out. {spread}Counts are of images, gradients a mean over them; {seeds_phrase(seeds)}.",
         header=(
             "Condition",
             "Median",

@@ -9,8 +9,7 @@ from neuroprior.robustness.victim import Victim, margin
 from neuroprior.types import InputError
 
 _SAMPLES = 32
-_ROUNDING = {torch.float32: 1e-3, torch.float64: 1e-3}  # of the logits' spread: other batch sizes, other kernels
-_COARSE = 5e-2  # the same of half-precision networks
+_ROUNDING, _HALF_ROUNDING = 1e-3, 5e-2  # of the logits' spread: other batch sizes, other kernels
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +55,7 @@ def audit(victim: Victim, images: torch.Tensor, labels: torch.Tensor) -> Audit:
         _check_scale(victim, first[finite])
         spread = float(first[finite].std().clamp_min(1e-12))
         repeatable = float((victim.logits(x) - first)[finite].abs().max()) / spread
-        rounding = _ROUNDING.get(like(victim.model).dtype, _COARSE)
+        rounding = _HALF_ROUNDING if _in_half(victim) else _ROUNDING
         if not repeatable <= rounding:  # NaN is not
             raise InputError(
                 f"audit: two passes over the same images differ by {repeatable:.2g} of the logits' spread; "
@@ -111,14 +110,17 @@ def _first_answer(victim: Victim, x: torch.Tensor, remarks: list[str]) -> torch.
     return logits
 
 
+def _in_half(victim: Victim) -> bool:
+    return like(victim.model).dtype not in (torch.float32, torch.float64)
+
+
 def _check_scale(victim: Victim, logits: torch.Tensor) -> None:
     if victim.outputs == "probabilities":
         total = logits.exp().sum(1)
         if float((total - 1).abs().max()) > 1e-2:
             raise InputError("audit: outputs='probabilities', but they do not sum to 1; leave it out for logits")
         return
-    exact = like(victim.model).dtype in _ROUNDING
-    if float(logits.min()) >= 0 and float((logits.sum(1) - 1).abs().max()) < (1e-3 if exact else 2e-2):
+    if float(logits.min()) >= 0 and float((logits.sum(1) - 1).abs().max()) < (2e-2 if _in_half(victim) else 1e-3):
         raise InputError(
             "audit: the network gives probabilities (rows sum to 1), whose gradients vanish; give its logits, or say "
             "outputs='probabilities'"

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -16,32 +16,24 @@ from filelock import FileLock, Timeout
 from neuroprior.files import appearing_whole
 from neuroprior.types import AttackRecord, Float64, InputError
 
-LEDGER_SCHEMA = pa.schema(
-    [
-        pa.field("model", pa.string(), nullable=False),
-        pa.field("sample", pa.string(), nullable=False),
-        pa.field("image", pa.string(), nullable=False),
-        pa.field("attack", pa.string(), nullable=False),
-        pa.field("setting", pa.string(), nullable=False),
-        pa.field("repetition", pa.int64(), nullable=False),
-        pa.field("norm", pa.string(), nullable=False),
-        pa.field("status", pa.string(), nullable=False),
-        pa.field("distance", pa.float64(), nullable=False),
-        pa.field("verified", pa.bool_(), nullable=False),
-        pa.field("alone", pa.bool_(), nullable=False),
-        pa.field("forwards", pa.int64(), nullable=False),
-        pa.field("gradients", pa.int64(), nullable=False),
-        pa.field(
-            "trace",
-            pa.list_(
-                pa.struct(
-                    [("forwards", pa.int64()), ("gradients", pa.int64()), ("distance", pa.float64())],
-                )
-            ),
-            nullable=False,
-        ),
-    ]
-)
+_TRACE = {"forwards": pa.int64(), "gradients": pa.int64(), "distance": pa.float64()}
+_COLUMNS = {
+    "model": pa.string(),
+    "sample": pa.string(),
+    "image": pa.string(),
+    "attack": pa.string(),
+    "setting": pa.string(),
+    "repetition": pa.int64(),
+    "norm": pa.string(),
+    "status": pa.string(),
+    "distance": pa.float64(),
+    "verified": pa.bool_(),
+    "alone": pa.bool_(),
+    "forwards": pa.int64(),
+    "gradients": pa.int64(),
+    "trace": pa.list_(pa.struct(list(_TRACE.items()))),
+}
+LEDGER_SCHEMA = pa.schema([pa.field(name, kind, nullable=False) for name, kind in _COLUMNS.items()])
 
 Count = Literal["gradients", "forwards"]
 
@@ -253,14 +245,10 @@ def median(values: np.ndarray) -> float:
 
 
 def _table(records: Iterable[AttackRecord]) -> pa.Table:
-    columns: dict[str, list[object]] = {field.name: [] for field in fields(AttackRecord)}
-    for record in records:
-        for name, values in columns.items():
-            value = getattr(record, name)
-            if name == "trace":
-                value = [{"forwards": f, "gradients": g, "distance": d} for f, g, d in value]
-            values.append(value)
-    return pa.table({name: columns[name] for name in LEDGER_SCHEMA.names}, schema=LEDGER_SCHEMA)
+    rows = list(records)
+    columns = {name: [getattr(record, name) for record in rows] for name in _COLUMNS}
+    columns["trace"] = [[dict(zip(_TRACE, point, strict=True)) for point in record.trace] for record in rows]
+    return pa.table(columns, schema=LEDGER_SCHEMA)
 
 
 def parts_of(path: Path) -> Path:
@@ -298,12 +286,14 @@ class LedgerFile:
 
     def _open(self) -> None:
         self._tables: list[pa.Table] = []
+        known: set[str] = set()
         for file in (self.path, *sorted(self.parts.glob("*.parquet"))):
             if file.exists():
                 table = self._read(file)
                 # Killed while finishing, the parts may be there beside the whole.
-                known = pa.array(self.searched(), type=pa.string())
-                self._tables.append(table.filter(pc.invert(pc.is_in(table["sample"], known))))
+                twice = pc.is_in(table["sample"], pa.array(sorted(known), type=pa.string()))
+                self._tables.append(table.filter(pc.invert(twice)))
+                known.update(table["sample"].to_pylist())
 
     @property
     def ledger(self) -> Ledger:

@@ -86,17 +86,20 @@ def minimal_perturbations(
     try:
         left = _left(file, names, images, labels)
         records = list[AttackRecord]()
+        size = min(victim.batch_size, _EXHAUSTIVE_CHUNK) if exhaustive else victim.batch_size
+        done = len(names) - len(left)
         with victim.borrowed():
-            for rows in _chunks(
-                left, min(victim.batch_size, _EXHAUSTIVE_CHUNK) if exhaustive else victim.batch_size, max_seconds
-            ):
-                done = (len(names) - len(left) + left.index(rows[0])) / len(names)
-                for part, said in search.chunk([names[row] for row in rows], images[rows], labels[rows]):
+            for rows in _chunks(left, size, max_seconds):
+
+                def say(part: float, said: str, done: int = done, some: int = len(rows)) -> None:
                     if progress is not None:
-                        progress(done + part * len(rows) / len(names), said)
-                found = search.take()
-                records += found
-                if file is not None:
+                        progress((done + part * some) / len(names), said)
+
+                found = search.chunk([names[row] for row in rows], images[rows], labels[rows], say)
+                done += len(rows)
+                if file is None:
+                    records += found
+                else:
                     file.add(found)
         whole = Ledger.of_records(records) if file is None else file.finish()
     finally:
@@ -152,9 +155,9 @@ def search_cost(
     )
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Search:
-    """What is the same for all samples, and the rows of the chunk in hand."""
+    """What is the same for all samples."""
 
     victim: Victim
     name: str
@@ -164,8 +167,6 @@ class _Search:
     exhaustive: bool
     seed: int
     max_gradients: int
-    _samples: list[tuple[str, str]] = field(init=False, default_factory=list)
-    _records: list[list[AttackRecord]] = field(init=False, default_factory=list)
 
     def header(self, image: torch.Tensor) -> dict[str, object]:
         """What the ledger's file must have been made with to be gone on with; `image`: one of the shape."""
@@ -182,31 +183,27 @@ class _Search:
             "max_gradients": None if self.max_gradients == _NO_LIMIT else self.max_gradients,
         }
 
-    def take(self) -> list[AttackRecord]:
-        """The chunk's rows, sample by sample."""
-        records = [record for rows in self._records for record in rows]
-        self._records = []
-        return records
-
-    def chunk(self, names: list[str], images: torch.Tensor, labels: torch.Tensor) -> Iterator[tuple[float, str]]:
-        """Search some samples; yields how far it is, and what comes next."""
+    def chunk(
+        self, names: list[str], images: torch.Tensor, labels: torch.Tensor, say: Callable[[float, str], None]
+    ) -> list[AttackRecord]:
+        """Search some samples; `say` is told how far it is, and what comes next. Returns the rows, sample by sample."""
         x, y = images.float().to(self.victim.device), labels.to(self.victim.device)
         digests = [_digest(image, int(label)) for image, label in zip(images, labels, strict=True)]
-        self._samples = list(zip(names, digests, strict=True))
-        self._records = [[] for _ in names]
+        samples = [_Sample(*both) for both in zip(names, digests, strict=True)]
         logits = self.victim.logits(x)
         sound = logits.isfinite().all(1)
         right = logits.argmax(1) == y
         for row in range(len(x)):
             status: AttackStatus = "quarantined" if not sound[row] else "right" if right[row] else "already_wrong"
-            self._write(row, "clean", "", 0, status, 0.0 if status == "already_wrong" else np.inf, 1, 0)
+            distance = 0.0 if status == "already_wrong" else np.inf
+            samples[row].records.append(self._record(samples[row], "clean", "", 0, status, distance, 1, 0))
         active = torch.nonzero(sound & right).squeeze(1)
         best, best_length = x.clone(), torch.full((len(x),), torch.inf, device=x.device)
         spent = torch.zeros(len(x), dtype=torch.int64, device=x.device)
         planned = [(attack, repetition) for repetition in range(self.repetitions) for attack in self.settings]
         futile = {attack.name: torch.zeros_like(spent) for attack in self.settings}
         for k, (attack, repetition) in enumerate(planned):
-            yield k / len(planned), f"{attack.name} {attack.setting}"
+            say(k / len(planned), f"{attack.name} {attack.setting}")
             going = active[spent[active] < self.max_gradients]
             if not self.exhaustive:
                 going = going[futile[attack.name][going] < _FUTILE]
@@ -226,21 +223,22 @@ class _Search:
             )
             attack(attempt)
             attempt.tighten()
-            verified = self._settle(attempt, attack, repetition, going)
+            verified = self._settle(attempt, attack, [samples[row] for row in going.tolist()])
             spent[going] += attempt.gradients
             # Where nothing was found yet, another start may still find something.
             vain = (verified >= best_length[going] * (1 - 1e-3)) & (best_length[going] < torch.inf)
             futile[attack.name][going] = torch.where(vain, futile[attack.name][going] + 1, 0)
             kept = verified < best_length[going]
             best[going[kept]], best_length[going[kept]] = attempt.found[kept], verified[kept]
-        yield 1.0, "done"
+        say(1.0, "done")
+        return [record for sample in samples for record in sample.records]
 
-    def _settle(self, attempt: Attempt, attack: Attack, repetition: int, going: torch.Tensor) -> torch.Tensor:
+    def _settle(self, attempt: Attempt, attack: Attack, samples: "Sequence[_Sample]") -> torch.Tensor:
         """Check what was found and write a row a sample; returns the verified lengths, inf where there is none."""
         found = attempt.found_length < torch.inf
         exact = verified_lengths(attempt)
         traces = _traces(attempt)
-        for k, row in enumerate(going.tolist()):
+        for k, sample in enumerate(samples):
             distance = float(exact[k])
             status: AttackStatus = "found"
             alone = not bool(attempt.known_length[k] < torch.inf)
@@ -249,12 +247,13 @@ class _Search:
                 status = "unverified" if found[k] else nothing
             trace = traces.get(k, ()) if status == "found" else ()
             asked = (int(attempt.forwards[k]), int(attempt.gradients[k]))
-            self._write(row, attack.name, attack.setting, repetition, status, distance, *asked, trace, alone)
+            made = (attack.name, attack.setting, attempt.repetition)
+            sample.records.append(self._record(sample, *made, status, distance, *asked, trace, alone))
         return torch.from_numpy(exact).to(attempt.found_length)
 
-    def _write(
+    def _record(
         self,
-        row: int,
+        sample: "_Sample",
         attack: str,
         setting: str,
         repetition: int,
@@ -264,26 +263,32 @@ class _Search:
         gradients: int,
         trace: tuple[tuple[int, int, float], ...] = (),
         alone: bool = True,
-    ) -> None:
-        sample, image = self._samples[row]
-        self._records[row].append(
-            AttackRecord(
-                model=self.name,
-                sample=sample,
-                attack=attack,
-                setting=setting,
-                repetition=repetition,
-                norm=self.norm,
-                distance=distance,
-                forwards=forwards,
-                gradients=gradients,
-                verified=status == "found",
-                status=status,
-                image=image,
-                trace=trace,
-                alone=alone,
-            )
+    ) -> AttackRecord:
+        return AttackRecord(
+            model=self.name,
+            sample=sample.name,
+            attack=attack,
+            setting=setting,
+            repetition=repetition,
+            norm=self.norm,
+            distance=distance,
+            forwards=forwards,
+            gradients=gradients,
+            verified=status == "found",
+            status=status,
+            image=sample.image,
+            trace=trace,
+            alone=alone,
         )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Sample:
+    """A sample's name, the digest of its image, and its rows so far."""
+
+    name: str
+    image: str
+    records: list[AttackRecord] = field(default_factory=list)
 
 
 def verified_lengths(attempt: Attempt) -> np.ndarray:

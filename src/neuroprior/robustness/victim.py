@@ -106,9 +106,8 @@ class Victim:
         return torch.cat(answers), torch.cat(directions)
 
     def _filled(self, rows: torch.Tensor) -> torch.Tensor:
-        lacking = -len(rows) % min(_QUANTUM, self.batch_size)
-        full = min(len(rows) + lacking, self.batch_size)
-        return rows if full == len(rows) else torch.cat([rows, rows[-1:].expand(full - len(rows), *rows.shape[1:])])
+        lacking = min(-(-len(rows) // _QUANTUM) * _QUANTUM, self.batch_size) - len(rows)
+        return rows if not lacking else torch.cat([rows, rows[-1:].expand(lacking, *rows.shape[1:])])
 
     def _ask(self, images: torch.Tensor) -> torch.Tensor:
         low, high = self.bounds

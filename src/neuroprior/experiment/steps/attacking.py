@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -9,10 +10,10 @@ import torch
 from neuroprior.experiment.engine import Say
 from neuroprior.experiment.inputs import task_images
 from neuroprior.experiment.steps.measuring import trained_network
-from neuroprior.experiment.steps.settings import AttackWork, row
+from neuroprior.experiment.steps.settings import AttackWork, Json, row
 from neuroprior.experiment.store import LEDGERS
 from neuroprior.files import write_json
-from neuroprior.robustness import Ledger, minimal_perturbations
+from neuroprior.robustness import Ledger, Withstood, minimal_perturbations
 
 
 def attack_network(work: AttackWork, inputs: Mapping[str, Path], out: Path, say: Say) -> None:
@@ -22,9 +23,9 @@ def attack_network(work: AttackWork, inputs: Mapping[str, Path], out: Path, say:
     network = trained_network(work, images, inputs)
     some = images.rows(slice(0, options.n_images))
     (out / LEDGERS).mkdir(exist_ok=True)
-    norms, done = options.by_norm, 0.0
+    norms = options.by_norm
     ledger = Ledger.of_records(())
-    for norm, attacks in norms.items():
+    for k, (norm, attacks) in enumerate(norms.items()):
         ledger += minimal_perturbations(
             network,
             torch.from_numpy(some.pixels).float() / 255,
@@ -37,28 +38,29 @@ def attack_network(work: AttackWork, inputs: Mapping[str, Path], out: Path, say:
             max_gradients=options.max_gradients,
             name=attacked_name(work.condition, work.seed),
             ledger=out / LEDGERS / f"{norm}.parquet",
-            progress=lambda part, said, norm=norm, done=done: say(f"{norm} {said}", done + part / len(norms)),  # type: ignore[misc]
+            progress=partial(_tell, say, norm, k, len(norms)),
         )
-        done += 1 / len(norms)
     ledger.save(out / "attacks.parquet")
-    write_json(
-        out / "metrics.json",
-        [
-            row(work, f"{what}_{line.norm}", float(value), n)
-            for line in ledger.withstood()
-            for sound in [line.n - line.quarantined]
-            for what, value, n in (
-                ("median", line.median, sound),
-                ("median_of_right", line.median_of_right, sound - line.already_wrong),
-                ("mean", line.mean, sound - line.not_found),
-                ("already_wrong", line.already_wrong, line.n),
-                ("not_found", line.not_found, line.n),
-                ("quarantined", line.quarantined, line.n),
-                ("gradients", line.gradients, line.n),
-            )
-            if not math.isnan(value)  # of no sample at all
-        ],
+    write_json(out / "metrics.json", [found for line in ledger.withstood() for found in _rows(work, line)])
+
+
+def _tell(say: Say, norm: str, k: int, of: int, part: float, said: str) -> None:
+    say(f"{norm} {said}", (k + part) / of)
+
+
+def _rows(work: AttackWork, line: Withstood) -> list[Json]:
+    """One network's numbers in one norm, each with how many images are behind it; none that no image is behind."""
+    sound = line.n - line.quarantined
+    numbers = (
+        ("median", line.median, sound),
+        ("median_of_right", line.median_of_right, sound - line.already_wrong),
+        ("mean", line.mean, sound - line.not_found),
+        ("already_wrong", line.already_wrong, line.n),
+        ("not_found", line.not_found, line.n),
+        ("quarantined", line.quarantined, line.n),
+        ("gradients", line.gradients, line.n),
     )
+    return [row(work, f"{what}_{line.norm}", float(value), n) for what, value, n in numbers if not math.isnan(value)]
 
 
 def attacked_name(condition: str, seed: int) -> str:

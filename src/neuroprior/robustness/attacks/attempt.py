@@ -1,5 +1,6 @@
 """One attack setting against one batch: it asks the network, counts what it asks, and keeps the nearest wrong point."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -7,7 +8,7 @@ import torch
 
 from neuroprior.robustness.attacks.geometry import Norm, length, over
 from neuroprior.robustness.images import random_of
-from neuroprior.robustness.victim import Loss, Victim, margin
+from neuroprior.robustness.victim import Victim, margin
 from neuroprior.types import Bool, Float, Float32, Int64
 
 
@@ -78,12 +79,12 @@ class Attempt:
         return self._keep(x, rows, logits)
 
     def climb(
-        self, x: Float[torch.Tensor, "row channel h w"], rows: Int64[torch.Tensor, " row"], loss: Loss = margin
+        self, x: Float[torch.Tensor, "row channel h w"], rows: Int64[torch.Tensor, " row"]
     ) -> tuple[Float[torch.Tensor, " row"], Float[torch.Tensor, "row channel h w"]]:
-        """The margin, and the gradient of `loss`, at a point of each of these samples."""
+        """The margin and its gradient at a point of each of these samples."""
         if not len(rows):
             return x.new_zeros(0), torch.zeros_like(x)
-        logits, gradient = self.victim.ascent(x, self.labels[rows], loss)
+        logits, gradient = self.victim.ascent(x, self.labels[rows], margin)
         self.forwards[rows] += 1
         self.gradients[rows] += 1
         self.unsound[rows] |= ~gradient.flatten(1).isfinite().all(1) | ~logits.isfinite().all(1)
@@ -104,33 +105,49 @@ class Attempt:
         found = margin(logits, labels)
         return torch.where(wrong, found.clamp_min(1e-12), found.clamp_max(0.0)).nan_to_num(0.0, 0.0, 0.0)
 
-    def randoms(self, rows: Int64[torch.Tensor, " row"], part: str) -> list[np.random.Generator]:
-        """A generator for each sample, from its pixels and `tag`: its place and its company do not matter."""
+    def drawn(
+        self, rows: Int64[torch.Tensor, " row"], part: str, draw: Callable[[np.random.Generator], np.ndarray]
+    ) -> Float[torch.Tensor, "row channel h w"]:
+        """What `draw` makes of a generator for each sample, seeded by its pixels and `tag`: no company matters."""
         pixels = self.images[rows].cpu().numpy()
-        return [random_of(image, f"{self.tag}/{part}") for image in pixels]
+        values = [draw(random_of(image, f"{self.tag}/{part}")) for image in pixels]
+        return torch.from_numpy(np.stack(values).astype(np.float32)).to(self.images.device)
 
     def random_offset(
         self, rows: Int64[torch.Tensor, " row"], radius: Float[torch.Tensor, " row"]
     ) -> Float[torch.Tensor, "row channel h w"]:
         """A direction drawn for each sample, of l2 length `radius`."""
         shape = self.images.shape[1:]
-        drawn = np.stack([r.standard_normal(shape, dtype=np.float32) for r in self.randoms(rows, "offset")])
-        noise = torch.from_numpy(drawn).to(self.images.device)
+        noise = self.drawn(rows, "offset", lambda random: random.standard_normal(shape, dtype=np.float32))
         return noise * over(radius / length(noise, "l2"), noise)
 
-    def tighten(self, steps: int = 10) -> None:
+    def tighten(self) -> None:
         """Bisect the straight way from each image to the point found for it: the same direction, no farther."""
         rows = torch.nonzero(self.found_length < torch.inf).squeeze(1)
-        if not len(rows):
-            return
-        near, far = torch.zeros(len(rows), device=self.images.device), torch.ones(len(rows), device=self.images.device)
-        images, ends = self.images[rows], self.found[rows]
+        # The points are mostly near the boundary already: first see whether 2 % less would do.
+        self.bisect(rows, self.found[rows], steps=10, first=0.98)
+
+    def bisect(
+        self,
+        rows: Int64[torch.Tensor, " row"],
+        ends: Float[torch.Tensor, "row channel h w"],
+        *,
+        steps: int,
+        first: float = 0.5,
+    ) -> Float[torch.Tensor, "row channel h w"]:
+        """The nearest wrong point seen on the straight way from each image to a wrong one, after `steps` looks or when
+        the boundary is known to 0.05 % of its distance; `first`: how far along the way the first look is.
+        """
+        images = self.images[rows]
+        near, far = torch.zeros(len(rows), device=images.device), torch.ones(len(rows), device=images.device)
+        going = torch.arange(len(rows), device=images.device)
         for step in range(steps):
-            # The points are mostly near the boundary already: first see whether 2 % less would do.
-            middle = 0.98 * far if step == 0 else (near + far) / 2
-            wrong = self.look(images + over(middle, images) * (ends - images), rows) > 0
-            far, near = torch.where(wrong, middle, far), torch.where(wrong, near, middle)
-            going = (far - near) > 5e-4 * far
-            rows, near, far, images, ends = rows[going], near[going], far[going], images[going], ends[going]
-            if not len(rows):
-                return
+            if not len(going):
+                break
+            low, high = near[going], far[going]
+            middle = first * high if step == 0 else (low + high) / 2
+            way = ends[going] - images[going]
+            wrong = self.look(images[going] + over(middle, way) * way, rows[going]) > 0
+            far[going], near[going] = torch.where(wrong, middle, high), torch.where(wrong, low, middle)
+            going = going[(far[going] - near[going]) > 5e-4 * far[going]]
+        return images + over(far, images) * (ends - images)

@@ -6,7 +6,7 @@ from typing import ClassVar
 import torch
 
 from neuroprior.robustness.attacks.attempt import Attempt
-from neuroprior.robustness.attacks.geometry import Norm, dual_length, over
+from neuroprior.robustness.attacks.geometry import Norm, dual_length, linear_length, over
 from neuroprior.robustness.attacks.setting import setting_of
 
 
@@ -46,8 +46,7 @@ class CarliniWagner:
         value, gradient = attempt.climb(clean, everyone)
         constant = -2 * value / dual_length(gradient, "l2").square().clamp_min(1e-12)
         constant = constant.clamp(1e-6, 1e10)
-        linear = -value / dual_length(gradient, "l2").clamp_min(1e-30)
-        pace = self.pace * (2 * linear / clean[0].numel() ** 0.5).clamp(1e-6, 1)
+        pace = self.pace * (2 * linear_length(value, gradient, "l2") / clean[0].numel() ** 0.5).clamp(1e-6, 1)
         low, high = torch.zeros_like(constant), torch.full_like(constant, torch.inf)
         for _ in range(self.searches):
             reached = self._descend(attempt, constant, pace)

@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 
 from neuroprior.robustness.attacks.attempt import Attempt
-from neuroprior.robustness.attacks.geometry import Norm, dual_length, length, over
+from neuroprior.robustness.attacks.geometry import Norm, length, linear_length, over, steepest
 from neuroprior.robustness.attacks.setting import setting_of
 
 
@@ -41,7 +41,7 @@ class DDN:
         rows, clean = attempt.rows, attempt.images
         value, gradient = attempt.climb(clean, rows)
         worst = length(torch.maximum(clean, 1 - clean), "l2")
-        linear = 1.5 * -value / dual_length(gradient, "l2").clamp_min(1e-30)
+        linear = 1.5 * linear_length(value, gradient, "l2")
         scale = torch.minimum(torch.where(attempt.bound < torch.inf, attempt.bound, linear), worst)
         scale = scale.clamp_min(1e-6)
         radius = scale.clone()
@@ -52,8 +52,7 @@ class DDN:
                 return
             value, gradient = attempt.climb(clean[rows] + delta[rows], rows)
             pace = 0.01 + 0.99 * (1 + math.cos(math.pi * k / self.steps)) / 2
-            ahead = gradient / over(length(gradient, "l2").clamp_min(1e-30), gradient)
-            moved = delta[rows] + over(pace * scale[rows], clean) * ahead
+            moved = delta[rows] + over(pace * scale[rows], clean) * steepest(gradient, "l2")
             radius[rows] *= torch.where(value > 0, 1 - self.gamma, 1 + self.gamma)
             radius[rows] = torch.minimum(radius[rows], worst[rows])
             moved = moved * over(radius[rows] / length(moved, "l2").clamp_min(1e-30), clean)

@@ -27,6 +27,11 @@ def dual_length(gradient: torch.Tensor, norm: Norm) -> Float[torch.Tensor, " ima
     return lengths
 
 
+def linear_length(margin: torch.Tensor, gradient: torch.Tensor, norm: Norm) -> Float[torch.Tensor, " image"]:
+    """-m / |grad m|_q, q the dual norm: how far away the margin's linear model crosses zero."""
+    return -margin / dual_length(gradient, norm).clamp_min(1e-30)
+
+
 def steepest(gradient: torch.Tensor, norm: Norm) -> torch.Tensor:
     """The direction of length 1 (in `norm`) along which a linear loss rises most; 0 where the gradient is 0."""
     if norm == "linf":

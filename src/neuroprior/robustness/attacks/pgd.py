@@ -4,11 +4,18 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
 import torch
 
 from neuroprior.robustness.attacks.attempt import Attempt
-from neuroprior.robustness.attacks.geometry import Norm, dual_length, into_ball, largest_length, length, over, steepest
+from neuroprior.robustness.attacks.geometry import (
+    Norm,
+    into_ball,
+    largest_length,
+    length,
+    linear_length,
+    over,
+    steepest,
+)
 from neuroprior.robustness.attacks.setting import setting_of
 
 
@@ -57,7 +64,7 @@ class PGD:
         warm = high < torch.inf  # these ask for a little less, and for less and less while they succeed
         stride = torch.full_like(low, self.tolerance)
         value, gradient = attempt.climb(clean, rows)
-        linear = -value / dual_length(gradient, norm).clamp_min(1e-30)
+        linear = linear_length(value, gradient, norm)
         radius = torch.where(warm, high * (1 - stride), 1.5 * linear).clamp(least, largest)
         x = self._start(attempt, rows, radius)
         taken = torch.zeros_like(rows)
@@ -94,8 +101,7 @@ class PGD:
         clean = attempt.images[rows]
         if attempt.repetition == 0:
             return clean.clone()
-        drawn = np.stack([r.uniform(-1, 1, clean.shape[1:]).astype(np.float32) for r in attempt.randoms(rows, "start")])
-        noise = torch.from_numpy(drawn).to(clean.device)
+        noise = attempt.drawn(rows, "start", lambda random: random.uniform(-1, 1, clean.shape[1:]))
         inside = over(radius, clean) * noise
         return (clean + into_ball(inside, radius, attempt.norm)).clamp(0, 1)
 

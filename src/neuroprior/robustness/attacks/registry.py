@@ -59,7 +59,7 @@ _PAPER_STEPS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 _PAPER_ITERATIONS = (10, 30, 50, 100, 200)
 _PAPER_RATES = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
 
-ATTACKS: dict[AttackName, Grid] = {
+ATTACKS: dict[str, Grid] = {
     "pgd": Grid(
         (PGD(0.1, 30), PGD(0.025, 100)),
         tuple(PGD(step, steps) for step in _PAPER_STEPS for steps in _PAPER_ITERATIONS),
@@ -88,7 +88,7 @@ def chosen(attacks: Sequence[str | Attack], norm: str, *, exhaustive: bool) -> t
     settings: list[Attack] = []
     for asked in attacks:
         if isinstance(asked, str):
-            grid = dict(ATTACKS).get(asked)  # type: ignore[call-overload]
+            grid = ATTACKS.get(asked)
             if grid is None:
                 raise InputError(f"attack {asked!r} is not one of {', '.join(ATTACKS)}; mend the name")
             settings += grid.exhaustive if exhaustive else grid.quick

@@ -4,10 +4,10 @@ import numpy as np
 import torch
 
 from neuroprior.robustness.attacks.attempt import Attempt
-from neuroprior.robustness.attacks.geometry import dual_length, over, steepest
+from neuroprior.robustness.attacks.geometry import linear_length, over, steepest
 
 _ASCENT_STEPS = 24
-_BLENDS = 10
+_DRAWS = 10
 
 
 def starting_points(attempt: Attempt) -> tuple[torch.Tensor, torch.Tensor]:
@@ -23,19 +23,20 @@ def starting_points(attempt: Attempt) -> tuple[torch.Tensor, torch.Tensor]:
     lacking = torch.ones(len(clean), dtype=torch.bool, device=clean.device)
     if attempt.repetition == 0:
         _nearby(attempt, found, lacking)
-    for k in range(_BLENDS):
+    for k in range(_DRAWS):
         rows = torch.nonzero(lacking).squeeze(1)
         if not len(rows):
             break
-        drawn = np.stack([r.random(clean.shape[1:], dtype=np.float32) for r in attempt.randoms(rows, f"blend/{k}")])
-        _try(attempt, torch.from_numpy(drawn).to(clean.device), rows, found, lacking)
+        noise = attempt.drawn(rows, f"blend/{k}", lambda random: random.random(clean.shape[1:], dtype=np.float32))
+        _try(attempt, noise, rows, found, lacking)
     for flat in (0.0, 1.0, 0.5, None):
         rows = torch.nonzero(lacking).squeeze(1)
         point = 1 - clean[rows] if flat is None else torch.full_like(clean[rows], flat)
         _try(attempt, point, rows, found, lacking)
     if attempt.repetition > 0:
         _nearby(attempt, found, lacking)
-    _to_boundary(attempt, found, torch.nonzero(~lacking).squeeze(1))
+    ready = torch.nonzero(~lacking).squeeze(1)
+    found[ready] = attempt.bisect(ready, found[ready], steps=7)  # to 1 % of the way: the attack itself does the rest
     return found, ~lacking
 
 
@@ -55,7 +56,7 @@ def _ascend(attempt: Attempt, found: torch.Tensor, lacking: torch.Tensor) -> Non
             return
         value, gradient = attempt.climb(x, rows)
         if k == 0:
-            stride = 0.5 * -value / dual_length(gradient, norm).clamp_min(1e-30)
+            stride = 0.5 * linear_length(value, gradient, norm)
         wrong = value > 0
         found[rows[wrong]] = x[wrong]
         lacking[rows[wrong]] = False
@@ -68,14 +69,3 @@ def _try(attempt: Attempt, point: torch.Tensor, rows: torch.Tensor, found: torch
     wrong = attempt.look(point, rows) > 0
     found[rows[wrong]] = point[wrong]
     lacking[rows[wrong]] = False
-
-
-def _to_boundary(attempt: Attempt, found: torch.Tensor, rows: torch.Tensor) -> None:
-    clean = attempt.images[rows]
-    near, far = torch.zeros(len(rows), device=clean.device), torch.ones(len(rows), device=clean.device)
-    ends = found[rows]
-    for _ in range(7):  # to within 1 % of the way: the attack itself does the rest
-        middle = (near + far) / 2
-        wrong = attempt.look(clean + over(middle, clean) * (ends - clean), rows) > 0
-        far, near = torch.where(wrong, middle, far), torch.where(wrong, near, middle)
-    found[rows] = clean + over(far, clean) * (ends - clean)
