@@ -22,7 +22,7 @@ def scan():
     return Scan(
         name="static26872-17-20",
         stimuli=Stimuli(np.array([f"image-{k}" for k in range(IMAGES)]), rng.integers(0, 256, (4, 3, 6), np.uint8)),
-        trial_image=np.array([0, 1, 2, 3, 3, 2, 3, 2, 1]),
+        trial_image=np.array([0, 1, 2, 3, 3, 2, 3, 2, 0]),
         responses=rng.gamma(2.0, size=(TRIALS, NEURONS)).astype(np.float32),
         tier=np.array(["train", "validation", *["oracle"] * 6, "train"]),
         behavior=rng.random((TRIALS, 2), dtype=np.float32),
@@ -126,6 +126,17 @@ FAULTS = [
     ("responses", lambda a: spoiled(a.astype(float), (3, 2), 1e300), "field 'responses' is 1e+300 in row 3, column 2"),
     ("tier", lambda a: a[:-1], "field 'tier' is <U10 (8,), not 9 strings; give one for each trial"),
     ("tier", lambda a: spoiled(a, 4, "test"), "field 'tier' is 'test' on trial 4; use only train, validation, oracle"),
+    (
+        "tier",
+        lambda a: spoiled(a, 8, "validation"),
+        "field 'tier' is 'train' on trial 0 and 'validation' on trial 8, which",
+    ),
+    ("images", lambda a: spoiled(a, 2, a[0]), "field 'image_names' gives one picture two ids, 'image-0' and 'image-2'"),
+    (
+        "trial_image",
+        lambda a: spoiled(a, 1, 0),
+        "field 'trial_image' shows 1 of 4 images on no trial (first: 'image-1')",
+    ),
     ("behavior", lambda a: a[:, 0], "field 'behavior' is float32 (9,), not real numbers (9, 1 or more)"),
     ("behavior", lambda a: a[:, :1], "field 'behavior_names' is <U13 (2,), not 1 strings; give one for each channel"),
     ("behavior", lambda a: spoiled(a, (0, 1), np.inf), "field 'behavior' is inf in row 0, column 1; drop the trial or"),
@@ -150,10 +161,22 @@ def test_a_wrong_field_is_named_with_file_and_mend(fields, tmp_path, shapes_unch
 
 
 def test_what_could_not_be_read_again_is_not_written(scan, tmp_path):
-    lost = dataclasses.replace(scan, pupil_center=spoiled(scan.pupil_center, (2, 0), np.nan))
-    with pytest.raises(InputError, match=r"lost\.npz: field 'pupil_center' is nan in row 2, column 0"):
+    lost = dataclasses.replace(scan, pupil_center=spoiled(scan.pupil_center, (2, 0), np.inf))
+    with pytest.raises(InputError, match=r"lost\.npz: field 'pupil_center' is inf in row 2, column 0"):
         save_scan(lost, tmp_path / "lost.npz")
     assert not os.listdir(tmp_path)
+
+
+def test_an_eye_that_was_lost_stays_lost(scan, tmp_path):
+    blink = dataclasses.replace(
+        scan,
+        behavior=spoiled(scan.behavior, (1, 0), np.nan),
+        pupil_center=spoiled(scan.pupil_center, (2, 0), np.nan),
+    )
+    save_scan(blink, tmp_path / "blink.npz")
+    loaded = load_scan(tmp_path / "blink.npz")
+    np.testing.assert_array_equal(loaded.behavior, blink.behavior)
+    np.testing.assert_array_equal(loaded.pupil_center, blink.pupil_center)
 
 
 def test_what_is_no_recording_is_said_with_the_formats_there_are(scan, tmp_path):
@@ -165,8 +188,8 @@ def test_what_is_no_recording_is_said_with_the_formats_there_are(scan, tmp_path)
     with pytest.raises(InputError, match=f"none: no such file or folder; .*: {formats}"):
         load_scan(tmp_path / "none")
     save_scan(scan, tmp_path / "a.npz")
-    with pytest.raises(InputError, match=f"format 'nwb' is not one of {formats}"):
-        load_scan(tmp_path / "a.npz", format="nwb")
+    with pytest.raises(InputError, match=f"format 'dicom' is not one of {formats}"):
+        load_scan(tmp_path / "a.npz", format="dicom")
     with pytest.raises(InputError, match=r"text\.mat: not an \.npz file, or damaged"):
         load_scan(tmp_path / "text.mat", format="plain")
     content = (tmp_path / "a.npz").read_bytes()
@@ -213,7 +236,7 @@ def test_a_pickle_inside_is_never_run(fields, tmp_path):
 
 
 def test_a_file_that_two_formats_know_is_asked_about(scan, tmp_path, monkeypatch):
-    other = ScanFormat("other", "the same again", lambda path: True, lambda path: scan)
+    other = ScanFormat("other", "the same again", lambda path: True, lambda path: scan, lambda scan, path: None)
     monkeypatch.setattr(registry, "SCAN_FORMATS", (*SCAN_FORMATS, other))
     save_scan(scan, tmp_path / "a.npz")
     with pytest.raises(InputError, match=r"a\.npz: could be plain or other; say which one with format="):

@@ -13,6 +13,8 @@ from neuroprior.types.arrays import Float32, Float64, InputError, Int64, Shaped,
 Tier = Literal["train", "validation", "oracle"]
 ResponseSource = Literal["recorded", "twin", "network"]
 
+_ROWS = 256  # trials looked at together
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Stimuli:
@@ -53,13 +55,22 @@ class Stimuli:
         return Stimuli(self.ids[rows], self.pixels[rows])
 
 
+def two_tiers(trial_image: Int64[np.ndarray, " trial"], tier: Shaped[np.ndarray, " trial"]) -> tuple[int, int] | None:
+    """Return two trials of one image that are of different tiers, the first such pair; None where there is none."""
+    _, first, image = np.unique(trial_image, return_index=True, return_inverse=True)
+    differs = np.flatnonzero(tier != tier[first[image]])
+    return (int(first[image[differs[0]]]), int(differs[0])) if len(differs) else None
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Scan:
     """One recording: many trials, each an image and the responses of all neurons.
 
     `trial_image`: row of `stimuli`. `responses`: any non-negative activity measure, one unit for the whole scan.
     `behavior`: one column a name (running speed, pupil size, ...). `pupil_center`: x, y in the tracker's pixels.
-    `neuron_xyz`: cortical coordinates in micrometres. `tier`: train, validation or oracle (shown repeatedly).
+    `neuron_xyz`: cortical coordinates in micrometres. `tier`: train, validation or oracle (shown repeatedly), the same
+    on every trial of an image. Behaviour and pupil may be NaN where they were not tracked; responses may not.
+    `notes`: what was done to the file on the way in, a line each.
     """
 
     name: str
@@ -71,6 +82,7 @@ class Scan:
     behavior_names: tuple[str, ...] = ()
     pupil_center: Float32[np.ndarray, "trial 2"] | None = None
     neuron_xyz: Float32[np.ndarray, "neuron 3"] | None = None
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         n = len(self.trial_image)
@@ -88,9 +100,21 @@ class Scan:
         unknown = set(np.unique(self.tier).tolist()) - set(get_args(Tier))
         if unknown:
             raise InputError(f"scan {self.name}: tier {sorted(unknown)[0]!r} is not one of {', '.join(get_args(Tier))}")
-        if not np.isfinite(self.responses).all():
-            trial, neuron = np.argwhere(~np.isfinite(self.responses))[0]
-            raise InputError(f"scan {self.name}: response of neuron {neuron} on trial {trial} is not finite; drop it")
+        two = two_tiers(self.trial_image, self.tier)
+        if two is not None:
+            shown = str(self.stimuli.ids[self.trial_image[two[0]]])
+            first, second = (str(self.tier[trial]) for trial in two)
+            raise InputError(
+                f"scan {self.name}: image {shown!r} is of tier {first!r} on trial {two[0]} and of {second!r} on trial "
+                f"{two[1]}; give an image one tier"
+            )
+        for start in range(0, n, _ROWS):  # so that responses in a file are never held whole
+            finite = np.isfinite(self.responses[start : start + _ROWS])
+            if not finite.all():
+                trial, neuron = np.argwhere(~finite)[0]
+                raise InputError(
+                    f"scan {self.name}: response of neuron {neuron} on trial {start + trial} is not finite; drop it"
+                )
         channels = 0 if self.behavior is None else self.behavior.shape[1]
         if channels != len(self.behavior_names):
             raise InputError(f"scan {self.name}: {len(self.behavior_names)} behavior_names for {channels} channels")

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from neuroprior.recordings.formats.plain import PLAIN, write_plain
+from neuroprior.recordings.formats.plain import PLAIN
 from neuroprior.recordings.formats.scan_format import ScanFormat
 from neuroprior.types import InputError, Scan
 
@@ -18,7 +18,7 @@ def load_scan(path: str | os.PathLike[str], format: str | None = None) -> Scan:
     Raises `InputError` where nothing is there, for a format that is not known, and as the format's reader does.
     """
     place = Path(path)
-    known = ", ".join(f"{entry.name} ({entry.about})" for entry in SCAN_FORMATS)
+    known = _known()
     if format is not None and format not in [entry.name for entry in SCAN_FORMATS]:
         raise InputError(f"{place}: format {format!r} is not one of {known}")
     if not place.exists():
@@ -31,9 +31,17 @@ def load_scan(path: str | os.PathLike[str], format: str | None = None) -> Scan:
     return found[0].load(place)
 
 
-def save_scan(scan: Scan, path: str | os.PathLike[str]) -> None:
-    """Write a recording in the plain format; the file appears whole or not at all, and `load_scan` reads it.
+def save_scan(scan: Scan, path: str | os.PathLike[str], format: str = "plain") -> None:
+    """Write a recording; the file or folder appears whole or not at all, and `load_scan` reads it.
 
-    Raises `InputError` for a scan that could not be read again, such as one with behaviour that is not finite.
+    Raises `InputError` for a format that is not known, and for a scan that it could not hold or read again.
     """
-    write_plain(scan, Path(path))
+    place = Path(path)
+    for entry in SCAN_FORMATS:
+        if entry.name == format:
+            return entry.save(scan, place)
+    raise InputError(f"{place}: format {format!r} is not one of {_known()}")
+
+
+def _known() -> str:
+    return ", ".join(f"{entry.name} ({entry.about})" for entry in SCAN_FORMATS)

@@ -21,3 +21,7 @@ class ScanFormat:
     """Whether an existing path looks like it. Quick, and never raises."""
     load: Callable[[Path], Scan]
     """Read it; `InputError` naming file and field for whatever is wrong."""
+    save: Callable[[Scan, Path], None]
+    """Write what `load` reads, whole or not at all; `InputError` for a scan that it cannot hold."""
+    drops: tuple[str, ...] = ()
+    """Fields of `Scan` that such a file has no place for."""
