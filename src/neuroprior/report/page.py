@@ -3,11 +3,9 @@
 import csv
 import io
 from collections.abc import Callable, Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Literal
 
-from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from neuroprior.experiment.results import RunResults
@@ -31,6 +29,7 @@ from neuroprior.report.svg import house_style, inline_svg, png_bytes, svg_text
 from neuroprior.report.sweep import alpha_series, gamma_table, recipe_of
 from neuroprior.report.sweep_plate import sweep_plate
 from neuroprior.report.tables import headline_table, noise_csv, noise_table, summary_csv, tap_table
+from neuroprior.report.templates import render
 from neuroprior.report.tradeoff import tradeoff_csv, tradeoff_table
 from neuroprior.report.tradeoff_plate import tradeoff_plate
 from neuroprior.report.training_plates import gamma_plate, taps_plate, training_plate
@@ -110,9 +109,8 @@ def render_page(results: RunResults) -> str:
     def drawn(makers: Sequence[_Maker]) -> list[tuple[Plate, list[Markup]]]:
         return [_drawn(results, maker) for maker in _wanted(results, makers)]
 
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string(files("neuroprior.report").joinpath("page.html.jinja").read_text("utf-8"))
-    page: str = template.render(
+    return render(
+        "page.html.jinja",
         name=results.name,
         tiny=recipe_of(results).get("scale") == "tiny",
         lede=_lede(results),
@@ -146,7 +144,6 @@ def render_page(results: RunResults) -> str:
         provenance=results.provenance,
         recipe=results.recipe_yaml,
     )
-    return page
 
 
 def _wanted(results: RunResults, makers: Sequence[_Maker]) -> list[_Maker]:
