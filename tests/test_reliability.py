@@ -8,10 +8,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from neuroprior.recordings import packaged_photographs, simulate_scan
-from neuroprior.reliability import measure_reliability, neuron_weights, scan_reliability, snr_weights
+from neuroprior.recordings import STILL, Noise, packaged_photographs, simulate_scan
+from neuroprior.reliability import (
+    measure_reliability,
+    neuron_weights,
+    oracle_correlation,
+    scan_reliability,
+    snr_weights,
+)
 from neuroprior.types import InputError, Scan, Stimuli
-from reference.reliability import slow_snr, slow_variances
+from reference.reliability import slow_oracle_correlation, slow_snr, slow_variances
 
 CORRECTIONS = ("none", "unbiased")
 
@@ -97,7 +103,11 @@ def test_pure_noise_is_worth_one_over_root_t_minus_one_as_printed_and_next_to_no
 
 def oracle_session(n_repeats: int, seed: int = 0, snr_median: float = 0.5):
     shown = packaged_photographs("oracle", n_oracle=60)
-    return simulate_scan(shown, shown.ids, n_neurons=200, n_repeats=n_repeats, seed=seed, snr_median=snr_median)
+    # private noise alone: true weights are then exactly as log-normal as drawn, which the inflation below rests on
+    private = {"behaviour": STILL, "noise": Noise(shared=0.0)}
+    return simulate_scan(
+        shown, shown.ids, n_neurons=200, n_repeats=n_repeats, seed=seed, snr_median=snr_median, **private
+    )
 
 
 def test_the_weights_tend_to_the_truth_as_repeats_grow():
@@ -230,3 +240,64 @@ def test_a_scan_without_repeats_is_named():
     scan = Scan("monday", shown, np.array([0, 1]), np.ones((2, 3), np.float32), np.array(["oracle", "oracle"]))
     with pytest.raises(InputError, match="scan monday, oracle trials: reliability: 0 of 2 images have 2 or more"):
         scan_reliability(scan)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    repeats=st.lists(st.integers(1, 5), min_size=2, max_size=7).filter(lambda r: sum(t >= 2 for t in r) >= 2),
+    seed=st.integers(0, 10_000),
+)
+def test_oracle_correlation_agrees_with_the_slow_reference(repeats, seed):
+    responses, ids = recording(seed, tuple(repeats))
+    found = oracle_correlation(responses, ids)
+    assert found.dtype == np.float64
+    np.testing.assert_allclose(found, slow_oracle_correlation(responses, ids.tolist()), atol=1e-6)
+
+
+def test_an_oracle_correlation_worked_by_hand():
+    # a: 1, 3; b: 4, 8: each with the other of its image: (1, 3), (3, 1), (4, 8), (8, 4); deviations from 4
+    responses = np.array([[1.0], [4.0], [3.0], [8.0]])
+    products = [-3 * -1, -1 * -3, 0 * 4, 4 * 0]
+    np.testing.assert_allclose(oracle_correlation(responses, ["a", "b", "a", "b"]), [sum(products) / (9 + 1 + 0 + 16)])
+
+
+def test_what_oracle_correlation_depends_on_and_what_not():
+    responses, ids = recording(repeats=(10,) * 20)
+    found = oracle_correlation(responses, ids)
+    rng = np.random.default_rng(1)
+    trials, neurons = rng.permutation(len(ids)), rng.permutation(responses.shape[1])
+    np.testing.assert_allclose(oracle_correlation(responses[trials], ids[trials]), found, atol=1e-12)
+    np.testing.assert_array_equal(oracle_correlation(responses[:, neurons], ids), found[neurons])
+    gains = 10.0 ** rng.uniform(-6, 6, responses.shape[1])
+    np.testing.assert_allclose(oracle_correlation(responses * gains + 3 * gains, ids), found, atol=1e-9)
+    assert found[0] > found[-1] > 0  # by how little noise they have
+    assert np.abs(oracle_correlation(responses, rng.permutation(ids))).max() < 0.4 < found[0]
+    once = oracle_correlation(np.vstack([responses, 1e6 + responses[:1]]), np.append(ids, "once"))
+    np.testing.assert_allclose(once, found, atol=1e-12)
+
+
+def test_oracle_correlation_of_noise_is_0_of_none_is_1_and_of_a_constant_0():
+    rng = np.random.default_rng(0)
+    ids = np.repeat(np.arange(100), 10)
+    noise = oracle_correlation(rng.gamma(2.0, 1.0, (1000, 300)), ids)
+    assert abs(noise.mean()) < 0.01
+    np.testing.assert_allclose(oracle_correlation(rng.gamma(2.0, 1.0, (100, 4))[ids], ids), 1)
+    np.testing.assert_array_equal(oracle_correlation(np.full((1000, 2), 0.1), ids), 0.0)
+    # signal and noise of variance 1: cov(r, o) = 1, var(r) = 2, var(o) = 1 + 1 / 9
+    half = rng.standard_normal((100, 300))[ids] + rng.standard_normal((1000, 300))
+    assert oracle_correlation(half, ids).mean() == pytest.approx(1 / np.sqrt(2 * (1 + 1 / 9)), abs=0.01)
+
+
+def test_oracle_correlation_keeps_the_kind_and_the_callers_array_and_says_what_is_wrong():
+    responses, ids = recording()
+    responses = responses.astype(np.float64)
+    kept = responses.copy()
+    found = oracle_correlation(torch.from_numpy(responses), ids)
+    assert isinstance(found, torch.Tensor)
+    np.testing.assert_array_equal(found.numpy(), oracle_correlation(responses, ids))
+    np.testing.assert_array_equal(responses, kept)
+    with pytest.raises(InputError, match="1 of 2 images have 2 or more trials; at least 2 such images are needed"):
+        oracle_correlation(responses[:3], ["a", "a", "c"])
+    kept[4, 2] = np.nan
+    with pytest.raises(InputError, match="neuron 2 on trial 4 is not finite"):
+        oracle_correlation(kept, ids)

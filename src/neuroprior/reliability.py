@@ -1,15 +1,26 @@
-"""How reliably each neuron answers the same image: the signal-to-noise weights of Eq. 1."""
+"""How reliably each neuron answers the same image: the signal-to-noise weights of Eq. 1, and oracle correlations."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias, get_args, overload
+from typing import Literal, NamedTuple, TypeAlias, get_args, overload
 
 import numpy as np
 import torch
 
 from neuroprior.types import Float64, InputError, Int64, NeuronWeights, Scan, Shaped
 
-__all__ = ["Correction", "Reliability", "measure_reliability", "neuron_weights", "scan_reliability", "snr_weights"]
+__all__ = [
+    "Correction",
+    "ImageIds",
+    "Reliability",
+    "RepeatedTrials",
+    "measure_reliability",
+    "neuron_weights",
+    "oracle_correlation",
+    "repeated_trials",
+    "scan_reliability",
+    "snr_weights",
+]
 
 Correction = Literal["none", "unbiased"]
 ImageIds: TypeAlias = np.ndarray | torch.Tensor | Sequence[str] | Sequence[int]
@@ -32,22 +43,60 @@ class Reliability:
         return int(np.count_nonzero(self.weights.noise_variance == 0))
 
 
-def _trials_by_image(
-    image_ids: ImageIds, n_trials: int
-) -> tuple[Int64[np.ndarray, " used"], Int64[np.ndarray, " image"], int]:
-    """Return the trials sorted by image, the number of trials of each image, and how many single-trial images went."""
-    ids = image_ids.detach().cpu().numpy() if isinstance(image_ids, torch.Tensor) else np.asarray(image_ids)
-    if ids.shape != (n_trials,):
-        raise InputError(f"reliability: image_ids is {ids.shape} for {n_trials} trials; give one image id a trial")
-    _, image, counts = np.unique(ids, return_inverse=True, return_counts=True)
-    repeated = counts >= 2
-    if np.count_nonzero(repeated) < 2:
+class RepeatedTrials(NamedTuple):
+    """The trials of every image that was shown repeatedly, image after image."""
+
+    order: Int64[np.ndarray, " used"]
+    """Which trials, sorted by image and then as they came."""
+    repeats: Int64[np.ndarray, " image"]
+    """`T_i`, how many of them are of each image."""
+    ids: Shaped[np.ndarray, " image"]
+    """The images, sorted."""
+    n_left_out: int
+    """Images with too few trials."""
+
+    @property
+    def starts(self) -> Int64[np.ndarray, " image"]:
+        """Where in `order` each image begins."""
+        begins: np.ndarray = np.cumsum(self.repeats) - self.repeats
+        return begins
+
+
+def repeated_trials(image_ids: ImageIds, n_trials: int, what: str, least: int = 2) -> RepeatedTrials:
+    """Find the images with at least `least` trials. Raises `InputError`, begun by `what`, for fewer than 2 of them."""
+    given = image_ids.detach().cpu().numpy() if isinstance(image_ids, torch.Tensor) else np.asarray(image_ids)
+    if given.shape != (n_trials,):
+        raise InputError(f"{what}: image_ids is {given.shape} for {n_trials} trials; give one image id a trial")
+    ids, image, counts = np.unique(given, return_inverse=True, return_counts=True)
+    enough = counts >= least
+    if np.count_nonzero(enough) < 2:
         raise InputError(
-            f"reliability: {np.count_nonzero(repeated)} of {len(counts)} images have 2 or more trials; Eq. 1 needs at "
-            "least 2 such images, so show the oracle images repeatedly"
+            f"{what}: {np.count_nonzero(enough)} of {len(counts)} images have {least} or more trials; at least 2 such "
+            "images are needed, so show the oracle images repeatedly"
         )
     order = np.argsort(image, kind="stable")
-    return order[repeated[image[order]]], counts[repeated].astype(np.int64), int(np.count_nonzero(~repeated))
+    left_out = int(np.count_nonzero(~enough))
+    return RepeatedTrials(order[enough[image[order]]], counts[enough].astype(np.int64), ids[enough], left_out)
+
+
+def _trials_by_image(
+    responses: np.ndarray | torch.Tensor, image_ids: ImageIds
+) -> tuple[Float64[np.ndarray, "used neuron"], RepeatedTrials]:
+    """Return the responses of the repeated trials, checked, in float64 and image after image."""
+    given = responses.detach().cpu().numpy() if isinstance(responses, torch.Tensor) else np.asarray(responses)
+    if given.ndim != 2 or given.dtype.kind not in "fiu":
+        raise InputError(
+            f"reliability: responses must be real numbers (trial, neuron), got {given.dtype} {given.shape}; "
+            "put trials in rows and neurons in columns"
+        )
+    repeated = repeated_trials(image_ids, len(given), "reliability")
+    trials = given[repeated.order].astype(np.float64)
+    if not np.isfinite(trials).all():
+        at, neuron = np.argwhere(~np.isfinite(trials))[0]
+        raise InputError(
+            f"reliability: response of neuron {neuron} on trial {repeated.order[at]} is not finite; drop it"
+        )
+    return trials, repeated
 
 
 def measure_reliability(
@@ -66,18 +115,8 @@ def measure_reliability(
     """
     if correction not in get_args(Correction):
         raise InputError(f"reliability: correction {correction!r} is not one of {', '.join(get_args(Correction))}")
-    given = responses.detach().cpu().numpy() if isinstance(responses, torch.Tensor) else np.asarray(responses)
-    if given.ndim != 2 or given.dtype.kind not in "fiu":
-        raise InputError(
-            f"reliability: responses must be real numbers (trial, neuron), got {given.dtype} {given.shape}; "
-            "put trials in rows and neurons in columns"
-        )
-    order, repeats, n_left_out = _trials_by_image(image_ids, len(given))
-    starts = np.cumsum(repeats) - repeats
-    trials = given[order].astype(np.float64)
-    if not np.isfinite(trials).all():
-        at, neuron = np.argwhere(~np.isfinite(trials))[0]
-        raise InputError(f"reliability: response of neuron {neuron} on trial {order[at]} is not finite; drop it")
+    trials, repeated = _trials_by_image(responses, image_ids)
+    repeats, starts = repeated.repeats, repeated.starts
 
     # Deviations from each image's first trial rather than raw values: a constant neuron's are exactly 0, where a
     # rounded mean would leave noise of 1e-17 and a weight made of rounding errors.
@@ -92,7 +131,7 @@ def measure_reliability(
     signal = (image_mean - image_mean[0]).var(axis=0, ddof=ddof)
     if correction == "unbiased":
         signal = np.maximum(signal - noise * np.mean(1.0 / repeats), 0.0)
-    return Reliability(NeuronWeights(signal, noise), correction, len(repeats), n_left_out)
+    return Reliability(NeuronWeights(signal, noise), correction, len(repeats), repeated.n_left_out)
 
 
 def scan_reliability(scan: Scan, correction: Correction = "none") -> Reliability:
@@ -133,3 +172,35 @@ def snr_weights(
     """
     weights = neuron_weights(responses, image_ids, correction).snr
     return torch.from_numpy(weights).to(responses.device) if isinstance(responses, torch.Tensor) else weights
+
+
+@overload
+def oracle_correlation(
+    responses: Shaped[np.ndarray, "trial neuron"], image_ids: ImageIds
+) -> Float64[np.ndarray, " neuron"]: ...
+@overload
+def oracle_correlation(
+    responses: Shaped[torch.Tensor, "trial neuron"], image_ids: ImageIds
+) -> Float64[torch.Tensor, " neuron"]: ...
+def oracle_correlation(
+    responses: Shaped[np.ndarray, "trial neuron"] | Shaped[torch.Tensor, "trial neuron"], image_ids: ImageIds
+) -> Float64[np.ndarray, " neuron"] | Float64[torch.Tensor, " neuron"]:
+    """`corr_{i,t}(r_ait, o_ait)`, `o_ait = (sum_t' r_ait' - r_ait) / (T_i - 1)`, the image's *other* trials.
+
+    How well a neuron's response to an image is predicted by its responses to the same image, over all trials of all
+    repeated images (the oracle score of Walker et al. 2019, Nature Neuroscience 22, 2060-2065); in [-1, 1]. A neuron
+    of pure noise gets about 0, a constant one exactly 0. Images with one trial are left out.
+
+    NumPy in, NumPy out; torch in, torch out on the same device (no gradient). Raises as `measure_reliability`.
+    """
+    trials, repeated = _trials_by_image(responses, image_ids)
+    trials -= trials[0].copy()  # a constant neuron is then exactly 0, where a rounded mean would leave noise
+    others = np.repeat(np.add.reduceat(trials, repeated.starts, axis=0), repeated.repeats, axis=0)
+    others -= trials
+    others /= np.repeat(repeated.repeats - 1, repeated.repeats)[:, None]
+    trials -= trials.mean(axis=0)
+    others -= others.mean(axis=0)
+    shared = np.einsum("ta,ta->a", trials, others)
+    spread = np.linalg.norm(trials, axis=0) * np.linalg.norm(others, axis=0)
+    correlation = np.divide(shared, spread, out=np.zeros_like(shared), where=spread > 0).clip(-1, 1)
+    return torch.from_numpy(correlation).to(responses.device) if isinstance(responses, torch.Tensor) else correlation

@@ -133,7 +133,7 @@ def test_a_pickle_inside_is_never_run(tmp_path, fields):
 
     path = write(tmp_path / "bomb.npz", fields, names=np.array([Bomb()] * N, dtype=object))
     (tmp_path / "it ran").unlink(missing_ok=True)
-    with pytest.raises(InputError, match="Object arrays cannot be loaded"):
+    with pytest.raises(InputError, match="Object arrays cannot be read"):
         load_stimuli(path)
     assert not (tmp_path / "it ran").exists()
 

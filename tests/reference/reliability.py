@@ -31,3 +31,17 @@ def slow_snr(responses: np.ndarray, image_ids: list[str], correction: str) -> np
     """Return `w_a = sigma_a / eta_a`, 0 where a neuron has no noise."""
     signal, noise = slow_variances(responses, image_ids, correction)
     return np.array([(s / n) ** 0.5 if n > 0 else 0.0 for s, n in zip(signal, noise, strict=True)])
+
+
+def slow_oracle_correlation(responses: np.ndarray, image_ids: list[str]) -> np.ndarray:
+    """Return, neuron by neuron, the correlation of each trial with the mean of the image's other trials."""
+    correlations = []
+    for neuron in range(responses.shape[1]):
+        own, others = [], []
+        for t, image in enumerate(image_ids):
+            rest = [float(responses[u, neuron]) for u, shown in enumerate(image_ids) if shown == image and u != t]
+            if rest:
+                own.append(float(responses[t, neuron]))
+                others.append(sum(rest) / len(rest))
+        correlations.append(float(np.corrcoef(own, others)[0, 1]))
+    return np.array(correlations)

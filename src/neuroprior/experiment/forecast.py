@@ -31,6 +31,7 @@ from neuroprior.experiment.store import Step, memory_mb
 from neuroprior.modes import evaluating
 from neuroprior.networks import VGG_LAYER, load_vgg19, population_from_network
 from neuroprior.recordings import simulate_scan
+from neuroprior.recordings.simulate.behaviour import GAZES
 from neuroprior.robustness import chosen
 from neuroprior.similarity import centered_cosine, spectrum_target
 from neuroprior.sources import data_path
@@ -234,7 +235,10 @@ class _Trial:
                 looking = trained / len(few) * _median(lambda: population_from_network(network, VGG_LAYER, few))
             case "random_twin" | "simulated_data" | "responses":
                 made = self._target()
-                return _Needs(made.seconds, made.memory, 4.0 * trained * trained)
+                times = 1.0
+                if work.control == "simulated_data":  # the twin looks at every image, and at trials as gaze shifts them
+                    times += self._looks(trained, n - trained, repeats=10) / n
+                return _Needs(times * made.seconds, made.memory, 4.0 * trained * trained)
             case "spectrum":
                 some = np.random.default_rng(0).standard_normal((min(200, trained), 50)).astype(np.float32)
                 target = SimilarityTarget(
@@ -265,18 +269,20 @@ class _Trial:
             neurons = target.n_neurons
             chosen = np.concatenate([self.stimuli.ids[self.tier == tier][:20] for tier in ("train", "oracle")])
             few, oracle = self.stimuli.select(chosen), chosen[-20:]
-            looking = (
-                n
-                / len(few)
-                * _median(
-                    lambda: simulate_scan(few, oracle, n_neurons=neurons, n_repeats=target.n_repeats, seed=0), repeats=1
-                )
+            seconds = _median(
+                lambda: simulate_scan(few, oracle, n_neurons=neurons, n_repeats=target.n_repeats, seed=0), repeats=1
             )
+            some = self._looks(len(few) - len(oracle), len(oracle), target.n_repeats)
+            looking = self._looks(trained, n - trained, target.n_repeats) / some * seconds
         comparing = self._comparing_seconds(neurons)
         compressed = 0.7 * self.stimuli.pixels.size
         matrices = 4 * trained**2 * (2 if isinstance(self.recipe.target, SimulatedMouseTarget) else 1)
         memory = self.program + 3 * 4 * n * neurons + 3 * 4 * trained**2
         return _Needs(looking + comparing + 1.0, float(memory), float(matrices + compressed))
+
+    def _looks(self, once: int, oracle: int, repeats: int) -> float:
+        """Images that a simulated mouse looks at: each, every trial, and the oracle images at other gazes."""
+        return 2.0 * once + (1.0 + repeats + GAZES) * oracle
 
     def _n_trained(self) -> int:
         return int(np.count_nonzero(self.tier == "train"))

@@ -79,6 +79,11 @@ def chosen_neurons(population: Population, rule: str | None) -> Population:
     return population if rule is None else select_neurons(population, _placed(rule))
 
 
+def chosen_part(scan: Scan, rule: str | None) -> Scan:
+    """Return the scan with the part of its neurons that a recipe asks for."""
+    return scan if rule is None else scan_with_neurons(scan, _placed(rule))
+
+
 def _placed(rule: str) -> str:
     return str(data_path(rule)) if _files_of(rule) else rule
 
@@ -198,8 +203,7 @@ def twin_of(target: TwinTarget) -> Twin:
 
 def scans_of(target: ScansTarget) -> list[Scan]:
     """Return the recordings that a recipe names."""
-    scans = [load_scan(data_path(path)) for path in target.paths]
-    return scans if target.neurons is None else [scan_with_neurons(scan, _placed(target.neurons)) for scan in scans]
+    return [chosen_part(load_scan(data_path(path)), target.neurons) for path in target.paths]
 
 
 def matrix_of(target: MatrixTarget, section: StimuliSection) -> SimilarityTarget:

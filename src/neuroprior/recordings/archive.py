@@ -1,15 +1,25 @@
 """.npz files: fields read one by one with a message for whatever is wrong, and written whole or not at all."""
 
 import os
+import zipfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from neuroprior.files import appearing_whole
+from neuroprior.recordings.npy import read_array, read_header
 from neuroprior.types import InputError
 
 __all__ = ["read_archive", "write_archive"]
+
+_MAPPED = 1 << 25  # bytes from which a field stays in its file
+_BYTES_AT_A_TIME = 1 << 24
+_LARGE, _MOST_FOLD = (
+    1 << 28,
+    500,
+)  # bytes, and times that a field may grow by: deflate reaches 1000 on nothing but zeros
 
 
 def read_archive(
@@ -17,38 +27,61 @@ def read_archive(
 ) -> dict[str, np.ndarray]:
     """Read these fields of an .npz file; never unpickles. `mend` ends every message: how such a file is made.
 
+    A large field that is not compressed stays in the file, memory-mapped and read-only: replace such a file (as
+    `write_archive` does) rather than write into it. Its bytes are read once, to check their sum.
+
     Raises `InputError` for a file that cannot be read, a needed field that is missing, and a damaged field.
     """
     if not file.is_file():
         raise InputError(f"{file}: no such file; {mend}")
     try:
-        handle = file.open("rb")  # opened here: numpy would leave a damaged file open
+        handle = file.open("rb")
     except OSError as error:
         raise InputError(f"{file}: cannot be opened ({error.strerror}); make it readable") from None
     with handle:
-        try:
-            archive = np.load(handle, allow_pickle=False)
-        except Exception:  # what numpy raises depends on the first bytes
-            raise InputError(f"{file}: not an .npz file, or damaged; {mend}") from None
-        if not isinstance(archive, np.lib.npyio.NpzFile):
+        if handle.read(len(np.lib.format.MAGIC_PREFIX)) == np.lib.format.MAGIC_PREFIX:
             raise InputError(f"{file}: a single array, not an .npz file; {mend}")
+        try:
+            archive = zipfile.ZipFile(handle)
+        except Exception:  # what is raised depends on the bytes that are damaged
+            raise InputError(f"{file}: not an .npz file, or damaged; {mend}") from None
         with archive:
+            held = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
             for name in needed:
-                if name not in archive.files:
-                    held = ", ".join(archive.files) or "nothing"
-                    raise InputError(f"{file}: field {name!r} is missing (it holds {held}); {mend}")
-            return {name: _field(file, archive, name, mend) for name in (*needed, *optional) if name in archive.files}
+                if name not in held:
+                    there = ", ".join(held) or "nothing"
+                    raise InputError(f"{file}: field {name!r} is missing (it holds {there}); {mend}")
+            return {n: _field(file, archive, held[n], mend) for n in (*needed, *optional) if n in held}
 
 
-def _field(file: Path, archive: "np.lib.npyio.NpzFile", name: str, mend: str) -> np.ndarray:
+def _field(file: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo, mend: str) -> np.ndarray:
+    name = info.filename.removesuffix(".npy")
+    if info.file_size > _LARGE and info.file_size > _MOST_FOLD * info.compress_size:
+        raise InputError(
+            f"{file}: field {name!r} grows from {info.compress_size >> 10} kB to {info.file_size >> 20} MB, as no "
+            f"recording does; {mend}"
+        )
     try:
-        value = archive[name]
+        with archive.open(info) as stream:
+            header = read_header(stream, info.file_size)
+            if info.compress_type != zipfile.ZIP_STORED or header.n_bytes < _MAPPED:
+                return read_array(stream, header)
+            while stream.read(_BYTES_AT_A_TIME):  # to its end, where the sum is checked
+                pass
+        start = _data_start(file, info) + header.start
+        order: Literal["F", "C"] = "F" if header.fortran_order else "C"
+        return np.memmap(file, dtype=header.dtype, mode="r", offset=start, shape=header.shape, order=order)
     except Exception as error:  # a damaged member raises whatever its decoder was at: zip, zlib, header, memory
         said = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(f"{file}: field {name!r} cannot be read ({said}); {mend}") from None
-    if not isinstance(value, np.ndarray):
-        raise InputError(f"{file}: field {name!r} is not a NumPy array; {mend}")
-    return value
+
+
+def _data_start(file: Path, info: zipfile.ZipInfo) -> int:
+    """Where a member's bytes begin, by its local header: 30 bytes, then name and extra field of the lengths given."""
+    with file.open("rb") as handle:
+        handle.seek(info.header_offset)
+        local = handle.read(30)
+    return info.header_offset + 30 + int.from_bytes(local[26:28], "little") + int.from_bytes(local[28:30], "little")
 
 
 def write_archive(path: str | os.PathLike[str], fields: Mapping[str, np.ndarray]) -> None:

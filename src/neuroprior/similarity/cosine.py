@@ -6,6 +6,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 
+from neuroprior.similarity.unit import unit_vectors
 from neuroprior.types import Float, InputError, Population, SimilarityTarget, Stimuli
 
 Array = TypeVar("Array", np.ndarray, torch.Tensor)
@@ -21,31 +22,13 @@ def centered_cosine(
     (NumPy or torch). Raises `InputError` for fewer than 2 images, values that are not finite, or an image whose
     response is the mean (its direction is undefined); `image_ids` lets the message name it.
     """
-    given = population_matrix
-    r = torch.from_numpy(np.require(given, requirements="W")) if isinstance(given, np.ndarray) else given.detach()
+    r = population_matrix
     if r.ndim != 2 or len(r) < 2 or r.shape[1] < 1:
         raise InputError(f"similarity: responses are {tuple(r.shape)}; at least 2 images and 1 neuron are needed")
-
-    def named(row: int) -> str:
-        return f"image {row}" if image_ids is None else f"image {str(image_ids[row])!r}"
-
-    # The sum over thousands of images is taken in float64: the mean of float32 rates would else lose three digits.
-    centred = r - r.mean(dim=0, dtype=torch.float64).to(r.dtype)
-    length = torch.linalg.vector_norm(centred, dim=1, keepdim=True)
-    if not bool(torch.isfinite(length).all()):
-        # One bad response spoils the mean and so every length: the culprit is where the responses themselves are bad.
-        bad = (~torch.isfinite(r)).any(dim=1)
-        row = int((bad if bool(bad.any()) else ~torch.isfinite(length[:, 0])).nonzero()[0, 0])
-        raise InputError(f"similarity: response to {named(row)} is not finite; drop the image or mend its responses")
-    # What remains of a response that equals the mean is rounding, not a direction.
-    rounding = 4 * torch.finfo(r.dtype).eps * torch.linalg.vector_norm(r, dim=1, keepdim=True)
-    if bool((length <= rounding).any()):
-        row = int((length <= rounding).nonzero()[0, 0])
-        raise InputError(f"similarity: response to {named(row)} equals the mean over images; drop the image")
-    e = centred.div_(length)
+    e = unit_vectors(r, None, lambda row: f"image {row if image_ids is None else repr(str(image_ids[row]))}")
     similarity = (e @ e.T).clamp_(-1, 1)
     similarity.fill_diagonal_(1)
-    return similarity.numpy() if isinstance(given, np.ndarray) else similarity
+    return similarity.numpy() if isinstance(r, np.ndarray) else similarity
 
 
 def target_from_population(

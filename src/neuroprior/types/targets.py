@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeAlias, TypeVar, get_args
@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal, TypeAlias, TypeVar, get_args
 import numpy as np
 
 from neuroprior.types.arrays import Float32, InputError, Int64, Shaped, checked_ids, freeze, rows_of
-from neuroprior.types.disk import write_tensors
+from neuroprior.types.disk import RowBlocks, write_tensors
 from neuroprior.types.recordings import Stimuli
 
 TargetSource = Literal["recorded", "twin", "network", "user"]
@@ -54,6 +54,11 @@ class SimilarityTarget:
         freeze(self, "matrix", "image_ids")
 
     def _check_rows(self, start: int, block: np.ndarray) -> None:
+        self._check_values(start, block)
+        if not np.allclose(block, self.matrix[:, start : start + len(block)].T, rtol=0, atol=1e-5):
+            raise InputError("target: matrix is not symmetric; average it with its transpose if that is meant")
+
+    def _check_values(self, start: int, block: np.ndarray) -> None:
         # min and max see NaN as well, without a mask as large as the block
         low, high = float(block.min()), float(block.max())
         if not (np.isfinite(low) and np.isfinite(high)):
@@ -64,8 +69,6 @@ class SimilarityTarget:
             )
         if low < -1 or high > 1:
             raise InputError(f"target: similarities span [{low:.3g}, {high:.3g}]; they must lie in [-1, 1]")
-        if not np.allclose(block, self.matrix[:, start : start + len(block)].T, rtol=0, atol=1e-5):
-            raise InputError("target: matrix is not symmetric; average it with its transpose if that is meant")
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -85,6 +88,44 @@ class SimilarityTarget:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write one safetensors file: the matrix, the ids and a JSON header. The file appears whole or not at all."""
         _save(self, path, {"matrix": self.matrix})
+
+    @classmethod
+    def write(
+        cls,
+        path: str | os.PathLike[str],
+        blocks: Iterable[np.ndarray],
+        *,
+        image_ids: Shaped[np.ndarray, " image"],
+        stimuli_digest: str,
+        source: TargetSource,
+        n_scans: int = 1,
+        details: Details | None = None,
+    ) -> "SimilarityTarget":
+        """Write what `save` writes and open it as `load` does, for a matrix too large to hold: its rows come in blocks.
+
+        A block (some rows, all columns) may be overwritten by the next. That S is symmetric is the caller's to see to;
+        all else is checked, and after an error there is no file.
+        """
+        n, kind = len(image_ids), np.dtype(np.float32)
+        fields = {
+            "image_ids": image_ids,
+            "stimuli_digest": stimuli_digest,
+            "source": source,
+            "n_scans": n_scans,
+            "details": details or {},
+        }
+        promised = _unchecked(cls, {"matrix": np.broadcast_to(kind.type(0), (n, n)), **fields}, range(0))
+
+        def checked() -> Iterator[np.ndarray]:
+            start = 0
+            for block in blocks:
+                promised._check_values(start, block)
+                start += len(block)
+                yield block
+
+        _save(promised, path, {"matrix": RowBlocks((n, n), kind, checked())})
+        array, read, _ = _load(cls, path, "matrix")
+        return _unchecked(cls, {"matrix": array, **read}, range(0))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "SimilarityTarget":
@@ -203,7 +244,9 @@ def _unchecked(cls: type[_Target], fields: dict[str, Any], starts: range) -> _Ta
     return target
 
 
-def _save(target: AnyTarget, path: str | os.PathLike[str], arrays: dict[str, np.ndarray], **more: str) -> None:
+def _save(
+    target: AnyTarget, path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray | RowBlocks], **more: str
+) -> None:
     names = json.dumps(target.image_ids.tolist())
     header = {
         "format": f"{target._format}/1",

@@ -1,13 +1,14 @@
 """Stimuli and what looked at them -> the targets that networks are taught, and the controls beside them."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from neuroprior.experiment.engine import Say
-from neuroprior.experiment.inputs import TIERS, chosen_neurons, matrix_of, scans_of, stimuli_of, twin_of
+from neuroprior.experiment.inputs import TIERS, chosen_neurons, chosen_part, matrix_of, scans_of, stimuli_of, twin_of
 from neuroprior.experiment.sections import MADE, MatrixTarget, ScansTarget, SimulatedMouseTarget, TwinTarget
 from neuroprior.experiment.steps.settings import TARGET_FILE, ControlWork, TargetWork
 from neuroprior.networks import vgg_target
@@ -16,7 +17,6 @@ from neuroprior.recordings import (
     load_stimuli,
     population_from_scan,
     simulate_scan,
-    simulated_recording_target,
     target_from_scan,
     target_from_scans,
 )
@@ -28,7 +28,7 @@ from neuroprior.similarity import (
     target_from_population,
 )
 from neuroprior.sources import data_path
-from neuroprior.twin import Twin, predict_population, target_details, untrained_twin
+from neuroprior.twin import Twin, predict_population, simulate_from_twin, target_details, untrained_twin
 from neuroprior.types import Details, Population, SimilarityTarget, Stimuli
 
 _STIMULI = "stimuli.npz"
@@ -106,8 +106,20 @@ def make_control(work: ControlWork, inputs: Mapping[str, Path], out: Path, say: 
             made = target_from_population(population, stimuli, details=details)
         case "simulated_data":
             assert isinstance(work.target, TwinTarget)
-            rates = _predicted(twin_of(work.target), everything, say, work.target.neurons)
-            made = simulated_recording_target(rates, stimuli, oracle.ids, seed=work.seed)
+            mouse = simulate_from_twin(
+                twin_of(work.target),
+                everything,
+                oracle.ids,
+                seed=work.seed,
+                name=f"simulated from {work.target.path}",
+                progress=lambda done, of: say("the twin looks at every trial", 0.9 * done / of),
+            )
+            made = target_from_scan(chosen_part(mouse.scan, work.target.neurons), "train").select(stimuli)
+            said: Details = {
+                "responses": "single trials simulated from the twin, not a recording",
+                "noise_seed": work.seed,
+            }
+            made = replace(made, source="twin", details={**made.details, **said})
     made.save(out / TARGET_FILE)
 
 

@@ -1,5 +1,6 @@
 """What every format's reader ends in: arrays under the names of the plain format, checked once, to a `Scan`."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -59,7 +60,8 @@ def stimuli_of_trials(
             trial = start + int(np.argmax(differs))
             other = int(first[trial_image[trial]])
             raise fault.fault(
-                "image_names", f"is {str(image_ids[trial])!r} on trials {other} and {trial}, whose pictures differ"
+                "image_names",
+                f"is {str(image_ids[trial])!r} on trials {other} and {trial}, whose pictures differ; give each its own",
             )
     return {"images": images[first], "image_names": names[order], "trial_image": trial_image}
 
@@ -205,7 +207,7 @@ class Fields:
     def _each_image_once(self, images: np.ndarray, ids: np.ndarray) -> None:
         seen: dict[bytes, int] = {}
         for row, picture in enumerate(images):
-            first = seen.setdefault(picture.tobytes(), row)
+            first = seen.setdefault(hashlib.sha256(np.ascontiguousarray(picture).data).digest(), row)
             if first != row:
                 raise self.fault(
                     "image_names",

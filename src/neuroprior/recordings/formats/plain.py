@@ -48,8 +48,10 @@ def _recognises(path: Path) -> bool:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
             return "trial_image.npy" in names or (path.suffix == ".npz" and "istim_sp.npy" not in names)
-    except (zipfile.BadZipFile, OSError):
+    except Exception:  # what is raised depends on the bytes that are damaged
         return path.suffix == ".npz"  # damaged: its reader says so
 
 
-PLAIN = ScanFormat("plain", "one .npz file with the fields of neuroprior.Scan", _recognises, read_plain, write_plain)
+PLAIN = ScanFormat(
+    "plain", "one .npz file with the fields of neuroprior.Scan", _recognises, read_plain, write_plain, suffix=".npz"
+)

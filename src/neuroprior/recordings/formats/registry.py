@@ -3,13 +3,18 @@
 import os
 from pathlib import Path
 
+from neuroprior.recordings.formats.nat60k import NAT60K
+from neuroprior.recordings.formats.nwb import NWB
 from neuroprior.recordings.formats.plain import PLAIN
+from neuroprior.recordings.formats.plain_h5 import PLAIN_H5
 from neuroprior.recordings.formats.scan_format import ScanFormat
+from neuroprior.recordings.formats.sensorium import SENSORIUM
+from neuroprior.recordings.formats.sensorium_h5 import SENSORIUM_H5
 from neuroprior.types import InputError, Scan
 
 __all__ = ["SCAN_FORMATS", "load_scan", "save_scan"]
 
-SCAN_FORMATS: tuple[ScanFormat, ...] = (PLAIN,)
+SCAN_FORMATS: tuple[ScanFormat, ...] = (PLAIN, PLAIN_H5, SENSORIUM, SENSORIUM_H5, NWB, NAT60K)
 
 
 def load_scan(path: str | os.PathLike[str], format: str | None = None) -> Scan:

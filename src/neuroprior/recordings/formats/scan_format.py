@@ -25,3 +25,5 @@ class ScanFormat:
     """Write what `load` reads, whole or not at all; `InputError` for a scan that it cannot hold."""
     drops: tuple[str, ...] = ()
     """Fields of `Scan` that such a file has no place for."""
+    suffix: str = ""
+    """What the name of such a file ends in; a folder's name ends in nothing."""

@@ -1,0 +1,343 @@
+"""`neuroprior scan`: recordings in any format, and whether they are sound."""
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+import typer
+
+from neuroprior.cli.options import Json
+from neuroprior.cli.progress import Progress
+from neuroprior.cli.tables import print_table
+from neuroprior.types import InputError, Scan, SimilarityTarget, load_target
+
+app = typer.Typer(help="Recordings: check, convert, simulate, compare and plan them.", no_args_is_help=True)
+
+Format = Annotated[str | None, typer.Option("--format", help="How the recordings are kept; found by looking without.")]
+
+
+@app.command("check")
+def check(
+    paths: Annotated[list[Path], typer.Argument(help="Recordings, in any of the formats.")],
+    out: Annotated[Path | None, typer.Option(help="Folder for the report cards; scan-cards unless given.")] = None,
+    format: Format = None,
+    json_: Json = False,
+) -> None:
+    """Say what is in a recording and whether it is sound; exit 1 with the list where something is wrong.
+
+    Example: neuroprior scan check recordings/static26872-17-20
+    """
+    from neuroprior.recordings import check_scan, load_scan
+    from neuroprior.report.scan_card import card_json, write_card
+
+    said, sound = [], True
+    folder = out or (None if json_ else Path("scan-cards"))
+    for path in paths:
+        try:
+            scan = load_scan(path, format)
+        except InputError as error:
+            sound = False
+            said.append({"path": str(path), "sound": False, "faults": [str(error)]})
+            if not json_:
+                print(f"{path}: cannot be read\n  fault: {error}")
+            continue
+        found = check_scan(scan)
+        sound &= found.sound
+        card = None if folder is None else write_card(found, folder / f"{_card_name(path, paths)}.html")
+        said.append({"path": str(path), **card_json(found), "card": None if card is None else str(card)})
+        if not json_:
+            _print_check(path, said[-1])
+    if json_:
+        print(json.dumps({"scans": said}))
+    if not sound:
+        raise typer.Exit(1)
+
+
+@app.command("convert")
+def convert(
+    path: Annotated[Path, typer.Argument(help="A recording, in any of the formats.")],
+    out: Annotated[Path, typer.Argument(help="File or folder to write.")],
+    to: Annotated[str, typer.Option(help="Format to write: plain, plain-h5, sensorium, sensorium-h5, nwb, nat60k.")],
+    format: Format = None,
+    json_: Json = False,
+) -> None:
+    """Write a recording in another format, and say what that format has no place for.
+
+    Example: neuroprior scan convert static26872-17-20.zip scan.npz --to plain
+    """
+    from neuroprior.recordings import SCAN_FORMATS, load_scan, save_scan
+
+    if path.exists() and out.exists() and path.samefile(out):
+        raise InputError(f"{out}: is the recording itself; name another file")
+    scan = load_scan(path, format)
+    save_scan(scan, out, to)
+    drops = next(entry.drops for entry in SCAN_FORMATS if entry.name == to)
+    lost = [field for field in drops if _holds(scan, field)]
+    if json_:
+        print(json.dumps({"out": str(out), "format": to, "lost": lost, "notes": list(scan.notes)}))
+        return
+    print(f"{out}: {len(scan.trial_image)} trials of {scan.responses.shape[1]} neurons, format {to}")
+    for note in scan.notes:
+        print(f"note: {note}")
+    if lost:
+        print(f"lost, as {to} has no place for it: {', '.join(lost)}", file=sys.stderr)
+
+
+@app.command("simulate")
+def simulate(
+    out: Annotated[Path, typer.Option(help="Folder to write the scans and their truth to.")],
+    stimuli: Annotated[
+        Path | None, typer.Option(help="An .npz with images, names and tier; packaged photographs without.")
+    ] = None,
+    from_twin: Annotated[
+        Path | None, typer.Option(help="A twin's checkpoint, which then gives the mean responses; Gabor cells without.")
+    ] = None,
+    neurons: Annotated[int | None, typer.Option(help="Neurons of a scan; 500, or all of a twin's.")] = None,
+    repeats: Annotated[int, typer.Option(help="Trials of each oracle image.")] = 10,
+    validation: Annotated[int, typer.Option(help="So many other images are of tier validation.")] = 0,
+    scans: Annotated[int, typer.Option(help="How many scans.")] = 1,
+    animals: Annotated[int, typer.Option(help="Of how many animals, in turn.")] = 1,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same scans.")] = 0,
+    to: Annotated[str, typer.Option(help="Format to write, as in `scan convert`.")] = "plain",
+    noise: Annotated[Literal["gamma", "negative_binomial"], typer.Option(help="Private noise.")] = "gamma",
+    shared: Annotated[float, typer.Option(help="Shared noise: standard deviation of the logarithm.")] = 0.15,
+    snr: Annotated[float, typer.Option(help="Median of the true w of Eq. 1.")] = 0.5,
+    running: Annotated[float, typer.Option(help="How far running moves the gain.")] = 0.15,
+    pupil: Annotated[float, typer.Option(help="How far pupil size moves the gain.")] = 0.1,
+    gaze: Annotated[float, typer.Option(help="Spread of the gaze, in pixels of the images.")] = 1.0,
+    json_: Json = False,
+) -> None:
+    """Record a simulated mouse whose truth is known, and write that beside: noise-free responses, SNR, similarity.
+
+    Example: neuroprior scan simulate --out mice --scans 8 --animals 4
+    """
+    from neuroprior.recordings import (
+        SCAN_FORMATS,
+        Behaviour,
+        Noise,
+        SimulatedScan,
+        load_stimuli,
+        packaged_photographs,
+        save_scan,
+        save_truth,
+        sessions,
+        simulate_scan,
+    )
+    from neuroprior.twin import load_twin, simulate_from_twin
+
+    kept = next((entry for entry in SCAN_FORMATS if entry.name == to), None)
+    if kept is None:
+        raise InputError(f"--to {to}: not one of {', '.join(entry.name for entry in SCAN_FORMATS)}")
+    if stimuli is None:
+        shown = packaged_photographs()
+        oracle = shown.ids[-100:]
+    else:
+        shown, oracle = load_stimuli(stimuli), load_stimuli(stimuli, "oracle").ids
+    record: Callable[..., SimulatedScan]
+    if from_twin is None:
+        record = partial(simulate_scan, shown, oracle, n_neurons=500 if neurons is None else neurons)
+    else:
+        record = partial(simulate_from_twin, load_twin(from_twin), shown, oracle, n_neurons=neurons)
+    done: list[str] = []
+    with Progress() as progress:
+        for animal, session in sessions(scans, animals):
+            name = f"mouse{animal}-scan{session}"
+            made = record(
+                n_repeats=repeats,
+                n_validation=validation,
+                seed=seed,
+                animal=animal,
+                session=session,
+                snr_median=snr,
+                noise=Noise(kind=noise, shared=shared),
+                behaviour=Behaviour(running, pupil, gaze),
+                name=name,
+                progress=partial(_tell, progress, name),
+            )
+            path = out / f"{name}{kept.suffix}"
+            progress.update(name, "writing", 1.0)
+            save_scan(made.scan, path, to)
+            save_truth(made, out / f"{name}-truth")
+            done.append(str(path))
+    if json_:
+        print(
+            json.dumps({"scans": done, "trials": len(made.scan.trial_image), "neurons": made.scan.responses.shape[1]})
+        )
+        return
+    for path_said in done:
+        print(
+            f"{path_said}: {len(made.scan.trial_image)} trials of {made.scan.responses.shape[1]} neurons; truth beside"
+        )
+
+
+def _tell(progress: Progress, name: str, done: int, of: int) -> None:
+    progress.update(name, "recording", done / of)
+
+
+@app.command("stability")
+def stability(
+    paths: Annotated[list[Path], typer.Argument(help="Scans that repeated the same images.")],
+    out: Annotated[Path, typer.Option(help="Folder for the page and its figures.")] = Path("scan-stability"),
+    model: Annotated[
+        list[Path] | None, typer.Option(help="Targets of the oracle images, e.g. of twins: Figure 1 B and D.")
+    ] = None,
+    truth: Annotated[
+        bool, typer.Option("--truth", help="Show the truth that `scan simulate` wrote beside each scan.")
+    ] = False,
+    intersection: Annotated[bool, typer.Option("--intersection", help="Keep the images all scans repeated.")] = False,
+    format: Format = None,
+    json_: Json = False,
+) -> None:
+    """Show how stable similarities are over scans and repeats: Figure 1 and 2 of the paper, for your recordings.
+
+    Example: neuroprior scan stability mice/*.npz --truth
+    """
+    from neuroprior.recordings import growth_with_repeats, load_scan, load_truth, scan_stability
+    from neuroprior.report.stability_page import stability_json, write_stability
+
+    scans = [load_scan(path, format) for path in paths]
+    models = {path.stem: _matrix(path) for path in model or []}
+    truths = [load_truth(_truth_beside(path)).population for path in paths] if truth else None
+    with Progress() as progress:
+        found = scan_stability(
+            scans,
+            models,
+            truths,
+            missing="intersection" if intersection else "error",
+            progress=lambda done, of: progress.update("stability", "comparing trials", done / of),
+        )
+    grown = {}
+    if found.truths is not None:
+        for scan, known in zip(scans, found.truths, strict=True):
+            grown[scan.name] = growth_with_repeats(scan, known, found.stimuli.ids)
+    written = write_stability(found, out, grown)
+    said = stability_json(found, grown)
+    if json_:
+        print(json.dumps({**said, "page": str(written[0])}))
+        return
+    print(f"{len(scans)} scans, {said['images']} oracle images")
+    for name, rs in said["r"].items():
+        print(f"r, {name}: mean {np.mean(rs):.3f} ({min(rs):.3f} to {max(rs):.3f})")
+    for name, sd in said["sd"].items():
+        print(f"standard deviation {name}: {sd:.4f}")
+    for ceiling in said["noise_ceiling"]:
+        print(
+            f"reliability of {ceiling['scan']}: {ceiling['mean']:.3f} ({ceiling['low']:.3f} to {ceiling['high']:.3f}); "
+            f"the best model reaches {ceiling['best_model']:.3f}"
+        )
+    print(f"page: {written[0]}")
+
+
+def _truth_beside(path: Path) -> Path:
+    """Where `scan simulate` puts the truth of a scan."""
+    for folder in (path.with_name(f"{path.name}-truth"), path.with_name(f"{path.stem}-truth")):
+        if folder.is_dir():
+            return folder
+    raise InputError(f"{path}: no truth beside it ({path.stem}-truth); only `scan simulate` writes one")
+
+
+def _matrix(path: Path) -> SimilarityTarget:
+    target = load_target(path)
+    if not isinstance(target, SimilarityTarget):
+        raise InputError(f"{path}: holds coordinates, not a matrix; make the target without --factored")
+    return target
+
+
+@app.command("plan")
+def plan(
+    pilots: Annotated[list[Path], typer.Argument(help="One or more pilot scans, with 4 or more repeats.")],
+    neurons: Annotated[list[int] | None, typer.Option(help="Numbers of neurons to ask about.")] = None,
+    repeats: Annotated[list[int] | None, typer.Option(help="Numbers of trials of each image.")] = None,
+    scans: Annotated[list[int] | None, typer.Option(help="Numbers of scans.")] = None,
+    aim: Annotated[float, typer.Option(help="Correlation with the true similarity to reach.")] = 0.9,
+    seed: Annotated[int, typer.Option(help="Of the splits.")] = 0,
+    format: Format = None,
+    json_: Json = False,
+) -> None:
+    """Say how many neurons, repeats and scans a similarity needs, from how a pilot's agrees with itself.
+
+    Example: neuroprior scan plan pilot.npz --neurons 1000 --neurons 8000 --repeats 10 --aim 0.9
+    """
+    from neuroprior.recordings import load_scan, plan_recording
+
+    with Progress() as progress:
+        progress.update("plan", "comparing halves", 0.0)
+        made = plan_recording([load_scan(path, format) for path in pilots], seed=seed)
+    ns = neurons or sorted({made.n_neurons, 1000, 8000})
+    ts = repeats or sorted({1, made.n_repeats, 2 * made.n_repeats})
+    hs = scans or [1, 4, 8]
+    rows = [
+        {
+            "neurons": n,
+            "repeats": t,
+            "r": {str(h): round(made.correlation(n, t, h), 4) for h in hs},
+            "scans_for_aim": made.scans_for(aim, n, t),
+        }
+        for n in ns
+        for t in ts
+    ]
+    if json_:
+        fit = [
+            {"neurons": n, "repeats": t, "measured": round(r, 4), "fitted": round(fitted, 4)}
+            for (n, t, r), fitted in zip(made.measured, made.fitted, strict=True)
+        ]
+        print(json.dumps({"aim": aim, "images": made.n_images, "plan": rows, "fit": fit}))
+        return
+    print(
+        f"pilot: {made.n_neurons} neurons, {made.n_repeats} repeats of {made.n_images} images; "
+        f"expected correlation of S with the truth (pairs i < j), and scans for r = {aim:g}"
+    )
+    print_table(
+        ["neurons", "repeats", *(f"{h} scan{'s' if h > 1 else ''}" for h in hs), f"scans for {aim:g}"],
+        [
+            [str(row["neurons"]), str(row["repeats"])]
+            + [f"{made.correlation(n, t, h):.3f}" for h in hs]
+            + [str(row["scans_for_aim"])]
+            for row, (n, t) in zip(rows, ((n, t) for n in ns for t in ts), strict=True)
+        ],
+    )
+    print("the truth: all such neurons of such animals without noise; what differs from animal to animal is not in it")
+
+
+def _holds(scan: Scan, field: str) -> bool:
+    value = getattr(scan, field, None)
+    return value is not None and len(value) > 0
+
+
+def _card_name(path: Path, paths: Sequence[Path]) -> str:
+    """Return the recording's file name, numbered where another one has it too."""
+    alike = [other for other in paths if other.name == path.name]
+    name = path.resolve().name
+    return name if len(alike) == 1 else f"{name}-{alike.index(path) + 1}"
+
+
+def _print_check(path: Path, card: dict[str, object]) -> None:
+    tiers = card["tiers"]
+    assert isinstance(tiers, dict)
+    shown = ", ".join(
+        f"{tier['images']} {name} images x {'-'.join(map(str, sorted(set(tier['repeats']))))}"
+        for name, tier in tiers.items()
+    )
+    print(f"{path}: {card['name']}")
+    print(f"  {card['trials']} trials, {card['neurons']} neurons; {shown}")
+    for key, what in (("snr", "SNR (Eq. 1)"), ("oracle_correlation", "oracle correlation")):
+        spread = card[key]
+        if isinstance(spread, dict):
+            low, median, high = (spread["quantiles"][q] for q in ("0.05", "0.5", "0.95"))
+            print(f"  {what}: median {median:.2f} (5 to 95 %: {low:.2f} to {high:.2f})")
+    if card["signal_dimensions"] is not None:
+        print(f"  dimensions: signal {card['signal_dimensions']:.1f}, single trials {card['response_dimensions']:.1f}")
+    notes, faults = card["notes"], card["faults"]
+    assert isinstance(notes, list)
+    assert isinstance(faults, list)
+    for word, lines in (("note", notes), ("fault", faults)):
+        for line in lines:
+            print(f"  {word}: {line}")
+    if card["sound"]:
+        print("  sound")
+    if card["card"]:
+        print(f"  report card: {card['card']}")

@@ -1,0 +1,370 @@
+"""Is a recording sound? What is in it, how reliable its neurons are, and whether responses belong to their images."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import get_args
+
+import numpy as np
+
+from neuroprior.reliability import measure_reliability, oracle_correlation
+from neuroprior.types import Float32, Float64, Int64, Scan, Tier
+
+__all__ = ["LAGS", "Channel", "ScanCheck", "TierCount", "check_scan"]
+
+LAGS = tuple(range(-5, 6))
+"""Trials by which responses are moved against the images, to see whether they fit better there."""
+
+_NEURONS = 2000  # at most, drawn at random, behind the lag test and the dimensionalities
+_TRIALS = 2000  # at most, drawn at random, behind the response dimensionality
+_BLOCK = 512  # columns or rows of the responses looked at together
+_PERMUTATIONS = 100
+_CLEAR = 4.0  # standard deviations above what permuted images give
+_BETTER = 1.05  # times as much alike at another lag, or the lag is noise
+_NAMED = 5  # neurons, of those that a fault is about
+
+
+@dataclass(frozen=True, slots=True)
+class TierCount:
+    """Images and trials of one tier, and the fewest and most trials of an image."""
+
+    images: int
+    trials: int
+    least: int
+    most: int
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """One channel of behaviour or of the pupil's centre over the trials on which it was tracked."""
+
+    name: str
+    mean: float
+    spread: float
+    tracked: float
+
+
+@dataclass(frozen=True, slots=True)
+class Shift:
+    """A part of the session whose responses come `lag` trials after their images; `D` there and as they stand."""
+
+    where: str
+    lag: int
+    there: float
+    as_they_stand: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ScanCheck:
+    """What `check_scan` found. `faults`: one line each, what is wrong and how to mend it; empty for a sound scan.
+
+    `snr`, `oracle`: Eq. 1 and the oracle correlation, one a neuron; None without repeats. `signal_dimensions`:
+    participation ratio of the covariance of responses over oracle images, without noise (at most their number less 1);
+    `response_dimensions`: that of single trials. `alignment`: how much more alike two trials of one image are than
+    trials of two, with responses moved by each of `LAGS` trials; `chance`: mean and standard deviation of the same
+    with images permuted. NaN where too few repeats leave them undefined.
+    """
+
+    name: str
+    n_trials: int
+    n_neurons: int
+    n_images: int
+    image_size: tuple[int, int]
+    tiers: dict[str, TierCount]
+    snr: Float64[np.ndarray, " neuron"] | None
+    oracle: Float64[np.ndarray, " neuron"] | None
+    signal_dimensions: float
+    response_dimensions: float
+    alignment: Float64[np.ndarray, " lag"]
+    chance: tuple[float, float]
+    behaviour: tuple[Channel, ...] = ()
+    silent: Int64[np.ndarray, " silent"] = field(default_factory=lambda: np.empty(0, np.int64))
+    constant: Int64[np.ndarray, " constant"] = field(default_factory=lambda: np.empty(0, np.int64))
+    duplicated: tuple[tuple[int, int], ...] = ()
+    notes: tuple[str, ...] = ()
+    faults: tuple[str, ...] = ()
+
+    @property
+    def sound(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.faults
+
+
+def check_scan(scan: Scan, seed: int = 0) -> ScanCheck:
+    """Look at a scan for what spoils a similarity: neurons that say nothing or say it twice, too few repeats, shifts.
+
+    The lag test: over the trials of repeated oracle images, `D(l)` is the mean cosine of two trials of one image less
+    that of trials of two images, responses z-scored by neuron and taken `l` trials later. Responses that belong to
+    their images have their largest D at 0, far above that of permuted images; `seed` draws the permutations. Both
+    halves of the session are tried as well: a frame lost on the way shifts only what comes after it.
+    """
+    rng = np.random.default_rng(seed)
+    tiers = {tier: _count(scan, tier) for tier in get_args(Tier) if (scan.tier == tier).any()}
+    silent, constant = _unvarying(scan.responses)
+    duplicated = _duplicated(scan.responses, np.concatenate([silent, constant]))
+    oracle_trials = _repeated_oracle_trials(scan)
+    columns = np.sort(rng.permutation(scan.responses.shape[1])[:_NEURONS])
+    columns = columns[~np.isin(columns, np.concatenate([silent, constant]))]
+    enough = len(np.unique(scan.trial_image[oracle_trials])) >= 2
+    snr = oracle = None
+    if enough:
+        images = scan.trial_image[oracle_trials]
+        trials = scan.responses[oracle_trials]
+        snr = measure_reliability(trials, images).weights.snr
+        oracle = oracle_correlation(trials, images)
+    chance = (np.nan, np.nan)
+    alignment = np.full(len(LAGS), np.nan)
+    shifts: list[Shift] = []
+    signal = response = np.nan
+    if len(columns):
+        unit = _unit(scan.responses, columns)
+        response = _participation(unit[np.sort(rng.permutation(len(unit))[:_TRIALS])])
+        if enough:
+            signal = _signal_participation(unit[oracle_trials], scan.trial_image[oracle_trials])
+            alignment = _alignment(unit, scan.trial_image, oracle_trials)
+            chance = _chance(unit[oracle_trials], scan.trial_image[oracle_trials], rng)
+            shifts = list(_shifts(unit, scan.trial_image, oracle_trials, alignment, chance))
+    behaviour = tuple(_behaviour(scan))
+    faults = [
+        *_neuron_faults(scan.responses.shape[1], silent, constant, duplicated),
+        *_repeat_faults(enough, len(columns), alignment, chance, shifts),
+        *_behaviour_faults(behaviour),
+    ]
+    notes = list(scan.notes)
+    negative = sum(int((block < 0).sum()) for block in _blocks(scan.responses))
+    if negative:
+        share = 100 * negative / scan.responses.size
+        notes.append(f"{share:.2g} % of the responses are below 0; a Poisson loss needs responses of 0 or more")
+    if oracle_trials.size and tiers["oracle"].least < 2:
+        once = int((np.bincount(scan.trial_image[scan.tier == "oracle"]) == 1).sum())
+        notes.append(f"{once} oracle images were shown once, and say nothing about noise")
+    return ScanCheck(
+        name=scan.name,
+        n_trials=len(scan.trial_image),
+        n_neurons=scan.responses.shape[1],
+        n_images=len(scan.stimuli),
+        image_size=(int(scan.stimuli.pixels.shape[1]), int(scan.stimuli.pixels.shape[2])),
+        tiers=tiers,
+        snr=snr,
+        oracle=oracle,
+        signal_dimensions=float(signal),
+        response_dimensions=float(response),
+        alignment=alignment,
+        chance=(float(chance[0]), float(chance[1])),
+        behaviour=behaviour,
+        silent=silent,
+        constant=constant,
+        duplicated=tuple(duplicated),
+        notes=tuple(notes),
+        faults=tuple(faults),
+    )
+
+
+def _count(scan: Scan, tier: str) -> TierCount:
+    repeats = np.bincount(scan.trial_image[scan.tier == tier])
+    shown = repeats[repeats > 0]
+    return TierCount(len(shown), int(shown.sum()), int(shown.min()), int(shown.max()))
+
+
+def _repeated_oracle_trials(scan: Scan) -> Int64[np.ndarray, " repeated"]:
+    oracle = np.flatnonzero(scan.tier == "oracle")
+    repeats = np.bincount(scan.trial_image[oracle], minlength=len(scan.stimuli))
+    repeated: np.ndarray = oracle[repeats[scan.trial_image[oracle]] >= 2]
+    return repeated.astype(np.int64)
+
+
+def _blocks(responses: Float32[np.ndarray, "trial neuron"]) -> Iterator[Float32[np.ndarray, "some neuron"]]:
+    for start in range(0, len(responses), _BLOCK):
+        yield responses[start : start + _BLOCK]
+
+
+def _unvarying(
+    responses: Float32[np.ndarray, "trial neuron"],
+) -> tuple[Int64[np.ndarray, " silent"], Int64[np.ndarray, " constant"]]:
+    """Neurons that are 0 on every trial, and those that are always the same but not 0."""
+    first = responses[0]
+    varies = np.zeros(responses.shape[1], dtype=bool)
+    for block in _blocks(responses):
+        varies |= (block != first).any(axis=0)
+    return np.flatnonzero(~varies & (first == 0)), np.flatnonzero(~varies & (first != 0))
+
+
+def _duplicated(responses: Float32[np.ndarray, "trial neuron"], known: np.ndarray) -> list[tuple[int, int]]:
+    """Pairs of neurons that are the same on every trial: each with the first like it."""
+    mixed = np.zeros(responses.shape[1])
+    weights = np.random.default_rng(0).standard_normal(len(responses))
+    for start, block in zip(range(0, len(responses), _BLOCK), _blocks(responses), strict=True):
+        mixed += weights[start : start + _BLOCK] @ block
+    seen: dict[float, int] = {}
+    pairs = []
+    for neuron in np.setdiff1d(np.arange(len(mixed)), known).tolist():
+        first = seen.setdefault(float(mixed[neuron]), neuron)  # unequal columns have unequal sums but by chance
+        if first != neuron and np.array_equal(responses[:, first], responses[:, neuron]):
+            pairs.append((first, neuron))
+    return pairs
+
+
+def _unit(responses: Float32[np.ndarray, "trial neuron"], columns: np.ndarray) -> Float32[np.ndarray, "trial picked"]:
+    """Trials as unit vectors, each neuron z-scored first, so that loud ones do not speak for all."""
+    picked = np.concatenate([block[:, columns] for block in _blocks(responses)])
+    picked -= picked.mean(axis=0, dtype=np.float64).astype(np.float32)
+    picked /= np.maximum(picked.std(axis=0, dtype=np.float64), 1e-30).astype(np.float32)
+    picked /= np.maximum(np.linalg.norm(picked, axis=1, keepdims=True), 1e-30)
+    return picked
+
+
+def _difference(vectors: Float32[np.ndarray, "trial picked"], image: Int64[np.ndarray, " trial"]) -> float:
+    """Mean cosine of two trials of one image less that of trials of two, in closed form."""
+    order = np.argsort(image, kind="stable")
+    _, starts, counts = np.unique(image[order], return_index=True, return_counts=True)
+    if len(counts) < 2 or counts.max() < 2:
+        return np.nan
+    sums = np.add.reduceat(vectors[order], starts, axis=0, dtype=np.float64)
+    squared = float(np.square(sums).sum())
+    n = int(counts.sum())
+    own = float(np.square(vectors, dtype=np.float64).sum())
+    same = (squared - own) / float((counts * (counts - 1)).sum())
+    total = sums.sum(axis=0)
+    other = (float(total @ total) - squared) / float(n * n - np.square(counts).sum())
+    return same - other
+
+
+def _alignment(
+    unit: Float32[np.ndarray, "trial picked"],
+    trial_image: Int64[np.ndarray, " trial"],
+    trials: Int64[np.ndarray, " repeated"],
+) -> Float64[np.ndarray, " lag"]:
+    found = []
+    for lag in LAGS:
+        there = trials[(trials + lag >= 0) & (trials + lag < len(unit))]
+        found.append(_difference(unit[there + lag], trial_image[there]))
+    return np.array(found)
+
+
+def _chance(
+    unit: Float32[np.ndarray, "trial picked"], image: Int64[np.ndarray, " trial"], rng: np.random.Generator
+) -> tuple[float, float]:
+    drawn = [_difference(unit, rng.permutation(image)) for _ in range(_PERMUTATIONS)]
+    return float(np.mean(drawn)), float(np.std(drawn, ddof=1))
+
+
+def _shifts(
+    unit: Float32[np.ndarray, "trial picked"],
+    trial_image: Int64[np.ndarray, " trial"],
+    trials: Int64[np.ndarray, " repeated"],
+    whole: Float64[np.ndarray, " lag"],
+    chance: tuple[float, float],
+) -> Iterator[Shift]:
+    """Parts of the session whose responses fit images of other trials better: all of it, or one of its halves."""
+    half = len(trials) // 2
+    parts = []
+    for part in (trials[:half], trials[half:]):
+        # half of the trials have a quarter of the pairs, so chance reaches further
+        clear = chance[0] + 4 * _CLEAR * chance[1]
+        if len(part) and (found := _shift(_where(part), _alignment(unit, trial_image, part), clear)):
+            parts.append(found)
+    together = _shift("all trials", whole, chance[0] + _CLEAR * chance[1])
+    if together is not None and {part.lag for part in parts} <= {together.lag}:
+        parts = [together]
+    yield from (part for part in parts if part.lag != 0)
+
+
+def _where(trials: Int64[np.ndarray, " some"]) -> str:
+    return f"trials {trials[0]} to {trials[-1]}"
+
+
+def _shift(where: str, alignment: Float64[np.ndarray, " lag"], clear: float) -> Shift | None:
+    """Return the lag at which responses fit best (0 unless another is better), if any fit."""
+    if not np.isfinite(alignment).all() or alignment.max() <= clear:
+        return None
+    best, at_zero = int(alignment.argmax()), float(alignment[LAGS.index(0)])
+    there = float(alignment[best])
+    return Shift(where, LAGS[best] if there > _BETTER * at_zero else 0, there, at_zero)
+
+
+def _participation(vectors: Float32[np.ndarray, "trial picked"]) -> float:
+    """`(sum l)^2 / sum l^2` over the eigenvalues `l` of the covariance: 1 for a line, the dimension for a ball."""
+    centred = vectors - vectors.mean(axis=0)
+    gram = centred @ centred.T if len(centred) < centred.shape[1] else centred.T @ centred
+    trace = float(np.trace(gram))
+    return trace**2 / float(np.square(gram, dtype=np.float64).sum()) if trace > 0 else np.nan
+
+
+def _signal_participation(vectors: Float32[np.ndarray, "trial picked"], image: Int64[np.ndarray, " trial"]) -> float:
+    """Participation ratio of the signal alone: noise of two halves of the trials is independent, and averages out."""
+    order = np.argsort(image, kind="stable")
+    _, starts, counts = np.unique(image[order], return_index=True, return_counts=True)
+    place = np.arange(len(order)) - np.repeat(starts, counts)
+    halves = []
+    for parity in (0, 1):
+        mine = (place % 2 == parity).astype(np.float64)[:, None]
+        sums = np.add.reduceat(vectors[order] * mine, starts, axis=0, dtype=np.float64)
+        mean = sums / np.add.reduceat(mine, starts, axis=0)
+        halves.append(mean - mean.mean(axis=0))
+    cross = halves[0] @ halves[1].T
+    trace, squared = float(np.trace(cross)), float((cross * cross.T).sum())
+    return trace**2 / squared if trace > 0 and squared > 0 else np.nan
+
+
+def _behaviour(scan: Scan) -> Iterator[Channel]:
+    columns: list[tuple[str, np.ndarray]] = []
+    if scan.behavior is not None:
+        columns += list(zip(scan.behavior_names, scan.behavior.T, strict=True))
+    if scan.pupil_center is not None:
+        columns += list(zip(("pupil x", "pupil y"), scan.pupil_center.T, strict=True))
+    for name, values in columns:
+        there = values[np.isfinite(values)].astype(np.float64)
+        mean, spread = (float(there.mean()), float(there.std())) if len(there) else (np.nan, np.nan)
+        yield Channel(name, mean, spread, len(there) / len(values))
+
+
+def _named(neurons: Sequence[object]) -> str:
+    return ", ".join(map(str, neurons[:_NAMED])) + (", ..." if len(neurons) > _NAMED else "")
+
+
+def _neuron_faults(
+    n: int, silent: np.ndarray, constant: np.ndarray, duplicated: Sequence[tuple[int, int]]
+) -> Iterator[str]:
+    for neurons, what in ((silent, "never fire"), (constant, "always give the same response")):
+        if len(neurons):
+            yield f"{len(neurons)} of {n} neurons {what} ({_named(neurons.tolist())}); drop them"
+    if duplicated:
+        pairs = _named([f"{neuron} as {first}" for first, neuron in duplicated])
+        yield f"{len(duplicated)} of {n} neurons are copies of another ({pairs}); keep one of each"
+
+
+def _repeat_faults(
+    enough: bool,
+    n_varying: int,
+    alignment: Float64[np.ndarray, " lag"],
+    chance: tuple[float, float],
+    shifts: Sequence[Shift],
+) -> Iterator[str]:
+    if not enough:
+        yield (
+            "fewer than 2 oracle images have 2 or more trials, so neither reliability (Eq. 1) nor alignment can be "
+            "measured; show some images repeatedly, and mark them as oracle"
+        )
+    elif not n_varying:
+        yield "no neuron's response ever changes; look at what was exported"
+    for shift in shifts:
+        n, late = abs(shift.lag), shift.lag > 0
+        yield (
+            f"{shift.where}: responses come {n} trial{'s' if n > 1 else ''} {'after' if late else 'before'} their "
+            f"images (repeats alike by {shift.there:.3f} there, {shift.as_they_stand:.3f} as they stand); pair each "
+            f"image with the response {n} {'later' if late else 'earlier'}, and look for a lost frame"
+        )
+    if enough and n_varying and not shifts:
+        at_zero = float(alignment[LAGS.index(0)])
+        if not at_zero > chance[0] + _CLEAR * chance[1]:
+            yield (
+                f"two trials of one image are no more alike than trials of two (by {at_zero:.3f}; permuted images give "
+                f"{chance[0]:.3f} ± {chance[1]:.3f}); responses may belong to other images, or carry no signal"
+            )
+
+
+def _behaviour_faults(behaviour: Sequence[Channel]) -> Iterator[str]:
+    for channel in behaviour:
+        if channel.tracked < 0.5:
+            yield f"{channel.name} was tracked on {100 * channel.tracked:.0f} % of the trials; leave it out"
+        elif channel.spread == 0:
+            yield f"{channel.name} is {channel.mean:g} on every trial; leave it out, or mend the tracker's export"

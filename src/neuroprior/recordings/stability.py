@@ -1,0 +1,178 @@
+"""How stable the similarity of images is: over scans, over repeats, and from single trials to averages (Figure 1)."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from neuroprior.similarity import (
+    NoiseCeiling,
+    align_matrices,
+    centered_cosine,
+    noise_ceiling,
+    oracle_similarity,
+    oracle_trials,
+    pair_fluctuation,
+    repeat_fluctuation,
+    scan_fluctuation,
+    single_trial_similarity,
+)
+from neuroprior.similarity.match import Missing
+from neuroprior.types import Float32, InputError, Population, Scan, Shaped, SimilarityTarget, Stimuli
+
+__all__ = ["ScanStability", "growth_with_repeats", "scan_stability"]
+
+_PAIRS = 200_000  # of trials of different images whose fluctuation is kept, drawn at random
+_RESAMPLES = 100
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ScanStability:
+    """What Figure 1 shows. Matrices are of the oracle images that all scans share, in one order; pairs are `i < j`.
+
+    `oracle`: Eq. 3. `single`, `others`: Eq. 2 of one trial an image, and Eq. 3 of all other trials, so that the two
+    share nothing; the paper sets `single` against `oracle`, which holds it. `over_scans`: Eq. 4 of `oracle`;
+    `over_repeats`: Eq. 5, all scans. The two differ in what is averaged, so beside them stand the matched
+    `single_over_scans` (Eq. 4 of `single`) and `over_trials` (single trials, `i != j`).
+    `models`: given matrices (of twins, say) of the same images. `truths`: of simulated scans, what Eq. 2 makes of each
+    one's noise-free responses to these images.
+    """
+
+    names: tuple[str, ...]
+    stimuli: Stimuli
+    oracle: Float32[np.ndarray, "scan image image"]
+    single: Float32[np.ndarray, "scan image image"]
+    others: Float32[np.ndarray, "scan image image"]
+    over_scans: Float32[np.ndarray, "scan pair"] | None
+    single_over_scans: Float32[np.ndarray, "scan pair"] | None
+    over_repeats: Float32[np.ndarray, " repeats"]
+    over_trials: Float32[np.ndarray, " trials"]
+    ceilings: tuple[NoiseCeiling, ...]
+    models: dict[str, Float32[np.ndarray, "image image"]]
+    truths: Float32[np.ndarray, "scan image image"] | None
+
+    def correlations(self) -> dict[str, list[float]]:
+        """Pearson's r over pairs, one a scan: of single trials (inside and apart) and of every model with Eq. 3."""
+        found = {
+            "single trial, inside the average": [_r(a, b) for a, b in zip(self.single, self.oracle, strict=True)],
+            "single trial, apart from the average": [_r(a, b) for a, b in zip(self.single, self.others, strict=True)],
+        }
+        for name, model in self.models.items():
+            found[name] = [_r(model, oracle) for oracle in self.oracle]
+        if self.truths is not None:
+            found["truth"] = [_r(truth, oracle) for truth, oracle in zip(self.truths, self.oracle, strict=True)]
+        if len(self.oracle) > 1:
+            mean = self.oracle.sum(axis=0)
+            found["mean of the other scans"] = [_r((mean - s) / (len(self.oracle) - 1), s) for s in self.oracle]
+        return found
+
+
+def scan_stability(
+    scans: Sequence[Scan],
+    models: dict[str, SimilarityTarget] | None = None,
+    truths: Sequence[Population] | None = None,
+    *,
+    missing: Missing = "error",
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> ScanStability:
+    """Eq. 3 to 5 of the scans' oracle trials, SNR-weighted, with their noise ceilings.
+
+    `models`: targets that hold the oracle images, under names for the figures. `truths`: one a scan, in their order.
+    `missing`: "intersection" keeps the images that all scans repeated, "error" asks that these be the same. `seed`: of
+    single trials and resamples.
+    Raises `InputError` naming the scan whose repeats do not suffice (3 of each image), or the target that lacks images.
+    `progress` is told scans done and scans in all.
+    """
+    if not scans:
+        raise InputError("scan stability: no scan given; pass one or more")
+    if truths is not None and len(truths) != len(scans):
+        raise InputError(f"scan stability: {len(truths)} truths for {len(scans)} scans; give each its own")
+    oracles, singles, others, repeats, trials, ceilings = [], [], [], [], [], []
+    rng = np.random.default_rng(seed)
+    for k, scan in enumerate(scans):
+        if progress is not None:
+            progress(k, len(scans))
+        given = oracle_trials(scan)
+        try:
+            ids, matrix = oracle_similarity(*given)
+            single_ids, single, rest = single_trial_similarity(*given, seed=seed)
+            ceilings.append(noise_ceiling(*given, seed=seed, n_splits=10, n_resamples=_RESAMPLES))
+            repeats.append(repeat_fluctuation(*given))
+            drawn = pair_fluctuation(*given)
+        except InputError as error:
+            raise InputError(f"scan {scan.name}, oracle trials: {error}") from None
+        trials.append(drawn if len(drawn) <= _PAIRS else rng.choice(drawn, _PAIRS, replace=False))
+        oracles.append((ids, matrix))
+        singles.append((single_ids, single))
+        others.append((single_ids, rest))
+    kept, oracle = map(np.asarray, align_matrices(oracles, missing))
+    single_kept, single_all = map(np.asarray, align_matrices(singles, missing))
+    others_all = np.asarray(align_matrices(others, missing)[1])
+    if not np.array_equal(kept, single_kept):
+        once = kept[~np.isin(kept, single_kept)][0]
+        raise InputError(f"scan stability: image {str(once)!r} has fewer than 3 trials in a scan; leave it out")
+    stimuli = scans[0].stimuli.select(kept)
+    several = len(scans) > 1
+    return ScanStability(
+        names=tuple(scan.name for scan in scans),
+        stimuli=stimuli,
+        oracle=oracle,
+        single=single_all,
+        others=others_all,
+        over_scans=np.asarray(scan_fluctuation(oracle)) if several else None,
+        single_over_scans=np.asarray(scan_fluctuation(single_all)) if several else None,
+        over_repeats=np.concatenate(repeats),
+        over_trials=np.concatenate(trials),
+        ceilings=tuple(ceilings),
+        models={name: _part(name, target, kept) for name, target in (models or {}).items()},
+        truths=None if truths is None else np.stack([_true(truth, kept) for truth in truths]),
+    )
+
+
+def growth_with_repeats(
+    scan: Scan, truth: Float32[np.ndarray, "image image"], ids: Shaped[np.ndarray, " image"], seed: int = 0
+) -> list[tuple[int, float]]:
+    """`(T, r)`: the correlation over pairs of Eq. 3, from T random trials of each image, with the true similarity.
+
+    For one trial it is Eq. 2 of single trials. `truth` is of the images `ids`, all of them oracle images of the scan.
+    """
+    responses, image_ids, weights = oracle_trials(scan)
+    rng = np.random.default_rng(seed)
+    shuffled = rng.permutation(len(image_ids))
+    shuffled = shuffled[np.argsort(image_ids[shuffled], kind="stable")]
+    names, starts, counts = np.unique(image_ids[shuffled], return_index=True, return_counts=True)
+    place = np.arange(len(shuffled)) - np.repeat(starts, counts)
+    rows = np.searchsorted(names, ids)
+    found = []
+    for repeats in range(1, int(counts.min()) + 1):
+        picked = shuffled[place < repeats]
+        if repeats == 1:
+            matrix = centered_cosine(responses[picked] * weights.astype(np.float32), image_ids[picked])
+        else:
+            matrix = np.asarray(oracle_similarity(responses[picked], image_ids[picked], weights)[1])
+        found.append((repeats, _r(matrix[np.ix_(rows, rows)], truth)))
+    return found
+
+
+def _true(truth: Population, ids: np.ndarray) -> Float32[np.ndarray, "image image"]:
+    part = truth.select(ids)
+    return centered_cosine(part.mean * part.weights, ids)
+
+
+def _part(name: str, target: SimilarityTarget, ids: np.ndarray) -> Float32[np.ndarray, "image image"]:
+    row = {image: k for k, image in enumerate(target.image_ids.tolist())}
+    missing = [image for image in ids.tolist() if image not in row]
+    if missing:
+        raise InputError(
+            f"scan stability: {name} lacks {len(missing)} of the {len(ids)} oracle images (first: {missing[0]!r}); "
+            "make it from stimuli that hold them (--tier oracle)"
+        )
+    rows = np.array([row[image] for image in ids.tolist()])
+    part: Float32[np.ndarray, "image image"] = np.array(target.matrix[np.ix_(rows, rows)])
+    return part
+
+
+def _r(a: np.ndarray, b: np.ndarray) -> float:
+    above = np.triu_indices(len(a), 1)
+    return float(np.corrcoef(a[above].astype(np.float64), b[above].astype(np.float64))[0, 1])

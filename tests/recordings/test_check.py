@@ -1,0 +1,132 @@
+"""The report card of a recording: each fault is found where it was put, and nowhere else."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from neuroprior.recordings import check_scan, packaged_photographs, simulate_scan
+from neuroprior.recordings.check import LAGS, _difference, _signal_participation
+from neuroprior.types import Scan
+
+
+@pytest.fixture(scope="module")
+def scan() -> Scan:
+    shown = packaged_photographs(n_train=60, n_oracle=20)
+    return simulate_scan(shown, shown.ids[60:], n_neurons=120, n_repeats=6, seed=4).scan
+
+
+def changed(scan: Scan, **fields) -> Scan:
+    return dataclasses.replace(scan, **fields)
+
+
+def test_a_sound_scan_is_sound_and_counted(scan):
+    found = check_scan(scan)
+    assert found.sound
+    assert found.faults == ()
+    assert (found.n_trials, found.n_neurons, found.n_images, found.image_size) == (180, 120, 80, (36, 64))
+    oracle = found.tiers["oracle"]
+    assert (oracle.images, oracle.trials, oracle.least, oracle.most) == (20, 120, 6, 6)
+    assert "validation" not in found.tiers
+    assert LAGS[int(found.alignment.argmax())] == 0
+    assert [channel.name for channel in found.behaviour][-2:] == ["pupil x", "pupil y"]
+    assert all(channel.tracked == 1 for channel in found.behaviour)
+
+
+def test_neurons_that_say_nothing_or_say_it_twice(scan):
+    responses = scan.responses.copy()
+    responses[:, 3] = 0
+    responses[:, 9] = 2
+    responses[:, [50, 70]] = responses[:, [7, 7]]
+    found = check_scan(changed(scan, responses=responses))
+    assert found.silent.tolist() == [3]
+    assert found.constant.tolist() == [9]
+    assert found.duplicated == ((7, 50), (7, 70))
+    assert found.faults == (
+        "1 of 120 neurons never fire (3); drop them",
+        "1 of 120 neurons always give the same response (9); drop them",
+        "2 of 120 neurons are copies of another (50 as 7, 70 as 7); keep one of each",
+    )
+    assert found.snr is not None
+    assert found.snr[3] == 0
+
+
+@pytest.mark.parametrize(("lag", "says"), [(1, "1 trial after"), (-2, "2 trials before")])
+def test_responses_that_slipped_against_their_images(scan, lag, says):
+    found = check_scan(changed(scan, responses=np.roll(scan.responses, lag, axis=0)))
+    (fault,) = found.faults
+    assert fault.startswith(f"all trials: responses come {says} their images")
+    assert LAGS[int(found.alignment.argmax())] == lag
+
+
+def test_a_frame_lost_on_the_way_shifts_what_comes_after(scan):
+    responses = scan.responses.copy()
+    half = len(responses) // 2
+    responses[half:] = np.roll(responses[half:], 1, axis=0)
+    (fault,) = check_scan(changed(scan, responses=responses)).faults
+    first = int(fault.split()[1])
+    assert abs(first - half) < 10
+    assert "1 trial after their images" in fault
+
+
+def test_responses_to_other_images_altogether(scan):
+    mixed = np.random.default_rng(0).permutation(len(scan.responses))
+    (fault,) = check_scan(changed(scan, responses=scan.responses[mixed])).faults
+    assert fault.startswith("two trials of one image are no more alike than trials of two")
+
+
+@pytest.mark.parametrize("repeats", [0, 1])
+def test_without_repeats_reliability_is_not_known(scan, repeats):
+    _, first = np.unique(scan.trial_image, return_index=True)
+    kept = np.sort(first)
+    fields = {
+        name: getattr(scan, name)[kept] for name in ("trial_image", "responses", "tier", "behavior", "pupil_center")
+    }
+    if repeats == 0:
+        fields["tier"] = np.full(len(kept), "train")
+    found = check_scan(changed(scan, **fields))
+    assert found.snr is None
+    assert found.oracle is None
+    assert np.isnan(found.signal_dimensions)
+    assert found.faults[0].startswith("fewer than 2 oracle images have 2 or more trials")
+
+
+def test_a_tracker_that_slept(scan):
+    pupil = scan.pupil_center.copy()
+    pupil[: len(pupil) * 3 // 4, 0] = np.nan
+    behavior = scan.behavior.copy()
+    behavior[:, 2] = 5
+    found = check_scan(changed(scan, pupil_center=pupil, behavior=behavior))
+    assert found.faults == (
+        "running_speed is 5 on every trial; leave it out, or mend the tracker's export",
+        "pupil x was tracked on 25 % of the trials; leave it out",
+    )
+
+
+def test_nothing_ever_changes(scan):
+    found = check_scan(changed(scan, responses=np.zeros_like(scan.responses)))
+    assert "120 of 120 neurons never fire (0, 1, 2, 3, 4, ...); drop them" in found.faults
+    assert "no neuron's response ever changes; look at what was exported" in found.faults
+
+
+def test_the_closed_form_is_the_mean_over_pairs():
+    rng = np.random.default_rng(0)
+    vectors = rng.standard_normal((12, 5)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    image = np.array([0, 1, 2, 0, 1, 1, 2, 0, 0, 3, 1, 2])
+    same, other = [], []
+    for i in range(12):
+        for j in range(12):
+            if i != j:
+                (same if image[i] == image[j] else other).append(float(vectors[i] @ vectors[j]))
+    assert _difference(vectors, image) == pytest.approx(np.mean(same) - np.mean(other), abs=1e-6)
+
+
+def test_signal_dimensions_do_not_count_noise():
+    rng = np.random.default_rng(1)
+    image = np.repeat(np.arange(60), 20)
+    signal = rng.standard_normal((60, 4)) @ np.linalg.qr(rng.standard_normal((200, 4)))[0].T
+    noisy = (signal[image] + 0.15 * rng.standard_normal((1200, 200))).astype(np.float32)
+    assert _signal_participation(noisy, image) == pytest.approx(4, abs=0.6)
+    quiet = (signal[image] + 1e-6 * rng.standard_normal((1200, 200))).astype(np.float32)
+    assert _signal_participation(noisy, image) == pytest.approx(_signal_participation(quiet, image), rel=0.1)

@@ -1,0 +1,550 @@
+"""HDF5 recordings, the lab's and the plain one: to the last bit and back, lazily, and every fault named."""
+
+import dataclasses
+import fcntl
+import hashlib
+import os
+
+import h5py
+import numpy as np
+import pytest
+
+import neuroprior.recordings.formats.hdf5 as hdf5
+from neuroprior.recordings.formats.plain_h5 import PLAIN_H5
+from neuroprior.recordings.formats.sensorium_h5 import SENSORIUM_H5
+from neuroprior.types import InputError, Scan, Stimuli
+
+TRIALS, NEURONS = 9, 5
+BOTH = pytest.mark.parametrize("form", [PLAIN_H5, SENSORIUM_H5], ids=lambda form: form.name)
+
+
+@pytest.fixture
+def scan():
+    rng = np.random.default_rng(0)
+    return Scan(
+        name="static22564-2-13-preproc0",
+        stimuli=Stimuli(
+            np.array(["imagenet-17", "imagenet-4", "imagenet-923", "noise-4"]),
+            rng.integers(0, 256, (4, 3, 6), np.uint8),
+        ),
+        trial_image=np.array([0, 1, 2, 3, 3, 2, 3, 2, 0]),
+        responses=rng.gamma(2.0, size=(TRIALS, NEURONS)).astype(np.float32),
+        tier=np.array(["train", "validation", *["oracle"] * 6, "train"]),
+        behavior=rng.random((TRIALS, 3), dtype=np.float32),
+        behavior_names=("pupil_dilation", "d_pupil_dilation", "running_speed"),
+        pupil_center=rng.random((TRIALS, 2), dtype=np.float32),
+        neuron_xyz=rng.random((NEURONS, 3), dtype=np.float32),
+    )
+
+
+def same(first: Scan, second: Scan) -> bool:
+    for field in dataclasses.fields(Scan):
+        one, other = getattr(first, field.name), getattr(second, field.name)
+        if field.name == "stimuli":
+            equal = one.digest == other.digest
+        elif isinstance(one, np.ndarray):
+            equal = one.dtype == other.dtype and np.array_equal(one, other, equal_nan=one.dtype.kind == "f")
+        else:
+            equal = type(one) is type(other) and one == other
+        if not equal:
+            return False
+    return True
+
+
+def spoiled(array, at, value):
+    array = array.copy()
+    array[at] = value
+    return array
+
+
+def reidentified(scan, ids):
+    return dataclasses.replace(scan, stimuli=Stimuli(np.array(ids), scan.stimuli.pixels))
+
+
+SCANS = {
+    "whole": lambda s: s,
+    "bare": lambda s: dataclasses.replace(s, behavior=None, behavior_names=(), pupil_center=None, neuron_xyz=None),
+    "one channel": lambda s: dataclasses.replace(s, behavior=s.behavior[:, :1], behavior_names=("Größe",)),
+    "renamed": lambda s: dataclasses.replace(s, name="Maus Ä", behavior_names=("a", "b", "c")),
+    "lost eye": lambda s: dataclasses.replace(s, pupil_center=spoiled(s.pupil_center, (2, 0), np.nan)),
+    "numbers": lambda s: reidentified(s, ["7", "12", "0", "3"]),
+    "words": lambda s: reidentified(s, ["imagenet-007", "cat", "imagenet-7", "ö"]),
+    "class": lambda s: reidentified(s, ["ö-7", "-7", "ö-8", "7"]),
+}
+
+
+@BOTH
+@pytest.mark.parametrize("which", SCANS.values(), ids=SCANS)
+def test_what_is_saved_is_loaded(scan, tmp_path, form, which):
+    path = tmp_path / "new" / "a.h5"
+    form.save(which(scan), path)
+    assert os.listdir(path.parent) == ["a.h5"]
+    assert form.recognises(path)
+    assert same(form.load(path), which(scan))
+
+
+@BOTH
+def test_same_scan_same_bytes(scan, tmp_path, form):
+    for name in ("a.h5", "b.h5"):
+        form.save(scan, tmp_path / name)
+    a, b = (hashlib.sha256((tmp_path / name).read_bytes()).hexdigest() for name in ("a.h5", "b.h5"))
+    assert a == b
+
+
+def test_each_is_recognised_as_what_it_is(scan, tmp_path):
+    for form, other in ((PLAIN_H5, SENSORIUM_H5), (SENSORIUM_H5, PLAIN_H5)):
+        form.save(scan, tmp_path / "a")
+        assert form.recognises(tmp_path / "a")
+        assert not other.recognises(tmp_path / "a")
+        for name in ("none", "."):
+            assert not form.recognises(tmp_path / name)
+    (tmp_path / "text.h5").write_text("neither")
+    assert [form.recognises(tmp_path / "text.h5") for form in (PLAIN_H5, SENSORIUM_H5)] == [True, False]
+
+
+def test_the_plain_datasets_are_those_of_the_plain_format(scan, tmp_path):
+    from neuroprior.recordings.formats.fields import scan_fields
+
+    PLAIN_H5.save(scan, tmp_path / "a.h5")
+    with h5py.File(tmp_path / "a.h5") as file:
+        assert sorted(file) == sorted(scan_fields(scan))
+        assert file["name"].shape == ()
+        assert file["name"].asstr()[()] == scan.name
+        assert file["tier"].asstr()[()].tolist() == scan.tier.tolist()
+        assert h5py.check_string_dtype(file["image_names"].dtype).encoding == "utf-8"
+        for name in ("images", "trial_image", "responses", "behavior", "pupil_center", "neuron_xyz"):
+            np.testing.assert_array_equal(file[name][()], scan_fields(scan)[name])
+
+
+def test_the_labs_layout_is_the_one_that_other_libraries_read(scan, tmp_path):
+    SENSORIUM_H5.save(scan, tmp_path / "a.h5")
+    with h5py.File(tmp_path / "a.h5") as file:
+        data = ["behavior", "images", "pupil_center", "responses"]
+        assert sorted(file) == sorted([*data, "item_info", "name", "neurons", "statistics", "tiers"])
+        assert file["images"].shape == (TRIALS, 1, 3, 6)
+        assert file["images"].dtype == np.uint8
+        np.testing.assert_array_equal(file["images"][:, 0], scan.stimuli.pixels[scan.trial_image])
+        for name in ("responses", "behavior", "pupil_center"):
+            np.testing.assert_array_equal(file[name][()], getattr(scan, name))
+        assert file["tiers"].dtype.kind == "S"
+        assert file["tiers"][()].tolist() == [b"train", b"validation", *[b"test"] * 6, b"train"]
+        info = file["item_info"]
+        assert info["frame_image_id"][()].tolist() == [17, 4, 923, 4, 4, 923, 4, 923, 17]
+        assert info["frame_image_class"][()].tolist()[2:5] == [b"imagenet", b"noise", b"noise"]
+        assert info["trial_idx"][()].tolist() == list(range(TRIALS))
+        assert len(np.unique(info["condition_hash"][()])) == 4
+        assert (info["animal_id"][0], info["session"][0], info["scan_idx"][0]) == (22564, 2, 13)
+        np.testing.assert_array_equal(file["neurons/cell_motor_coordinates"][()], scan.neuron_xyz)
+        assert file["neurons/unit_ids"][()].tolist() == [1, 2, 3, 4, 5]
+        assert file["neurons/animal_ids"][()].tolist() == [22564] * NEURONS
+        assert sorted(file["statistics"]) == data
+        for over in ("all", "stimulus.Frame"):
+            image = file[f"statistics/images/{over}"]
+            assert sorted(image) == ["max", "mean", "median", "min", "std"]
+            assert image["median"][()] == np.median(scan.stimuli.pixels[0])
+            np.testing.assert_allclose(
+                file[f"statistics/responses/{over}/std"][()],
+                scan.responses[[0, 8]].std(axis=0, dtype=float),
+                rtol=1e-12,
+            )
+
+
+def lies_in_a_file(array: np.ndarray) -> bool:
+    while array is not None and not isinstance(array, np.memmap):
+        array = array.base
+    return array is not None
+
+
+@BOTH
+def test_responses_stay_in_the_file(scan, tmp_path, form):
+    form.save(scan, tmp_path / "a.h5")
+    loaded = form.load(tmp_path / "a.h5")
+    assert lies_in_a_file(loaded.responses)
+    assert not lies_in_a_file(scan.responses)
+    with h5py.File(tmp_path / "a.h5", "r+") as file:  # nothing holds the file open, and nothing was copied
+        file["responses"][3, 2] = 77.0
+    assert loaded.responses[3, 2] == 77.0
+    assert not loaded.responses.flags.writeable
+
+
+STORED = {
+    "chunked": {"chunks": (2, 3)},
+    "packed": {"chunks": (4, 5), "compression": "gzip"},
+    "double": {"dtype": "f8"},
+    "another byte order": {"dtype": ">f4"},
+    "half of the rows a chunk": {"dtype": "f8", "chunks": (5, 1), "shuffle": True, "compression": "lzf"},
+}
+
+
+@BOTH
+@pytest.mark.parametrize("stored", STORED.values(), ids=STORED)
+def test_what_cannot_stay_in_the_file_is_read_from_it(scan, tmp_path, monkeypatch, form, stored):
+    monkeypatch.setattr(hdf5, "_BLOCK", 64)  # a few rows
+    form.save(scan, tmp_path / "a.h5")
+    with h5py.File(tmp_path / "a.h5", "r+") as file:
+        del file["responses"]
+        file.create_dataset("responses", data=scan.responses, **stored)
+    loaded = form.load(tmp_path / "a.h5")
+    assert same(loaded, scan)
+    assert not lies_in_a_file(loaded.responses)
+
+
+@BOTH
+def test_a_file_that_begins_with_a_block_of_its_own_is_mapped_in_the_right_place(scan, tmp_path, form):
+    form.save(scan, tmp_path / "a.h5")
+    with h5py.File(tmp_path / "a.h5") as old, h5py.File(tmp_path / "b.h5", "w", userblock_size=1024) as new:
+        for name in old:
+            old.copy(name, new)
+    loaded = form.load(tmp_path / "b.h5")
+    assert same(loaded, scan)
+    assert lies_in_a_file(loaded.responses)
+
+
+def test_fixed_and_variable_strings_and_links_inside_are_the_same(scan, tmp_path):
+    path = tmp_path / "a.h5"
+    PLAIN_H5.save(scan, path)
+    with h5py.File(path, "r+") as file:
+        for name in ("image_names", "tier", "behavior_names"):
+            texts = file[name].asstr()[()]
+            del file[name]
+            file[name] = texts  # of variable length
+        del file["name"]
+        file["name"] = scan.name
+        group = file.create_group("group")
+        file.move("responses", "group/moved")
+        file.move("pupil_center", "group/pupil")
+        group["again"] = h5py.SoftLink("moved")
+        file["responses"] = h5py.SoftLink("/group/again")
+        file["pupil_center"] = h5py.SoftLink("group/pupil")
+    assert same(PLAIN_H5.load(path), scan)
+
+
+def test_images_of_real_numbers_are_rounded_and_it_is_said(scan, tmp_path):
+    SENSORIUM_H5.save(scan, tmp_path / "a.h5")
+    with h5py.File(tmp_path / "a.h5", "r+") as file:
+        images = np.clip(file["images"][()].astype(np.float32) + 0.25, 0, 255)
+        del file["images"], file["name"]
+        file.create_dataset("images", data=images, chunks=(2, 1, 3, 6), compression="gzip")
+    (tmp_path / "a.h5").rename(tmp_path / "static1-2-3-GrayImageNet-abc.h5")
+    loaded = SENSORIUM_H5.load(tmp_path / "static1-2-3-GrayImageNet-abc.h5")
+    assert loaded.notes == ("pictures rounded to 8 bits, by 0.25 at most",)
+    assert loaded.name == "static1-2-3"
+    assert same(dataclasses.replace(loaded, notes=(), name=scan.name), scan)
+
+
+def test_trials_whose_responses_are_withheld_are_left_out_and_noted(scan, tmp_path):
+    SENSORIUM_H5.save(scan, tmp_path / "a.h5")
+    with h5py.File(tmp_path / "a.h5", "r+") as file:
+        file["responses"][2:8] = np.nan
+    loaded = SENSORIUM_H5.load(tmp_path / "a.h5")
+    assert loaded.notes == ("6 trials of tier 'test' left out: their responses are withheld (0 or NaN)",)
+    np.testing.assert_array_equal(loaded.responses, scan.responses[[0, 1, 8]])
+    assert loaded.trial_ids.tolist() == ["imagenet-17", "imagenet-4", "imagenet-17"]
+
+
+def replaced(name, make, **options):
+    def spoil(file):
+        values = make(file[name][()]) if name in file else make(None)
+        if name in file:
+            del file[name]
+        if values is not None:
+            file.create_dataset(name, data=values, **options)
+
+    return spoil
+
+
+def without(name):
+    return lambda file: file.__delitem__(name)
+
+
+def linked(name, link):
+    def spoil(file):
+        del file[name]
+        file[name] = link
+
+    return spoil
+
+
+def of_objects(file):
+    del file["responses"]
+    file.create_dataset("responses", (TRIALS,), h5py.vlen_dtype(np.float32))
+
+
+def of_references(file):
+    del file["responses"]
+    file.create_dataset("responses", data=np.array([file.ref] * TRIALS), dtype=h5py.ref_dtype)
+
+
+def as_group(file):
+    del file["responses"]
+    file.create_group("responses")
+
+
+def never_written(file):
+    del file["responses"]
+    file.create_dataset("responses", (TRIALS, NEURONS), np.float32)
+
+
+def claimed(file):
+    del file["responses"]
+    file.create_dataset("responses", (1 << 20, 1 << 12), np.float32, chunks=(1, 1 << 12), compression="gzip")[3] = 1.0
+
+
+def virtual(file):
+    del file["responses"]
+    layout = h5py.VirtualLayout((TRIALS, NEURONS), np.float32)
+    layout[:] = h5py.VirtualSource("elsewhere.h5", "responses", (TRIALS, NEURONS))
+    file.create_virtual_dataset("responses", layout)
+
+
+def outside(file):
+    del file["responses"]
+    file.create_dataset("responses", (TRIALS, NEURONS), np.float32, external=[("/etc/hostname", 0, 180)])
+
+
+def damaged_chunk(file):
+    values = file["responses"][()]
+    del file["responses"]
+    made = file.create_dataset("responses", data=values, chunks=(TRIALS, NEURONS), compression="gzip")
+    made.id.write_direct_chunk((0, 0), b"no such thing as a packed chunk")
+
+
+ALIKE = {
+    "missing": (without("responses"), "'responses' is missing (the file holds behavior, "),
+    "external link": (
+        linked("responses", h5py.ExternalLink("other.h5", "/r")),
+        "'responses' is a link into another file, 'other.h5'; copy the data into",
+    ),
+    "link to a link": (
+        linked("responses", h5py.SoftLink("/responses")),
+        "'responses' is a link that leads to itself; ",
+    ),
+    "dangling link": (linked("responses", h5py.SoftLink("/gone")), "'responses' is missing (the file holds "),
+    "group": (as_group, "'responses' is a group, not a dataset; "),
+    "empty": (linked("responses", h5py.Empty("f4")), "'responses' is empty; "),
+    "objects": (of_objects, "'responses' holds objects, not numbers or text; write plain numbers"),
+    "references": (of_references, "'responses' holds objects, not numbers or text; write plain numbers"),
+    "never written": (never_written, "'responses' was never written; "),
+    "claims": (claimed, "'responses' says it is 16384 MB, of which 0 kB are stored; "),
+    "virtual": (virtual, "'responses' keeps its values in other files; copy them into this one"),
+    "outside": (outside, "'responses' keeps its values in other files; copy them into this one"),
+    "damaged chunk": (damaged_chunk, "'responses' cannot be read ("),
+    "text": (replaced("responses", lambda _: ["a"] * TRIALS), "'responses' is <U1 (9,), not real numbers ("),
+    "complex": (
+        replaced("responses", lambda r: r.astype(complex)),
+        "'responses' is complex128 (9, 5), not real numbers (",
+    ),
+    "scalar": (replaced("responses", lambda _: 3.0), "'responses' is float64 (), not real numbers ("),
+    "inf of the pupil": (replaced("pupil_center", lambda p: spoiled(p, (1, 0), np.inf)), "'pupil_center' is inf "),
+    "few pupils": (replaced("pupil_center", lambda p: p[:-1]), "'pupil_center' "),
+    "NaN": (replaced("responses", lambda r: spoiled(r, (1, 2), np.nan)), "'responses' is nan "),
+    "NaN, packed": (
+        replaced("responses", lambda r: spoiled(r, (8, 2), np.nan), compression="gzip"),
+        "'responses' is nan ",
+    ),
+    "too large": (replaced("responses", lambda r: spoiled(r.astype(float), (1, 2), 1e300)), "'responses' is inf "),
+}
+PLAIN = {
+    "long text": (replaced("name", lambda _: "a" * 5000), "'name' holds a text of 5000 characters; give at most 4096"),
+    "long texts": (
+        replaced("tier", lambda t: ["a" * 5000] * TRIALS),
+        "'tier' holds a text of 5000 characters; give at most 4096",
+    ),
+    "no UTF-8": (
+        replaced("tier", lambda t: np.array([b"\xff"] * TRIALS)),
+        "'tier' cannot be read ('utf-8' codec can't decode",
+    ),
+    "table of text": (replaced("tier", lambda t: t[:, None]), "'tier' is text (9, 1); give it one axis"),
+    "unknown tier": (
+        replaced("tier", lambda t: spoiled(t, 4, b"test")),
+        "'tier' is 'test' on trial 4; use only train, validation, oracle",
+    ),
+    "numbered tier": (
+        replaced("tier", lambda t: np.zeros(TRIALS)),
+        "'tier' is float64 (9,), not 9 strings; give one for each trial",
+    ),
+    "real images": (
+        replaced("images", lambda i: i / 255),
+        "'images' is float64 (4, 3, 6), not uint8 (image, height, width); convert",
+    ),
+    "no name": (without("name"), "'name' is missing (the file holds behavior, behavior_names, image_names,"),
+    "names": (replaced("name", lambda n: ["a", "b"]), "'name' is <U1 (2,), not one string; give the recording a name"),
+    "external link to an option": (
+        linked("neuron_xyz", h5py.ExternalLink("o.h5", "/r")),
+        "'neuron_xyz' is a link into another file",
+    ),
+}
+LABS = {
+    "no images": (without("images"), "'images' is missing (the file holds behavior, item_info, name,"),
+    "few images": (
+        replaced("images", lambda i: i[:-1]),
+        "'images' has 8 rows for 9 trials in 'responses'; give each trial one",
+    ),
+    "colour": (
+        replaced("images", lambda i: np.repeat(i, 3, axis=1)),
+        "'images' is (9, 3, 3, 6), not (trial, 1, height, width); convert colour to gray",
+    ),
+    "bright": (
+        replaced("images", lambda i: spoiled(i.astype(float), (5, 0, 1, 2), 300)),
+        "'images' is 300.0 at row 1, column 2 of trial 5; scale pictures",
+    ),
+    "NaN image": (
+        replaced("images", lambda i: spoiled(i.astype(float), (5, 0, 1, 2), np.nan)),
+        "'images' is nan at row 1, column 2 of trial 5; scale",
+    ),
+    "0 to 1": (
+        replaced("images", lambda i: i / 255),
+        "'images' goes from 0 to 1 on every trial; multiply pictures by 255",
+    ),
+    "text images": (
+        replaced("images", lambda i: np.full(i.shape, b"a")),
+        "'images' is |S1, not numbers from 0 (black) to 255 (white); write",
+    ),
+    "NaN of a trial": (
+        replaced("responses", lambda r: spoiled(r, (3, 2), np.nan)),
+        "'responses' is nan on trial 3, column 2; drop the trial or",
+    ),
+    "behaviour of objects": (
+        replaced("behavior", lambda b: b.astype(complex)),
+        "'behavior' is complex128 (9, 3), not real numbers (trial, channel);",
+    ),
+    "no tiers": (without("tiers"), "'tiers' is missing (the file holds behavior, images, item_info,"),
+    "few tiers": (
+        replaced("tiers", lambda t: t[:-1]),
+        "'tiers' has 8 rows for 9 trials in 'responses'; give each trial one",
+    ),
+    "unknown tier": (
+        replaced("tiers", lambda t: spoiled(t, 3, b"live")),
+        "'tiers' is 'live' on trial 3; use only train, validation, test, final_test",
+    ),
+    "no ids": (
+        without("item_info/frame_image_id"),
+        "'item_info/frame_image_id' is missing; give each trial the number",
+    ),
+    "no info": (without("item_info"), "'item_info/frame_image_id' is missing; give each trial the number"),
+    "one id, two pictures": (
+        replaced("item_info/frame_image_id", lambda i: spoiled(i, 1, 17)),
+        "'item_info/frame_image_id' is 'imagenet-17' on trials 0 and 1, whose pictures differ; give",
+    ),
+    "one picture, two ids": (
+        replaced("item_info/frame_image_id", lambda i: spoiled(i, 8, 1)),
+        "'item_info/frame_image_id' gives one picture two ids, 'imagenet-17' and 'imagenet-1'",
+    ),
+    "few coordinates": (
+        replaced("neurons/cell_motor_coordinates", lambda c: c[:-1]),
+        "'neurons/cell_motor_coordinates' is float32 (4, 3), not real numbers (5, 3); give",
+    ),
+    "few units": (
+        replaced("neurons/unit_ids", lambda u: u[:-1]),
+        "'neurons/unit_ids' is int64 (4,) for 5 neurons in 'responses'; give each neuron one",
+    ),
+    "external group": (
+        linked("neurons", h5py.ExternalLink("o.h5", "/r")),
+        "'neurons/unit_ids' is a link into another file, 'o.h5'; copy",
+    ),
+}
+CASES = [
+    *((PLAIN_H5, spoil, says) for spoil, says in (ALIKE | PLAIN).values()),
+    *((SENSORIUM_H5, spoil, says) for spoil, says in (ALIKE | LABS).values()),
+]
+
+
+@pytest.mark.parametrize(
+    ("form", "spoil", "says"),
+    CASES,
+    ids=[*(f"plain: {n}" for n in ALIKE | PLAIN), *(f"lab: {n}" for n in ALIKE | LABS)],
+)
+def test_a_fault_is_one_line_with_file_dataset_and_mend(scan, tmp_path, shapes_unchecked, form, spoil, says):
+    path = tmp_path / "a.h5"
+    form.save(scan, path)
+    with h5py.File(path, "r+") as file:
+        spoil(file)
+    with pytest.raises(InputError) as error:
+        form.load(path)
+    said = str(error.value)
+    assert said.startswith(f"{path}: dataset {says}")
+    assert ";" in said
+    assert "\n" not in said
+
+
+@BOTH
+def test_what_cannot_be_opened_is_said(scan, tmp_path, form):
+    path = tmp_path / "a.h5"
+    with pytest.raises(InputError, match=r"a\.h5: no such file; "):
+        form.load(path)
+    form.save(scan, path)
+    whole = path.read_bytes()
+    (tmp_path / "cut.h5").write_bytes(whole[: len(whole) * 3 // 4])
+    with pytest.raises(
+        InputError, match=r"cut\.h5: stops before its end, as after a copy that was cut off; copy it ag"
+    ):
+        form.load(tmp_path / "cut.h5")
+    (tmp_path / "text.h5").write_text("neither")
+    with pytest.raises(InputError, match=r"text\.h5: not an HDF5 file, or damaged; "):
+        form.load(tmp_path / "text.h5")
+    held = os.open(path, os.O_RDWR)
+    fcntl.flock(held, fcntl.LOCK_EX)  # as a process that writes it does
+    try:
+        with pytest.raises(InputError, match=r"a\.h5: held by another process; close it there, or copy the file$"):
+            form.load(path)
+    finally:
+        os.close(held)
+    assert same(form.load(path), scan)
+
+
+@BOTH
+def test_a_damaged_file_is_an_input_error_wherever_the_damage_is(scan, tmp_path, form):
+    form.save(scan, tmp_path / "whole.h5")
+    whole = (tmp_path / "whole.h5").read_bytes()
+    rng = np.random.default_rng(0)
+    written = np.flatnonzero(np.frombuffer(whole, np.uint8))  # the most of such a small file is never used
+    refused: list[str] = []
+    for place in rng.choice(written, 150):
+        damaged = bytearray(whole)
+        damaged[place] ^= int(rng.integers(1, 256))
+        (tmp_path / "damaged.h5").write_bytes(damaged)
+        form.recognises(tmp_path / "damaged.h5")
+        try:
+            form.load(tmp_path / "damaged.h5")
+        except InputError as error:
+            refused.append(str(error))
+    assert not [said for said in refused if "\n" in said]
+    assert len(refused) > 10  # numbers that changed are numbers still
+
+
+@BOTH
+def test_what_could_not_be_read_again_is_not_written(scan, tmp_path, form):
+    lost = dataclasses.replace(scan, pupil_center=spoiled(scan.pupil_center, (2, 0), np.inf))
+    with pytest.raises(InputError, match=r"lost\.h5: \w+ 'pupil_center' is inf in row 2, column 0"):
+        form.save(lost, tmp_path / "lost.h5")
+    for name, says in (
+        ("\ud800", "holds a text that is not Unicode; rename it"),
+        ("a" * 5000, "holds a text of 5000 char"),
+    ):
+        with pytest.raises(InputError, match=rf"odd\.h5: dataset 'name' {says}"):
+            form.save(dataclasses.replace(scan, name=name), tmp_path / "odd.h5")
+    assert not os.listdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("mine")
+    for place in ("folder", "file/under"):
+        with pytest.raises(InputError, match=rf"{place}: cannot be written \(.+\); name another place"):
+            form.save(scan, tmp_path / place)
+    assert sorted(os.listdir(tmp_path)) == ["file", "folder"]
+
+
+@BOTH
+def test_a_recording_that_stops_halfway_leaves_the_one_before(scan, tmp_path, monkeypatch, form):
+    form.save(scan, tmp_path / "a.h5")
+    fill, filled = hdf5._fill, []
+
+    def full(dataset, values):
+        filled.append(dataset.name)
+        if len(filled) == 5:
+            raise OSError(28, "No space left on device")
+        fill(dataset, values)
+
+    monkeypatch.setattr(hdf5, "_fill", full)
+    with pytest.raises(InputError, match=r"a\.h5: cannot be written \(No space left on device\); name another place"):
+        form.save(dataclasses.replace(scan, name="other"), tmp_path / "a.h5")
+    assert os.listdir(tmp_path) == ["a.h5"]
+    assert same(form.load(tmp_path / "a.h5"), scan)

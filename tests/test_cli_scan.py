@@ -1,0 +1,137 @@
+"""`neuroprior scan`: simulate, check, convert, stability and plan, as a person calls them."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from neuroprior.recordings import SCAN_FORMATS, check_scan, load_scan, load_truth, save_scan
+from test_cli_target import call
+
+
+@pytest.fixture(scope="module")
+def mice(tmp_path_factory):
+    """Two small scans of two mice with their truth, and the stimuli they saw."""
+    from neuroprior.cli import main
+    from neuroprior.recordings import packaged_photographs
+
+    folder = tmp_path_factory.mktemp("mice")
+    shown = packaged_photographs(n_train=30, n_oracle=20)
+    tier = np.array(["train"] * 30 + ["oracle"] * 20)
+    np.savez(folder / "stimuli.npz", images=shown.pixels, names=shown.ids, tier=tier)
+    arguments = ["scan", "simulate", "--out", str(folder), "--stimuli", str(folder / "stimuli.npz")]
+    arguments += ["--scans", "2", "--animals", "2", "--neurons", "60", "--repeats", "6", "--validation", "5"]
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert not ended.value.code
+    return folder
+
+
+def test_simulated_scans_and_their_truth_are_written(mice):
+    scan = load_scan(mice / "mouse0-scan0.npz")
+    assert scan.name == "mouse0-scan0"
+    assert scan.responses.shape == (30 + 20 * 6, 60)
+    assert (scan.tier == "validation").sum() == 5
+    truth = load_truth(mice / "mouse0-scan0-truth")
+    assert truth.population.mean.shape == (50, 60)
+    assert not np.array_equal(scan.responses, load_scan(mice / "mouse1-scan0.npz").responses)
+
+
+@pytest.mark.parametrize("to", [entry.name for entry in SCAN_FORMATS])
+def test_a_scan_goes_through_every_format_and_back(mice, tmp_path, capsys, to):
+    entry = next(entry for entry in SCAN_FORMATS if entry.name == to)
+    there, back = tmp_path / f"there{entry.suffix}", tmp_path / "back.npz"
+    status, _, err = call(capsys, "scan", "convert", mice / "mouse0-scan0.npz", there, "--to", to)
+    assert status == 0, err
+    for field in entry.drops:
+        assert field in err
+    status, _, err = call(capsys, "scan", "convert", there, back, "--to", "plain")
+    assert status == 0, err
+    first, second = load_scan(mice / "mouse0-scan0.npz"), load_scan(back)
+    # trials may come in another order, as in files that keep repeats apart
+    of_first = np.lexsort((first.responses[:, 1], first.responses[:, 0]))
+    of_second = np.lexsort((second.responses[:, 1], second.responses[:, 0]))
+    np.testing.assert_array_equal(first.responses[of_first], second.responses[of_second])
+    pictures = [scan.stimuli.pixels[scan.trial_image] for scan in (first, second)]
+    np.testing.assert_array_equal(pictures[0][of_first], pictures[1][of_second])
+    status, _, _ = call(capsys, "scan", "check", there, "--out", tmp_path / "cards")
+    assert status == 0
+
+
+def test_check_says_what_is_in_it_and_exits_with_1_where_something_is_wrong(mice, tmp_path, capsys):
+    good = mice / "mouse0-scan0.npz"
+    scan = load_scan(good)
+    save_scan(replace(scan, responses=np.roll(scan.responses, 1, axis=0)), tmp_path / "slipped.npz")
+    (tmp_path / "cut.npz").write_bytes(good.read_bytes()[:5000])
+    cards = tmp_path / "cards"
+    status, out, _ = call(capsys, "scan", "check", good, "--out", cards)
+    assert status == 0
+    assert "150 trials, 60 neurons; 25 train images x 1, 5 validation images x 1, 20 oracle images x 6" in out
+    assert "\n  sound\n" in out
+    page = (cards / "mouse0-scan0.npz.html").read_text()
+    assert "Sound: nothing was found wrong" in page
+    assert "<script" not in page
+    paths = [good, tmp_path / "slipped.npz", tmp_path / "cut.npz"]
+    status, out, _ = call(capsys, "scan", "check", *paths, "--json")
+    assert status == 1
+    said = json.loads(out)["scans"]
+    assert [one["sound"] for one in said] == [True, False, False]
+    assert said[0]["faults"] == []
+    assert list(check_scan(load_scan(paths[1])).faults) == said[1]["faults"]
+    assert "responses come 1 trial after their images" in said[1]["faults"][0]
+    assert said[2]["faults"][0].startswith(f"{paths[2]}: not an .npz file, or damaged")
+    assert said[0]["tiers"]["oracle"] == {"images": 20, "trials": 120, "repeats": [6, 6]}
+
+
+def test_stability_shows_figure_1_with_the_truth(mice, tmp_path, capsys):
+    scans = [mice / "mouse0-scan0.npz", mice / "mouse1-scan0.npz"]
+    status, out, err = call(capsys, "scan", "stability", *scans, "--truth", "--out", tmp_path / "page", "--json")
+    assert status == 0, err
+    said = json.loads(out)
+    assert said["scans"] == ["mouse0-scan0", "mouse1-scan0"]
+    assert len(said["r"]["truth"]) == 2
+    assert list(said["r_with_truth_by_repeats"]["mouse0-scan0"]) == ["1", "2", "3", "4", "5", "6"]
+    page = (tmp_path / "page" / "index.html").read_text()
+    assert page.count("<svg") == 7  # two matrices, three plots, two columns of pairs
+    assert (tmp_path / "page" / "fluctuations.svg").exists()
+    (tmp_path / "alone.npz").write_bytes(scans[0].read_bytes())
+    status, _, err = call(capsys, "scan", "stability", tmp_path / "alone.npz", "--truth", "--out", tmp_path / "page")
+    assert status == 2
+    assert "no truth beside it (alone-truth); only `scan simulate` writes one" in err
+
+
+def test_a_plan_from_a_pilot(mice, capsys):
+    asked = ["--neurons", "60", "--neurons", "1000", "--repeats", "10", "--aim", "0.8"]
+    status, out, _ = call(capsys, "scan", "plan", mice / "mouse0-scan0.npz", *asked, "--json")
+    assert status == 0
+    few, many = json.loads(out)["plan"]
+    assert few["r"]["1"] < many["r"]["1"] < many["r"]["8"] < 1
+    assert few["scans_for_aim"] >= many["scans_for_aim"] >= 1
+    status, out, _ = call(capsys, "scan", "plan", mice / "mouse0-scan0.npz", *asked)
+    assert "scans for 0.8" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["simulate", "--out", "x", "--to", "tiff"], "--to tiff: not one of plain"),
+        (["simulate", "--out", "x", "--scans", "1", "--animals", "2"], "n_scans"),
+        (["convert", "none.npz", "out.npz", "--to", "plain"], "none.npz: no such file or folder"),
+        (["stability", "none.npz"], "none.npz: no such file or folder"),
+        (["plan", "none.npz", "--aim", "2"], "none.npz: no such file or folder"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line(tmp_path, monkeypatch, capsys, arguments, says):
+    monkeypatch.chdir(tmp_path)
+    status, _, err = call(capsys, "scan", *arguments)
+    assert status == 2
+    assert says in err
+    assert "Traceback" not in err
+
+
+def test_a_scan_is_not_written_over_itself(mice, capsys):
+    scan = mice / "mouse0-scan0.npz"
+    status, _, err = call(capsys, "scan", "convert", scan, scan, "--to", "plain")
+    assert status == 2
+    assert "is the recording itself; name another file" in err
