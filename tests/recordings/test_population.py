@@ -211,5 +211,11 @@ def test_scans_of_other_images_are_named(mouse, other_mouse):
     smaller = rebuilt(scan, everyone, stimuli=Stimuli(shown.ids, shown.pixels[:, :20]))
     with pytest.raises(InputError, match="scan other: its images are 20x64, those of the first scan 36x64"):
         target_from_scans([mouse.scan, smaller])
+    common = target_from_scans([mouse.scan, lacking], missing="intersection")
+    assert "cat-003" not in common.image_ids
+    assert common.details["images_left_out"] == 1
+    kept = shown.select(common.image_ids)
+    parts = [target_from_scan(one).select(kept).matrix for one in (mouse.scan, lacking)]  # not centred again
+    np.testing.assert_allclose(common.matrix, np.mean(parts, axis=0), atol=1e-6)
     # what is shown in another tier is not asked about
     assert target_from_scans([mouse.scan, lacking], "oracle").n_scans == 2

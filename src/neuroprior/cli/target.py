@@ -36,6 +36,7 @@ _GOES_WITH = {  # an option, and what makes sense of it
     "ids": ("matrix",),
     "neurons": ("twin", "scan"),
     "precision": ("twin",),
+    "intersection": ("scan",),
     "tolerance": ("factored",),
     "max-rank": ("factored",),
 }
@@ -51,7 +52,7 @@ def target_build(
         list[Path] | None, typer.Option(help="A Sensorium 2022 checkpoint; of several, the mean over their scans.")
     ] = None,
     scan: Annotated[
-        list[Path] | None, typer.Option(help="A recording: folder or .npz; of several, the mean over the scans.")
+        list[Path] | None, typer.Option(help="A recording, in any format; of several, the mean over the scans.")
     ] = None,
     network: Annotated[
         str | None, typer.Option(help="package.module:factory, a TorchScript file or a torch.export program (.pt2).")
@@ -72,6 +73,9 @@ def target_build(
     neurons: Annotated[
         str | None, typer.Option(help="Of a twin or scan: top-v:0.5, random:0.5[:SEED], or a file of indices.")
     ] = None,
+    intersection: Annotated[
+        bool, typer.Option("--intersection", help="Of scans: keep the images that all of them showed.")
+    ] = False,
     precision: Annotated[
         Literal["float32", "bfloat16"] | None,
         typer.Option(help="Of a twin: float32; bfloat16 is for a quick look, too coarse for results."),
@@ -93,7 +97,7 @@ def target_build(
     sources = {"twin": twin, "scan": scan, "network": network, "vgg": vgg}
     controls = {"matrix": matrix, "pixel": pixel, "lowpass": lowpass}
     companions = {"stimuli": stimuli, "layer": layer, "weights": weights, "ids": ids, "neurons": neurons}
-    ways = {"precision": precision, "tolerance": tolerance, "max-rank": max_rank}
+    ways = {"intersection": intersection or None, "precision": precision, "tolerance": tolerance, "max-rank": max_rank}
     given = {k for options in (sources, controls, companions, ways) for k, v in options.items() if v not in (None, [])}
     source = _only_source(given, factored)
     for files in (twin or [], scan or []):
@@ -103,7 +107,7 @@ def target_build(
     made: AnyTarget
     with Progress() as progress:
         if scan:
-            made = kind.of_target(_of_scans(scan, tier, neurons))
+            made = kind.of_target(_of_scans(scan, tier, neurons, intersection))
         else:
             shown = _stimuli(_needed(stimuli, source, "stimuli"), tier)
             if twin:
@@ -244,13 +248,13 @@ def _of_twins(
     return replace(mean, details={**mean.details, "twins": ", ".join(twin.name for twin in twins)})
 
 
-def _of_scans(files: list[Path], tier: str, neurons: str | None) -> SimilarityTarget:
+def _of_scans(files: list[Path], tier: str, neurons: str | None, intersection: bool) -> SimilarityTarget:
     from neuroprior.recordings import load_scan, scan_with_neurons, target_from_scans
 
     scans = [load_scan(file) for file in files]
     if neurons is not None:
         scans = [scan_with_neurons(scan, neurons) for scan in scans]
-    made = target_from_scans(scans, tier=_tier(tier))
+    made = target_from_scans(scans, tier=_tier(tier), missing="intersection" if intersection else "error")
     return replace(made, details={**made.details, **_chosen(neurons)})
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from neuroprior.reliability import Correction, Reliability, scan_reliability
 from neuroprior.similarity import average_targets, neuron_rows, target_from_population
+from neuroprior.similarity.match import Missing, matched_rows
 from neuroprior.types import InputError, Population, Scan, SimilarityTarget, Stimuli, Tier
 
 __all__ = ["Units", "population_from_scan", "scan_with_neurons", "target_from_scan", "target_from_scans"]
@@ -79,38 +80,67 @@ def target_from_scan(
 
 
 def target_from_scans(
-    scans: Sequence[Scan], tier: Tier = "train", correction: Correction = "none", *, units: Units = "raw"
+    scans: Sequence[Scan],
+    tier: Tier = "train",
+    correction: Correction = "none",
+    *,
+    units: Units = "raw",
+    missing: Missing = "error",
 ) -> SimilarityTarget:
     """`S = E_h S^h`, the mean over scans `h` of `target_from_scan`, in the image order of the first.
 
-    The scans must show the same images in `tier`, in any order and with any number of repeats: they are matched by id.
-    Raises `InputError` naming the scan that shows other images, or other pixels under the same id.
+    Scans are matched by image id, shown in any order and with any number of repeats. `missing`: "error" asks that they
+    show the same images in `tier`; "intersection" keeps those that all of them showed, of each matrix that part, never
+    centred again. Raises `InputError` naming the scan that shows other images, or other pixels under the same id, and
+    how many are missing.
     """
     if not scans:
         raise InputError("target_from_scans: no scan given; pass at least one")
     targets = [target_from_scan(scan, tier, correction, units=units) for scan in scans]
-    shown = scans[0].stimuli.select(targets[0].image_ids)
-    for scan, target in zip(scans, targets, strict=True):
-        _check_same_images(scan, tier, target.image_ids, shown)
+    if missing == "error":
+        for scan, target in zip(scans, targets, strict=True):
+            _check_same_images(scan, tier, target.image_ids, targets[0].image_ids)
+    rows, *_ = matched_rows(
+        "target_from_scans",
+        {
+            f"scan {k} ({scan.name})": target.image_ids
+            for k, (scan, target) in enumerate(zip(scans, targets, strict=True))
+        },
+        missing,
+        "pass missing='intersection' to keep what all of them showed",
+    )
+    shown = scans[0].stimuli.select(targets[0].image_ids[rows])
+    for scan in scans:
+        _check_same_pixels(scan, shown)
     mean = average_targets([target.select(shown) for target in targets])
-    return replace(mean, details={**mean.details, "scan_names": ", ".join(scan.name for scan in scans)})
+    said: dict[str, str | int] = {"scan_names": ", ".join(scan.name for scan in scans)}
+    every = len(set().union(*(target.image_ids.tolist() for target in targets)))
+    if every > len(shown):
+        said["images_left_out"] = every - len(shown)
+    return replace(mean, details={**mean.details, **said})
 
 
-def _check_same_images(scan: Scan, tier: Tier, ids: np.ndarray, first: Stimuli) -> None:
-    """Raise `InputError` unless `ids` and their pixels in `scan` are those that the first scan showed."""
-    mend = "average only scans that showed the same images"
-    for having, lacking, what in ((first.ids, ids, "did not show"), (ids, first.ids, "alone showed")):
+_MEND = "average only scans that showed the same images"
+
+
+def _check_same_images(scan: Scan, tier: Tier, ids: np.ndarray, first: np.ndarray) -> None:
+    """Raise `InputError` unless `ids` are those that the first scan showed."""
+    for having, lacking, what in ((first, ids, "did not show"), (ids, first, "alone showed")):
         missing = having[~np.isin(having, lacking)]
         if len(missing):
             raise InputError(
                 f"scan {scan.name}: it {what} {len(missing)} images of tier {tier!r} (first: {str(missing[0])!r}), "
-                f"compared with the first scan; {mend}"
+                f"compared with the first scan; {_MEND}, or keep the intersection"
             )
+
+
+def _check_same_pixels(scan: Scan, first: Stimuli) -> None:
+    """Raise `InputError` unless these images have the same pixels in the scan."""
     pixels = scan.stimuli.select(first.ids).pixels
     if pixels.shape != first.pixels.shape:
         size, other = (f"{p.shape[1]}x{p.shape[2]}" for p in (pixels, first.pixels))
-        raise InputError(f"scan {scan.name}: its images are {size}, those of the first scan {other}; {mend}")
+        raise InputError(f"scan {scan.name}: its images are {size}, those of the first scan {other}; {_MEND}")
     differs = (pixels != first.pixels).any(axis=(1, 2))
     if differs.any():
         named = str(first.ids[np.argmax(differs)])
-        raise InputError(f"scan {scan.name}: image {named!r} has other pixels than in the first scan; {mend}")
+        raise InputError(f"scan {scan.name}: image {named!r} has other pixels than in the first scan; {_MEND}")

@@ -58,11 +58,12 @@ def centred_blocks(
     `InputError` with `named(row)` for a response that is not finite, or equals the mean and so has no direction.
     """
     n = sum(map(len, blocks))
-    # The sum over thousands of rows is taken in float64: the mean of float32 rates would else lose three digits.
+    # Sums over thousands of rows are taken in float64: the mean of float32 rates would else lose three digits.
     like = _block(r, blocks[0][:0])
     total = like.new_zeros(r.shape[1], dtype=torch.float64)
-    for rows in blocks:
-        total += _sum(_block(r, rows))
+    single = torch.promote_types(like.dtype, torch.float32)
+    for rows in in_blocks(r, np.sort(np.concatenate(blocks))):
+        total += _part(r, rows).sum(dim=0, dtype=single)  # of few rows at a time: no digit is lost
     mean = (total / n).to(like.dtype)
     weighted = mean if weights is None else mean * weights
     # What remains of a response that equals the mean is rounding, not a direction.
@@ -105,11 +106,14 @@ def _block(r: Responses, rows: Rows) -> torch.Tensor:
     return block if block.is_floating_point() else block.to(torch.float64)
 
 
-def _sum(block: torch.Tensor) -> torch.Tensor:
-    """Sum over rows in float64; NumPy's does not make a float64 copy first."""
-    if block.device.type == "cpu" and block.dtype != torch.bfloat16:
-        return torch.from_numpy(np.add.reduce(block.numpy(), axis=0, dtype=np.float64))
-    return block.sum(dim=0, dtype=torch.float64)
+def _part(r: Responses, rows: Rows) -> torch.Tensor:
+    """Return these sorted rows to look at; without a copy where they stand together."""
+    if rows[-1] - rows[0] == len(rows) - 1:
+        part = r[rows[0] : rows[-1] + 1]
+        if isinstance(part, torch.Tensor) or part.flags.writeable:
+            part = torch.as_tensor(part).detach()
+            return part if part.is_floating_point() else part.to(torch.float64)
+    return _block(r, rows)
 
 
 def _blame(
