@@ -93,7 +93,7 @@ def test_a_part_of_the_neurons_is_the_target(folder, scans):
         scans_of(asked.target.model_copy(update={"neurons": "best"}))
 
 
-@pytest.mark.parametrize("heldout", [True, False])
+@pytest.mark.parametrize("heldout", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_a_matrix_of_ones_own(folder, heldout):
     ids = PHOTOGRAPHS.ids if heldout else PHOTOGRAPHS.ids[~np.isin(PHOTOGRAPHS.ids, ORACLE)]
     points = np.random.default_rng(0).standard_normal((len(ids), 5))
@@ -126,7 +126,7 @@ def cifar_binary(root: Path, n: int = 40) -> None:
         (root / f"{name}.bin").write_bytes(records.tobytes())
 
 
-@pytest.mark.parametrize("color", ["gray", "rgb"])
+@pytest.mark.parametrize("color", [pytest.param("gray", marks=pytest.mark.slow), "rgb"])
 def test_official_binaries_in_gray_and_colour(folder, color):
     cifar_binary(folder / "cifar-10-batches-bin")
     task = {"source": "cifar_binary", "folder": "cifar-10-batches-bin", "color": color, "n_test": 40}

@@ -293,6 +293,7 @@ def test_heldout_correlation_is_one_for_the_networks_own_similarity(finished, tm
     assert abs(correlations(shuffle_target(own_target, seed=0))["stage2"]) < 0.2
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_is_told_and_the_run_ends(tmp_path):
     recipe = small("conditions=[none, blur]", "compute.workers=2", "training.epochs=25")
     killed: list[int] = []

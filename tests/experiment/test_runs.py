@@ -152,6 +152,7 @@ def test_one_damaged_run_does_not_hide_the_others(finished, tmp_path):
     ]
 
 
+@pytest.mark.slow
 def test_a_killed_training_goes_on_from_its_checkpoint(finished, tmp_path):
     """Not only the same bytes in the end: what was trained before the kill is not trained again."""
     out, more = tmp_path / "run", ("conditions=[shuffle]", "training.epochs=12")
@@ -247,6 +248,7 @@ def remount(at: Path, options: str) -> None:
     subprocess.run(["mount", "-o", f"remount,{options}", at], check=True)
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_told_nothing_is_lost_and_it_resumes(finished, tmp_path):
     at = tmp_path / "disk"
     with small_disk(at, "4m"):  # the target alone takes 8 MB
