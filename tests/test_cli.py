@@ -188,6 +188,7 @@ def test_a_plan_is_printed_and_nothing_is_run(capsys, tmp_path):
     assert not out.exists()
 
 
+@pytest.mark.slow
 def test_runs_are_listed_shown_and_tidied(capsys, tmp_path):
     settings = ["scale=tiny", "conditions=[none]", "task.n_train=150", "network.width=2", "task.n_test=20"]
     settings.append("compute={device: cpu, precision: float32, threads: 1, workers: 1}")

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple, TypeAlias, get_args, overload
 import numpy as np
 import torch
 
-from neuroprior.types import Float64, InputError, Int64, NeuronWeights, Scan, Shaped
+from neuroprior.types import Float32, Float64, InputError, Int64, NeuronWeights, Scan, Shaped
 
 __all__ = [
     "Correction",
@@ -18,11 +18,14 @@ __all__ = [
     "neuron_weights",
     "oracle_correlation",
     "repeated_trials",
+    "response_spread",
     "scan_reliability",
     "snr_weights",
 ]
 
 Correction = Literal["none", "unbiased"]
+_ROWS = 256  # trials looked at together
+
 ImageIds: TypeAlias = np.ndarray | torch.Tensor | Sequence[str] | Sequence[int]
 
 
@@ -204,3 +207,16 @@ def oracle_correlation(
     spread = np.linalg.norm(trials, axis=0) * np.linalg.norm(others, axis=0)
     correlation = np.divide(shared, spread, out=np.zeros_like(shared), where=spread > 0).clip(-1, 1)
     return torch.from_numpy(correlation).to(responses.device) if isinstance(responses, torch.Tensor) else correlation
+
+
+def response_spread(responses: Float32[np.ndarray, "trial neuron"]) -> Float64[np.ndarray, " neuron"]:
+    """Standard deviation (ddof 0) of each neuron over all trials; of responses in a file, some rows at a time."""
+    first = responses[0].astype(np.float64)  # deviations from it, so that a constant neuron has exactly 0
+    total, squares = np.zeros_like(first), np.zeros_like(first)
+    for start in range(0, len(responses), _ROWS):
+        deviation = responses[start : start + _ROWS] - first
+        total += deviation.sum(axis=0)
+        squares += np.square(deviation).sum(axis=0)
+    mean = total / len(responses)
+    spread: np.ndarray = np.sqrt(np.maximum(squares / len(responses) - mean**2, 0.0))
+    return spread

@@ -158,6 +158,7 @@ def test_a_folder_of_images_of_many_sizes(folder):
     assert {r["n"] for r in rows if r["metric"] == "noise_accuracy"} == {12}
 
 
+@pytest.mark.slow
 def test_a_changed_image_in_a_folder_is_another_run(folder):
     cifar_binary(folder / "cifar")
     task = {"source": "cifar_binary", "folder": "cifar", "n_train": 60, "n_test": 20}
@@ -227,6 +228,7 @@ def test_a_half_copied_dataset_is_named(folder):
         go(folder, **MOUSE, conditions=["none"], task={"source": "cifar_binary", "folder": "cifar"})
 
 
+@pytest.mark.slow
 def test_classes_are_those_of_the_whole_file(folder):
     """Sorted by label, the first images show few classes: training and measurement must still agree."""
     import io

@@ -205,6 +205,7 @@ def planned(out: Path) -> Forecast:
     return plan_recipe(packaged_recipe("demo", SMALL), out, watch=lambda *_: None)
 
 
+@pytest.mark.slow
 def test_the_plan_predicts_what_comes_and_writes_nothing(tmp_path):
     """Labels and order as run; memory and disk to a factor of 2; time at least of the right size."""
     out = tmp_path / "run"

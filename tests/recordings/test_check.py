@@ -7,7 +7,7 @@ import pytest
 
 from neuroprior.recordings import check_scan, packaged_photographs, simulate_scan
 from neuroprior.recordings.check import LAGS, _difference, _signal_participation
-from neuroprior.types import Scan
+from neuroprior.types import Scan, Stimuli
 
 
 @pytest.fixture(scope="module")
@@ -59,14 +59,35 @@ def test_responses_that_slipped_against_their_images(scan, lag, says):
     assert LAGS[int(found.alignment.argmax())] == lag
 
 
-def test_a_frame_lost_on_the_way_shifts_what_comes_after(scan):
+@pytest.mark.parametrize("part", [0.2, 0.5, 0.8])
+def test_a_frame_lost_on_the_way_shifts_what_comes_after(scan, part):
     responses = scan.responses.copy()
-    half = len(responses) // 2
-    responses[half:] = np.roll(responses[half:], 1, axis=0)
+    cut = int(part * len(responses))
+    responses[cut:] = np.roll(responses[cut:], 1, axis=0)
     (fault,) = check_scan(changed(scan, responses=responses)).faults
-    first = int(fault.split()[1])
-    assert abs(first - half) < 10
+    assert fault.startswith("trials ")
+    first, last = int(fault.split()[1]), int(fault.split()[3].rstrip(":"))
+    assert abs(first - cut) < 12
+    assert last > 0.9 * len(responses)
     assert "1 trial after their images" in fault
+
+
+def test_images_in_one_order_tell_nothing_of_shifts():
+    rng = np.random.default_rng(0)
+    stimuli = Stimuli(np.array([f"image-{k}" for k in range(12)]), rng.integers(0, 256, (12, 4, 8), np.uint8))
+    image = np.tile(np.arange(12), 8)
+    responses = (rng.gamma(1.0, size=(12, 60))[image] + 0.3 * rng.random((96, 60))).astype(np.float32)
+    found = check_scan(Scan("one order", stimuli, image, responses, np.full(96, "oracle")))
+    assert found.sound
+    assert any("whether responses slipped against their images cannot be told" in note for note in found.notes)
+
+
+@pytest.mark.parametrize("n", [33, 77, 100])
+def test_every_copy_is_found_wherever_it_stands(scan, n):
+    responses = scan.responses[:, np.arange(n)].copy()
+    responses[:, -1] = responses[:, 0]
+    xyz = scan.neuron_xyz[:n]
+    assert check_scan(changed(scan, responses=responses, neuron_xyz=xyz)).duplicated == ((0, n - 1),)
 
 
 def test_responses_to_other_images_altogether(scan):

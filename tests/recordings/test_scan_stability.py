@@ -58,7 +58,7 @@ def test_models_are_asked_for_the_same_images(mice, found):
     assert with_model.over_scans is None
     np.testing.assert_allclose(with_model.models["twin"], found.truths[0], atol=1e-5)
     train = target_from_population(mice[0].truth_for("train"), SHOWN)
-    with pytest.raises(InputError, match=r"twin lacks 30 of the 30 oracle images .* \(--tier oracle\)"):
+    with pytest.raises(InputError, match=r"twin: .* 30 of 30 images are not among .* \(--tier oracle\)"):
         scan_stability([mice[0].scan], {"twin": train})
 
 

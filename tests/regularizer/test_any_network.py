@@ -99,6 +99,7 @@ print("equal")
 """
 
 
+@pytest.mark.slow
 def test_compiled_models_give_the_same_loss_and_gradient():
     """In a process of its own: the shape checks of the tests are not made to be compiled."""
     done = subprocess.run([sys.executable, "-c", _COMPILED], capture_output=True, text=True, check=False)

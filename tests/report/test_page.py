@@ -45,14 +45,20 @@ RUNS = {
 }
 
 
-_RENDERED: dict[str, _Page] = {}  # the page is a pure function of the run, and several tests read each
+_RENDERED: dict[str, str] = {}  # the page is a pure function of the run, and several tests read each
+
+
+def rendered(make_run: MakeRun, **asked: object) -> str:
+    """The page of a run that was asked for like this, made once."""
+    key = repr(sorted(asked.items()))
+    if key not in _RENDERED:
+        _RENDERED[key] = render_page(make_run(**asked))
+    return _RENDERED[key]
 
 
 @pytest.fixture(params=RUNS, ids=[name.replace(" ", "-") for name in RUNS])
 def page(request: pytest.FixtureRequest, make_run: MakeRun) -> _Page:
-    if request.param not in _RENDERED:
-        _RENDERED[request.param] = _Page(render_page(make_run(**RUNS[request.param])))
-    return _RENDERED[request.param]
+    return _Page(rendered(make_run, **RUNS[request.param]))
 
 
 def test_ids_are_unique_and_every_reference_has_its_id(page: _Page) -> None:
@@ -102,7 +108,7 @@ def test_every_caption_says_n_or_that_none_is_needed(make_many: MakeRun) -> None
 
 
 def test_target_and_weights_are_said_once_at_the_top(make_run: MakeRun) -> None:
-    text = _Page(render_page(make_run())).text
+    text = _Page(rendered(make_run)).text
     for card in CARDS.values():
         if card.target != "no target":
             words = f"target: {card.target}; weights: "
@@ -131,7 +137,7 @@ def test_the_page_is_small_and_says_what_it_has(make_many: MakeRun) -> None:
 def test_a_tiny_run_is_no_result_and_absent_measures_have_no_heading(make_many: MakeRun, make_run: MakeRun) -> None:
     text = render_page(dataclasses.replace(make_many(seeds=(0,), scale="tiny"), figures=()))
     assert text.index("scale=tiny:</strong> a check that everything runs, not a result") < text.index("<table")
-    other = render_page(make_run())
+    other = rendered(make_run)
     for heading in ("accuracy against α", "Final γ by α", "Accuracy under attack", "Few-shot", "Linear probe"):
         assert heading not in other
 
@@ -143,11 +149,11 @@ def test_a_recipe_chooses_its_figures(make_many: MakeRun) -> None:
 
 @pytest.mark.parametrize("missing", [False, True])
 def test_one_seed_never_shows_a_spread(make_run: MakeRun, missing: bool) -> None:
-    text = render_page(make_run(seeds=(3,), unfinished=("shuffle",) if missing else ()))
+    text = rendered(make_run, seeds=(3,), unfinished=("shuffle",) if missing else ())
     assert "±" not in text
     assert "SEM" not in _Page(text).text
     assert "n = 1 seed, no spread" in text
-    assert "±" in render_page(make_run(seeds=(3, 4)))
+    assert "±" in rendered(make_run, seeds=(3, 4))
 
 
 def test_two_writes_are_the_same_bytes_and_leave_no_other_file(make_run: MakeRun) -> None:
@@ -186,20 +192,20 @@ def test_what_a_person_wrote_is_text_not_markup(make_run: MakeRun) -> None:
 
 
 def test_the_numbers_of_the_table_stand_on_the_page(make_run: MakeRun) -> None:
-    text = render_page(make_run())
+    text = rendered(make_run)
     assert re.search(r"Neural \(model\).{0,200}<td>59\.3 ± 0\.9</td>", text, flags=re.DOTALL)
     assert re.search(r"Neural \(model\).{0,300}<td>30\.8 ± 0\.9</td>", text, flags=re.DOTALL)
 
 
 def test_an_unfinished_run_says_so_at_the_top_and_a_finished_one_does_not(make_run: MakeRun) -> None:
-    text = render_page(make_run(unfinished=("shuffle",)))
+    text = rendered(make_run, unfinished=("shuffle",))
     assert text.index("unfinished:") < text.index("<table")
     assert "train shuffle" in text
-    assert "unfinished:" not in render_page(make_run())
+    assert "unfinished:" not in rendered(make_run)
 
 
 def test_a_figure_without_data_is_one_line(make_run: MakeRun) -> None:
-    text = render_page(make_run(with_truth=False))
+    text = rendered(make_run, with_truth=False)
     assert "Left out: The noise-free similarity is not known here" in text
     assert text.count("Left out:") == 1
     nothing = render_page(make_run(unfinished=tuple(CARDS), with_truth=False, examples=0))

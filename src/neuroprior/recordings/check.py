@@ -20,6 +20,8 @@ _BLOCK = 512  # columns or rows of the responses looked at together
 _PERMUTATIONS = 100
 _CLEAR = 4.0  # standard deviations above what permuted images give
 _BETTER = 1.05  # times as much alike at another lag, or the lag is noise
+_DRIFTED, _FEWEST = 5.0, 8  # standard errors, and trials, behind a part of the session that is told to have slipped
+_TOLD = 0.6  # of the largest D, which another lag may have before the order of trials tells nothing
 _NAMED = 5  # neurons, of those that a fault is about
 
 
@@ -58,10 +60,11 @@ class ScanCheck:
     """What `check_scan` found. `faults`: one line each, what is wrong and how to mend it; empty for a sound scan.
 
     `snr`, `oracle`: Eq. 1 and the oracle correlation, one a neuron; None without repeats. `signal_dimensions`:
-    participation ratio of the covariance of responses over oracle images, without noise (at most their number less 1);
-    `response_dimensions`: that of single trials. `alignment`: how much more alike two trials of one image are than
-    trials of two, with responses moved by each of `LAGS` trials; `chance`: mean and standard deviation of the same
-    with images permuted. NaN where too few repeats leave them undefined.
+    participation ratio of the covariance of responses (z-scored by neuron) over oracle images, without noise, between 1
+    and their number less 1, NaN where halves of the trials agree too little; `response_dimensions`: that of up to 2,000
+    single trials, which grows with their number and with noise. Both are of at most 2,000 neurons. `alignment`: how
+    much more alike two trials of one image are than trials of two, with responses moved by each of `LAGS` trials;
+    `chance`: mean and standard deviation of the same with images permuted. NaN where repeats do not suffice.
     """
 
     name: str
@@ -94,8 +97,10 @@ def check_scan(scan: Scan, seed: int = 0) -> ScanCheck:
 
     The lag test: over the trials of repeated oracle images, `D(l)` is the mean cosine of two trials of one image less
     that of trials of two images, responses z-scored by neuron and taken `l` trials later. Responses that belong to
-    their images have their largest D at 0, far above that of permuted images; `seed` draws the permutations. Both
-    halves of the session are tried as well: a frame lost on the way shifts only what comes after it.
+    their images have their largest D at 0, far above that of permuted images; `seed` draws the permutations. A frame
+    lost on the way shifts only what comes after it: each response and its neighbours are also held against the mean of
+    the image's other trials, and the place is sought from which a neighbour fits better. Images shown once, and
+    sessions in which images always come in one order, cannot be tested; a note says so for the latter.
     """
     rng = np.random.default_rng(seed)
     tiers = {tier: _count(scan, tier) for tier in get_args(Tier) if (scan.tier == tier).any()}
@@ -116,10 +121,12 @@ def check_scan(scan: Scan, seed: int = 0) -> ScanCheck:
     shifts: list[Shift] = []
     signal = response = np.nan
     if len(columns):
-        unit = _unit(scan.responses, columns)
+        unit = _z_scored(scan.responses, columns)
         response = _participation(unit[np.sort(rng.permutation(len(unit))[:_TRIALS])])
         if enough:
             signal = _signal_participation(unit[oracle_trials], scan.trial_image[oracle_trials])
+        unit /= np.maximum(np.linalg.norm(unit, axis=1, keepdims=True), 1e-30)
+        if enough:
             alignment = _alignment(unit, scan.trial_image, oracle_trials)
             chance = _chance(unit[oracle_trials], scan.trial_image[oracle_trials], rng)
             shifts = list(_shifts(unit, scan.trial_image, oracle_trials, alignment, chance))
@@ -130,6 +137,11 @@ def check_scan(scan: Scan, seed: int = 0) -> ScanCheck:
         *_behaviour_faults(behaviour),
     ]
     notes = list(scan.notes)
+    if not shifts and np.isfinite(alignment).all() and np.partition(alignment, -2)[-2] > _TOLD * alignment.max() > 0:
+        notes.append(
+            "repeats are alike at other lags too, as where images always come in one order: whether responses slipped "
+            "against their images cannot be told"
+        )
     negative = sum(int((block < 0).sum()) for block in _blocks(scan.responses))
     if negative:
         share = 100 * negative / scan.responses.size
@@ -190,25 +202,28 @@ def _unvarying(
 
 def _duplicated(responses: Float32[np.ndarray, "trial neuron"], known: np.ndarray) -> list[tuple[int, int]]:
     """Pairs of neurons that are the same on every trial: each with the first like it."""
-    mixed = np.zeros(responses.shape[1])
-    weights = np.random.default_rng(0).standard_normal(len(responses))
+    # sums of the bits modulo 2^64 are exact: equal columns have equal ones, unequal columns next to never
+    mixed = np.zeros(responses.shape[1], dtype=np.uint64)
+    weights = np.random.default_rng(0).integers(0, 2**64, len(responses), dtype=np.uint64)
     for start, block in zip(range(0, len(responses), _BLOCK), _blocks(responses), strict=True):
-        mixed += weights[start : start + _BLOCK] @ block
-    seen: dict[float, int] = {}
+        bits = (block + np.float32(0)).view(np.uint32).astype(np.uint64)  # + 0: the two zeros have different bits
+        mixed += (weights[start : start + _BLOCK, None] * bits).sum(axis=0, dtype=np.uint64)
+    seen: dict[int, int] = {}
     pairs = []
     for neuron in np.setdiff1d(np.arange(len(mixed)), known).tolist():
-        first = seen.setdefault(float(mixed[neuron]), neuron)  # unequal columns have unequal sums but by chance
+        first = seen.setdefault(int(mixed[neuron]), neuron)
         if first != neuron and np.array_equal(responses[:, first], responses[:, neuron]):
             pairs.append((first, neuron))
     return pairs
 
 
-def _unit(responses: Float32[np.ndarray, "trial neuron"], columns: np.ndarray) -> Float32[np.ndarray, "trial picked"]:
-    """Trials as unit vectors, each neuron z-scored first, so that loud ones do not speak for all."""
+def _z_scored(
+    responses: Float32[np.ndarray, "trial neuron"], columns: np.ndarray
+) -> Float32[np.ndarray, "trial picked"]:
+    """Each neuron without its mean and in units of its standard deviation, so that loud ones do not speak for all."""
     picked = np.concatenate([block[:, columns] for block in _blocks(responses)])
     picked -= picked.mean(axis=0, dtype=np.float64).astype(np.float32)
     picked /= np.maximum(picked.std(axis=0, dtype=np.float64), 1e-30).astype(np.float32)
-    picked /= np.maximum(np.linalg.norm(picked, axis=1, keepdims=True), 1e-30)
     return picked
 
 
@@ -254,31 +269,60 @@ def _shifts(
     whole: Float64[np.ndarray, " lag"],
     chance: tuple[float, float],
 ) -> Iterator[Shift]:
-    """Parts of the session whose responses fit images of other trials better: all of it, or one of its halves."""
-    half = len(trials) // 2
-    parts = []
-    for part in (trials[:half], trials[half:]):
-        # half of the trials have a quarter of the pairs, so chance reaches further
-        clear = chance[0] + 4 * _CLEAR * chance[1]
-        if len(part) and (found := _shift(_where(part), _alignment(unit, trial_image, part), clear)):
-            parts.append(found)
-    together = _shift("all trials", whole, chance[0] + _CLEAR * chance[1])
-    if together is not None and {part.lag for part in parts} <= {together.lag}:
-        parts = [together]
-    yield from (part for part in parts if part.lag != 0)
+    """Parts of the session whose responses fit images of other trials better: all of it, or what a cut leaves."""
+    if not np.isfinite(whole).all() or whole.max() <= chance[0] + _CLEAR * chance[1]:
+        return
+    base = LAGS[int(whole.argmax())]
+    drifted = _drift(unit, trial_image, trials, base)
+    at_zero, there = float(whole[LAGS.index(0)]), float(whole.max())
+    if drifted is None:
+        if base != 0 and there > _BETTER * at_zero:
+            yield Shift("all trials", base, there, at_zero)
+        return
+    cut, before, after = drifted
+    for first, last, lag in ((trials[0], cut - 1, before), (cut, trials[-1], after)):
+        if lag != 0:
+            yield Shift(f"trials {first} to {last}", lag, there, at_zero)
 
 
-def _where(trials: Int64[np.ndarray, " some"]) -> str:
-    return f"trials {trials[0]} to {trials[-1]}"
+def _drift(
+    unit: Float32[np.ndarray, "trial picked"],
+    trial_image: Int64[np.ndarray, " trial"],
+    trials: Int64[np.ndarray, " repeated"],
+    base: int,
+) -> tuple[int, int, int] | None:
+    """Return a cut of the session and the lags that responses fit best before and from it on, if they differ.
 
-
-def _shift(where: str, alignment: Float64[np.ndarray, " lag"], clear: float) -> Shift | None:
-    """Return the lag at which responses fit best (0 unless another is better), if any fit."""
-    if not np.isfinite(alignment).all() or alignment.max() <= clear:
-        return None
-    best, at_zero = int(alignment.argmax()), float(alignment[LAGS.index(0)])
-    there = float(alignment[best])
-    return Shift(where, LAGS[best] if there > _BETTER * at_zero else 0, there, at_zero)
+    Each trial's response, and those of its neighbours, are held against the mean response to the trial's image in its
+    *other* trials. Their difference, summed from one end of the session, is largest where the shift begins.
+    """
+    usable = trials[(trials + base + LAGS[0] >= 0) & (trials + base + LAGS[-1] < len(unit))]
+    image = trial_image[usable]
+    _, row = np.unique(image, return_inverse=True)
+    sums = np.zeros((row.max() + 1, unit.shape[1]), dtype=np.float32)
+    np.add.at(sums, row, unit[usable + base])
+    others = sums[row] - unit[usable + base]
+    used = np.full(len(unit), -1, dtype=np.int64)
+    used[usable + base] = image
+    here = np.einsum("ta,ta->t", others, unit[usable + base])
+    best: tuple[float, tuple[int, int, int]] | None = None
+    for further in LAGS:
+        if further == 0:
+            continue
+        neighbour = unit[usable + base + further]
+        fits = np.einsum("ta,ta->t", others, neighbour)
+        fits -= (used[usable + base + further] == image) * np.einsum("ta,ta->t", neighbour, neighbour)
+        better = (fits - here).astype(np.float64)
+        for ends, part in ((True, better[::-1]), (False, better)):
+            counts = np.arange(1, len(part) + 1)
+            z = np.cumsum(part) / (np.sqrt(counts) * max(float(better.std()), 1e-30))
+            z[: _FEWEST - 1] = -np.inf
+            k = int(z.argmax())
+            if z[k] > _DRIFTED and (best is None or z[k] > best[0]):
+                cut = int(usable[len(part) - 1 - k]) if ends else int(usable[k]) + 1
+                lags = (base, base + further) if ends else (base + further, base)
+                best = (float(z[k]), (cut, *lags))
+    return None if best is None else best[1]
 
 
 def _participation(vectors: Float32[np.ndarray, "trial picked"]) -> float:
@@ -302,7 +346,9 @@ def _signal_participation(vectors: Float32[np.ndarray, "trial picked"], image: I
         halves.append(mean - mean.mean(axis=0))
     cross = halves[0] @ halves[1].T
     trace, squared = float(np.trace(cross)), float((cross * cross.T).sum())
-    return trace**2 / squared if trace > 0 and squared > 0 else np.nan
+    ratio = trace**2 / squared if trace > 0 and squared > 0 else np.nan
+    # outside what a participation ratio can be, halves do not agree well enough to say
+    return ratio if 1 <= ratio <= len(cross) - 1 else np.nan
 
 
 def _behaviour(scan: Scan) -> Iterator[Channel]:

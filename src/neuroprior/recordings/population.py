@@ -1,13 +1,13 @@
 """From a recording to the mean response of each neuron to each image, and to how alike the animal found the images."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Literal, get_args
 
 import numpy as np
 
-from neuroprior.reliability import Correction, Reliability, scan_reliability
-from neuroprior.similarity import average_targets, neuron_rows, target_from_population
+from neuroprior.reliability import Correction, Reliability, response_spread, scan_reliability
+from neuroprior.similarity import average_targets, neuron_rows, target_from_population, target_from_populations
 from neuroprior.similarity.match import Missing, matched_rows
 from neuroprior.types import InputError, Population, Scan, SimilarityTarget, Stimuli, Tier
 
@@ -28,7 +28,7 @@ def _population(scan: Scan, tier: str, units: str, reliability: Reliability) -> 
     images, starts, repeats = np.unique(scan.trial_image[trials], return_index=True, return_counts=True)
     mean = np.add.reduceat(scan.responses[trials], starts, axis=0, dtype=np.float64) / repeats[:, None]
     if units == "standardised":
-        spread = scan.responses.std(axis=0, dtype=np.float64)
+        spread = response_spread(scan.responses)
         mean /= np.where(spread > 0, spread, 1.0)  # a constant neuron stays as it is; its weight is 0
     weights = reliability.weights.snr.astype(np.float32)
     return Population(scan.stimuli.ids[images], mean.astype(np.float32), weights, "recorded")
@@ -62,21 +62,23 @@ def target_from_scan(
     """
     reliability = scan_reliability(scan, correction)
     population = _population(scan, tier, units, reliability)
-    return target_from_population(
-        population,
-        scan.stimuli,
-        details={
-            "scan": scan.name,
-            "tier": tier,
-            "trials": int(np.count_nonzero(scan.tier == tier)),
-            "neurons": len(population.weights),
-            "silent_neurons": reliability.n_silent,
-            "units": units,
-            "weights": f"SNR (Eq. 1), correction {correction}",
-            "weight_images": reliability.n_images,
-            "weight_images_left_out": reliability.n_left_out,
-        },
-    )
+    said = _said_of(scan, tier, units, reliability)
+    return target_from_population(population, scan.stimuli, details=said)
+
+
+def _said_of(scan: Scan, tier: Tier, units: Units, reliability: Reliability) -> dict[str, str | int]:
+    """What a target of this scan rests on."""
+    return {
+        "scan": scan.name,
+        "tier": tier,
+        "trials": int(np.count_nonzero(scan.tier == tier)),
+        "neurons": scan.responses.shape[1],
+        "silent_neurons": reliability.n_silent,
+        "units": units,
+        "weights": f"SNR (Eq. 1), correction {reliability.correction}",
+        "weight_images": reliability.n_images,
+        "weight_images_left_out": reliability.n_left_out,
+    }
 
 
 def target_from_scans(
@@ -96,45 +98,41 @@ def target_from_scans(
     """
     if not scans:
         raise InputError("target_from_scans: no scan given; pass at least one")
-    targets = [target_from_scan(scan, tier, correction, units=units) for scan in scans]
-    if missing == "error":
-        for scan, target in zip(scans, targets, strict=True):
-            _check_same_images(scan, tier, target.image_ids, targets[0].image_ids)
-    rows, *_ = matched_rows(
-        "target_from_scans",
-        {
-            f"scan {k} ({scan.name})": target.image_ids
-            for k, (scan, target) in enumerate(zip(scans, targets, strict=True))
-        },
-        missing,
-        "pass missing='intersection' to keep what all of them showed",
-    )
-    shown = scans[0].stimuli.select(targets[0].image_ids[rows])
+    shown_by = {f"scan {k} ({scan.name})": _shown_in(scan, tier) for k, scan in enumerate(scans)}
+    mend = "average only scans that showed the same images, or pass missing='intersection'"
+    rows, *_ = matched_rows("target_from_scans", shown_by, missing, mend)
+    shown = scans[0].stimuli.select(next(iter(shown_by.values()))[rows])
     for scan in scans:
-        _check_same_pixels(scan, shown)
-    mean = average_targets([target.select(shown) for target in targets])
+        check_same_pixels(scan, shown)
     said: dict[str, str | int] = {"scan_names": ", ".join(scan.name for scan in scans)}
-    every = len(set().union(*(target.image_ids.tolist() for target in targets)))
-    if every > len(shown):
-        said["images_left_out"] = every - len(shown)
-    return replace(mean, details={**mean.details, **said})
+    every = len(set().union(*(ids.tolist() for ids in shown_by.values())))
+    if every == len(shown):  # one matrix in memory, whatever the number of scans
+        of_each: list[dict[str, str | int]] = []
+
+        def populations() -> Iterator[Population]:
+            for scan in scans:
+                reliability = scan_reliability(scan, correction)
+                of_each.append(_said_of(scan, tier, units, reliability))
+                yield _population(scan, tier, units, reliability).select(shown.ids)
+
+        made = target_from_populations(populations(), shown)
+        of_all = {key: value for key, value in of_each[0].items() if all(one[key] == value for one in of_each)}
+        return replace(made, details={**made.details, **of_all, **said})
+    parts = [target_from_scan(scan, tier, correction, units=units).select(shown) for scan in scans]
+    mean = average_targets(parts)
+    return replace(mean, details={**mean.details, **said, "images_left_out": every - len(shown)})
+
+
+def _shown_in(scan: Scan, tier: Tier) -> np.ndarray:
+    """Ids of the images of this tier, in the order of the stimuli."""
+    ids: np.ndarray = scan.stimuli.ids[np.unique(scan.trial_image[scan.tier == tier])]
+    return ids
 
 
 _MEND = "average only scans that showed the same images"
 
 
-def _check_same_images(scan: Scan, tier: Tier, ids: np.ndarray, first: np.ndarray) -> None:
-    """Raise `InputError` unless `ids` are those that the first scan showed."""
-    for having, lacking, what in ((first, ids, "did not show"), (ids, first, "alone showed")):
-        missing = having[~np.isin(having, lacking)]
-        if len(missing):
-            raise InputError(
-                f"scan {scan.name}: it {what} {len(missing)} images of tier {tier!r} (first: {str(missing[0])!r}), "
-                f"compared with the first scan; {_MEND}, or keep the intersection"
-            )
-
-
-def _check_same_pixels(scan: Scan, first: Stimuli) -> None:
+def check_same_pixels(scan: Scan, first: Stimuli) -> None:
     """Raise `InputError` unless these images have the same pixels in the scan."""
     pixels = scan.stimuli.select(first.ids).pixels
     if pixels.shape != first.pixels.shape:

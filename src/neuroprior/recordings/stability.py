@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from neuroprior.recordings.population import check_same_pixels
+from neuroprior.reliability import snr_weights
 from neuroprior.similarity import (
     NoiseCeiling,
     align_matrices,
@@ -19,6 +21,7 @@ from neuroprior.similarity import (
 )
 from neuroprior.similarity.match import Missing
 from neuroprior.types import Float32, InputError, Population, Scan, Shaped, SimilarityTarget, Stimuli
+from neuroprior.types.arrays import rows_of
 
 __all__ = ["ScanStability", "growth_with_repeats", "scan_stability"]
 
@@ -32,8 +35,9 @@ class ScanStability:
 
     `oracle`: Eq. 3. `single`, `others`: Eq. 2 of one trial an image, and Eq. 3 of all other trials, so that the two
     share nothing; the paper sets `single` against `oracle`, which holds it. `over_scans`: Eq. 4 of `oracle`;
-    `over_repeats`: Eq. 5, all scans. The two differ in what is averaged, so beside them stand the matched
-    `single_over_scans` (Eq. 4 of `single`) and `over_trials` (single trials, `i != j`).
+    `over_repeats`: Eq. 5 of all scans, each with its own oracle images, as `ceilings` are. The two differ in what is
+    averaged, so beside them stand the matched `single_over_scans` (Eq. 4 of `single`) and `over_trials` (single trials,
+    `i != j`).
     `models`: given matrices (of twins, say) of the same images. `truths`: of simulated scans, what Eq. 2 makes of each
     one's noise-free responses to these images.
     """
@@ -81,7 +85,7 @@ def scan_stability(
     `models`: targets that hold the oracle images, under names for the figures. `truths`: one a scan, in their order.
     `missing`: "intersection" keeps the images that all scans repeated, "error" asks that these be the same. `seed`: of
     single trials and resamples.
-    Raises `InputError` naming the scan whose repeats do not suffice (3 of each image), or the target that lacks images.
+    Raises `InputError` naming the scan whose repeats do not suffice (4 of an image), or the target that lacks images.
     `progress` is told scans done and scans in all.
     """
     if not scans:
@@ -113,6 +117,8 @@ def scan_stability(
         once = kept[~np.isin(kept, single_kept)][0]
         raise InputError(f"scan stability: image {str(once)!r} has fewer than 3 trials in a scan; leave it out")
     stimuli = scans[0].stimuli.select(kept)
+    for scan in scans:
+        check_same_pixels(scan, stimuli)
     several = len(scans) > 1
     return ScanStability(
         names=tuple(scan.name for scan in scans),
@@ -125,52 +131,63 @@ def scan_stability(
         over_repeats=np.concatenate(repeats),
         over_trials=np.concatenate(trials),
         ceilings=tuple(ceilings),
-        models={name: _part(name, target, kept) for name, target in (models or {}).items()},
-        truths=None if truths is None else np.stack([_true(truth, kept) for truth in truths]),
+        models={name: _part(name, target, stimuli) for name, target in (models or {}).items()},
+        truths=None
+        if truths is None
+        else np.stack([_true(truth, np.asarray(ids), kept) for truth, (ids, _) in zip(truths, oracles, strict=True)]),
     )
 
 
 def growth_with_repeats(
-    scan: Scan, truth: Float32[np.ndarray, "image image"], ids: Shaped[np.ndarray, " image"], seed: int = 0
+    scan: Scan,
+    truth: Float32[np.ndarray, "image image"],
+    ids: Shaped[np.ndarray, " image"],
+    *,
+    seed: int = 0,
+    draws: int = 5,
 ) -> list[tuple[int, float]]:
     """`(T, r)`: the correlation over pairs of Eq. 3, from T random trials of each image, with the true similarity.
 
-    For one trial it is Eq. 2 of single trials. `truth` is of the images `ids`, all of them oracle images of the scan.
+    Mean over `draws` of the trials; weights (Eq. 1) are of the trials drawn. One trial has no weights of its own: it is
+    Eq. 2 with those of all. `truth` is of the images `ids`, all of them oracle images of the scan.
     """
     responses, image_ids, weights = oracle_trials(scan)
+    asked = np.isin(image_ids, ids)
+    responses, image_ids = responses[asked], image_ids[asked]
     rng = np.random.default_rng(seed)
-    shuffled = rng.permutation(len(image_ids))
-    shuffled = shuffled[np.argsort(image_ids[shuffled], kind="stable")]
-    names, starts, counts = np.unique(image_ids[shuffled], return_index=True, return_counts=True)
-    place = np.arange(len(shuffled)) - np.repeat(starts, counts)
-    rows = np.searchsorted(names, ids)
+    most = int(np.unique(image_ids, return_counts=True)[1].min())
     found = []
-    for repeats in range(1, int(counts.min()) + 1):
-        picked = shuffled[place < repeats]
-        if repeats == 1:
-            matrix = centered_cosine(responses[picked] * weights.astype(np.float32), image_ids[picked])
-        else:
-            matrix = np.asarray(oracle_similarity(responses[picked], image_ids[picked], weights)[1])
-        found.append((repeats, _r(matrix[np.ix_(rows, rows)], truth)))
+    for repeats in range(1, most + 1):
+        values = []
+        for _ in range(draws if repeats < most else 1):
+            shuffled = rng.permutation(len(image_ids))
+            shuffled = shuffled[np.argsort(image_ids[shuffled], kind="stable")]
+            names, starts, counts = np.unique(image_ids[shuffled], return_index=True, return_counts=True)
+            picked = shuffled[np.arange(len(shuffled)) - np.repeat(starts, counts) < repeats]
+            if repeats == 1:
+                matrix = centered_cosine(responses[picked] * weights.astype(np.float32), image_ids[picked])
+            else:
+                own = snr_weights(responses[picked], image_ids[picked])
+                matrix = np.asarray(oracle_similarity(responses[picked], image_ids[picked], own)[1])
+            rows = np.searchsorted(names, ids)
+            values.append(_r(matrix[np.ix_(rows, rows)], truth))
+        found.append((repeats, float(np.mean(values))))
     return found
 
 
-def _true(truth: Population, ids: np.ndarray) -> Float32[np.ndarray, "image image"]:
-    part = truth.select(ids)
-    return centered_cosine(part.mean * part.weights, ids)
+def _true(truth: Population, shown: np.ndarray, kept: np.ndarray) -> Float32[np.ndarray, "image image"]:
+    """Eq. 2 over all images that the scan repeated, as Eq. 3 is centred on those; then the part that is kept."""
+    part = truth.select(shown)
+    whole = centered_cosine(part.mean * part.weights, shown)
+    rows = rows_of(shown, kept, "scan stability")
+    return np.ascontiguousarray(whole[np.ix_(rows, rows)])
 
 
-def _part(name: str, target: SimilarityTarget, ids: np.ndarray) -> Float32[np.ndarray, "image image"]:
-    row = {image: k for k, image in enumerate(target.image_ids.tolist())}
-    missing = [image for image in ids.tolist() if image not in row]
-    if missing:
-        raise InputError(
-            f"scan stability: {name} lacks {len(missing)} of the {len(ids)} oracle images (first: {missing[0]!r}); "
-            "make it from stimuli that hold them (--tier oracle)"
-        )
-    rows = np.array([row[image] for image in ids.tolist()])
-    part: Float32[np.ndarray, "image image"] = np.array(target.matrix[np.ix_(rows, rows)])
-    return part
+def _part(name: str, target: SimilarityTarget, shown: Stimuli) -> Float32[np.ndarray, "image image"]:
+    try:
+        return np.array(target.select(shown).matrix)
+    except InputError as error:
+        raise InputError(f"scan stability, {name}: {error}; make it from the oracle images (--tier oracle)") from None
 
 
 def _r(a: np.ndarray, b: np.ndarray) -> float:

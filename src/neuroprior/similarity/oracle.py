@@ -1,12 +1,19 @@
 """Eq. 3: how alike images shown repeatedly are to a recorded population, from all pairs of trials, or from parts."""
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple, TypeAlias, TypeVar, get_args
+from typing import Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
 import torch
 
-from neuroprior.reliability import Correction, ImageIds, RepeatedTrials, repeated_trials, scan_reliability
+from neuroprior.reliability import (
+    Correction,
+    ImageIds,
+    RepeatedTrials,
+    repeated_trials,
+    response_spread,
+    scan_reliability,
+)
 from neuroprior.similarity.unit import Responses, as_weights, centred_blocks, rows_at_a_time, unit_vectors
 from neuroprior.types import Float, Float32, Float64, InputError, Scan, Shaped
 
@@ -18,7 +25,6 @@ __all__ = [
     "split_half_similarity",
 ]
 
-Array = TypeVar("Array", np.ndarray, torch.Tensor)
 Ids: TypeAlias = Shaped[np.ndarray, " image"] | Shaped[torch.Tensor, " image"]
 Matrix: TypeAlias = Float[np.ndarray, "image image"] | Float[torch.Tensor, "image image"]
 
@@ -43,7 +49,7 @@ def oracle_trials(
         raise InputError(f"scan {scan.name}: units {units!r} is not one of raw, standardised")
     weights = scan_reliability(scan, correction).weights.snr
     if units == "standardised":
-        spread = scan.responses.std(axis=0, dtype=np.float64)
+        spread = response_spread(scan.responses)
         weights /= np.where(spread > 0, spread, 1.0)
     oracle = np.flatnonzero(scan.tier == "oracle")
     return OracleTrials(scan.responses[oracle], scan.trial_ids[oracle], weights)
