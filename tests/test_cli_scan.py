@@ -21,7 +21,7 @@ def mice(tmp_path_factory):
     tier = np.array(["train"] * 30 + ["oracle"] * 20)
     np.savez(folder / "stimuli.npz", images=shown.pixels, names=shown.ids, tier=tier)
     arguments = ["scan", "simulate", "--out", str(folder), "--stimuli", str(folder / "stimuli.npz")]
-    arguments += ["--scans", "2", "--animals", "2", "--neurons", "60", "--repeats", "6", "--validation", "5"]
+    arguments += ["--scans", "2", "--animals", "2", "--neurons", "90", "--repeats", "6", "--validation", "5", "--snr", "1.5"]
     with pytest.raises(SystemExit) as ended:
         main(arguments)
     assert not ended.value.code
@@ -31,10 +31,10 @@ def mice(tmp_path_factory):
 def test_simulated_scans_and_their_truth_are_written(mice):
     scan = load_scan(mice / "mouse0-scan0.npz")
     assert scan.name == "mouse0-scan0"
-    assert scan.responses.shape == (30 + 20 * 6, 60)
+    assert scan.responses.shape == (30 + 20 * 6, 90)
     assert (scan.tier == "validation").sum() == 5
     truth = load_truth(mice / "mouse0-scan0-truth")
-    assert truth.population.mean.shape == (50, 60)
+    assert truth.population.mean.shape == (50, 90)
     assert not np.array_equal(scan.responses, load_scan(mice / "mouse1-scan0.npz").responses)
 
 
@@ -67,7 +67,7 @@ def test_check_says_what_is_in_it_and_exits_with_1_where_something_is_wrong(mice
     cards = tmp_path / "cards"
     status, out, _ = call(capsys, "scan", "check", good, "--out", cards)
     assert status == 0
-    assert "150 trials, 60 neurons; 25 train images x 1, 5 validation images x 1, 20 oracle images x 6" in out
+    assert "150 trials, 90 neurons; 25 train images x 1, 5 validation images x 1, 20 oracle images x 6" in out
     assert "\n  sound\n" in out
     page = (cards / "mouse0-scan0.npz.html").read_text()
     assert "Sound: nothing was found wrong" in page
@@ -102,7 +102,7 @@ def test_stability_shows_figure_1_with_the_truth(mice, tmp_path, capsys):
 
 
 def test_a_plan_from_a_pilot(mice, capsys):
-    asked = ["--neurons", "60", "--neurons", "1000", "--repeats", "10", "--aim", "0.8"]
+    asked = ["--neurons", "90", "--neurons", "1000", "--repeats", "10", "--aim", "0.8"]
     status, out, _ = call(capsys, "scan", "plan", mice / "mouse0-scan0.npz", *asked, "--json")
     assert status == 0
     few, many = json.loads(out)["plan"]
@@ -119,7 +119,12 @@ def test_a_plan_from_a_pilot(mice, capsys):
         (["simulate", "--out", "x", "--scans", "1", "--animals", "2"], "n_scans"),
         (["convert", "none.npz", "out.npz", "--to", "plain"], "none.npz: no such file or folder"),
         (["stability", "none.npz"], "none.npz: no such file or folder"),
-        (["plan", "none.npz", "--aim", "2"], "none.npz: no such file or folder"),
+        (["plan", "none.npz"], "none.npz: no such file or folder"),
+        (["plan", "none.npz", "--aim", "2"], "aim is 2.0; a correlation to reach"),
+        (["plan", "none.npz", "--neurons", "0"], "--neurons 0: must be 1 or more"),
+        (["simulate", "--out", "x", "--neurons", "0"], "--neurons 0: must be 1 or more"),
+        (["check", "none.npz", "--format", "tiff"], "--format tiff: not one of plain"),
+        (["convert", "none.npz", "out.h5", "--to", "plain"], "out.h5: a file of format plain ends in .npz"),
     ],
 )
 def test_what_cannot_be_done_is_one_line(tmp_path, monkeypatch, capsys, arguments, says):
@@ -128,6 +133,26 @@ def test_what_cannot_be_done_is_one_line(tmp_path, monkeypatch, capsys, argument
     assert status == 2
     assert says in err
     assert "Traceback" not in err
+
+
+def test_nothing_is_written_over_unless_asked(mice, tmp_path, capsys):
+    scan, there = mice / "mouse0-scan0.npz", tmp_path / "there.npz"
+    there.write_text("mine")
+    status, _, err = call(capsys, "scan", "convert", scan, there, "--to", "plain")
+    assert status == 2
+    assert "is there already; name another place, or give --force" in err
+    status, _, err = call(capsys, "scan", "simulate", "--out", mice)
+    assert status == 2
+    assert "mouse0-scan0.npz: is there already" in err
+    status, _, _ = call(capsys, "scan", "convert", scan, there, "--to", "plain", "--force")
+    assert status == 0
+    assert load_scan(there).name == "mouse0-scan0"
+
+
+def test_what_stands_beside_recordings_is_left_out(mice, tmp_path, capsys):
+    status, out, _ = call(capsys, "scan", "check", *sorted(mice.glob("mouse*")), "--out", tmp_path)
+    assert status == 0
+    assert "mouse0-scan0-truth: left out, the truth of a simulated scan" in out
 
 
 def test_a_scan_is_not_written_over_itself(mice, capsys):

@@ -199,7 +199,8 @@ def test_scans_of_other_images_are_named(mouse, other_mouse):
     everyone = np.arange(len(scan.tier))
     shown = scan.stimuli
     lacking = rebuilt(scan, everyone[scan.trial_ids != "cat-003"])
-    with pytest.raises(InputError, match=r"scan 1 \(other\) lacks 1 of the 60 images of scan 0 .* \(first: 'cat-003'\)"):
+    lacks = r"scan 1 \(other\) lacks 1 of the 60 images of scan 0 .* \(first: 'cat-003'\)"
+    with pytest.raises(InputError, match=lacks):
         target_from_scans([mouse.scan, lacking])
     with pytest.raises(InputError, match=r"scan 1 \(simulated\) lacks 0 of .* holds 1 others .*; average only"):
         target_from_scans([lacking, mouse.scan])

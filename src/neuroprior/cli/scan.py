@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 import typer
@@ -15,9 +15,15 @@ from neuroprior.cli.progress import Progress
 from neuroprior.cli.tables import print_table
 from neuroprior.types import InputError, Scan, SimilarityTarget, load_target
 
+if TYPE_CHECKING:
+    from neuroprior.recordings import ScanFormat
+
 app = typer.Typer(help="Recordings: check, convert, simulate, compare and plan them.", no_args_is_help=True)
 
 Format = Annotated[str | None, typer.Option("--format", help="How the recordings are kept; found by looking without.")]
+
+
+Force = Annotated[bool, typer.Option("--force", help="Replace files that are there already.")]
 
 
 @app.command("check")
@@ -34,9 +40,15 @@ def check(
     from neuroprior.recordings import check_scan, load_scan
     from neuroprior.report.scan_card import card_json, write_card
 
+    _check_format(format)
     said, sound = [], True
     folder = out or (None if json_ else Path("scan-cards"))
-    for path in paths:
+    cards = _numbered([path.resolve().name for path in paths])
+    for path, card_name in zip(paths, cards, strict=True):
+        if beside := _stands_beside(path):
+            if not json_:
+                print(f"{path}: left out, {beside}")
+            continue
         try:
             scan = load_scan(path, format)
         except InputError as error:
@@ -47,7 +59,7 @@ def check(
             continue
         found = check_scan(scan)
         sound &= found.sound
-        card = None if folder is None else write_card(found, folder / f"{_card_name(path, paths)}.html")
+        card = None if folder is None else write_card(found, folder / f"{card_name}.html")
         said.append({"path": str(path), **card_json(found), "card": None if card is None else str(card)})
         if not json_:
             _print_check(path, said[-1])
@@ -63,6 +75,7 @@ def convert(
     out: Annotated[Path, typer.Argument(help="File or folder to write.")],
     to: Annotated[str, typer.Option(help="Format to write: plain, plain-h5, sensorium, sensorium-h5, nwb, nat60k.")],
     format: Format = None,
+    force: Force = False,
     json_: Json = False,
 ) -> None:
     """Write a recording in another format, and say what that format has no place for.
@@ -73,9 +86,12 @@ def convert(
 
     if path.exists() and out.exists() and path.samefile(out):
         raise InputError(f"{out}: is the recording itself; name another file")
+    drops = _format_named(to, "--to").drops
+    _check_free(out, force)
+    if to != "sensorium" and not any(out.name.endswith(entry.suffix) for entry in SCAN_FORMATS if entry.name == to):
+        raise InputError(f"{out}: a file of format {to} ends in {_format_named(to, '--to').suffix}; name it so")
     scan = load_scan(path, format)
     save_scan(scan, out, to)
-    drops = next(entry.drops for entry in SCAN_FORMATS if entry.name == to)
     lost = [field for field in drops if _holds(scan, field)]
     if json_:
         print(json.dumps({"out": str(out), "format": to, "lost": lost, "notes": list(scan.notes)}))
@@ -109,6 +125,7 @@ def simulate(
     running: Annotated[float, typer.Option(help="How far running moves the gain.")] = 0.15,
     pupil: Annotated[float, typer.Option(help="How far pupil size moves the gain.")] = 0.1,
     gaze: Annotated[float, typer.Option(help="Spread of the gaze, in pixels of the images.")] = 1.0,
+    force: Force = False,
     json_: Json = False,
 ) -> None:
     """Record a simulated mouse whose truth is known, and write that beside: noise-free responses, SNR, similarity.
@@ -116,10 +133,10 @@ def simulate(
     Example: neuroprior scan simulate --out mice --scans 8 --animals 4
     """
     from neuroprior.recordings import (
-        SCAN_FORMATS,
         Behaviour,
         Noise,
         SimulatedScan,
+        Viewing,
         load_stimuli,
         packaged_photographs,
         save_scan,
@@ -129,9 +146,14 @@ def simulate(
     )
     from neuroprior.twin import load_twin, simulate_from_twin
 
-    kept = next((entry for entry in SCAN_FORMATS if entry.name == to), None)
-    if kept is None:
-        raise InputError(f"--to {to}: not one of {', '.join(entry.name for entry in SCAN_FORMATS)}")
+    kept = _format_named(to, "--to")
+    Viewing(n_repeats=repeats, n_validation=validation, seed=seed)  # what cannot be is said before anything is read
+    private, moved = Noise(kind=noise, shared=shared), Behaviour(running, pupil, gaze)
+    if neurons is not None and neurons < 1:
+        raise InputError(f"--neurons {neurons}: must be 1 or more")
+    dealt = [(f"mouse{animal}-scan{session}", animal, session) for animal, session in sessions(scans, animals)]
+    for name, _, _ in dealt:
+        _check_free(out / f"{name}{kept.suffix}", force)
     if stimuli is None:
         shown = packaged_photographs()
         oracle = shown.ids[-100:]
@@ -144,8 +166,7 @@ def simulate(
         record = partial(simulate_from_twin, load_twin(from_twin), shown, oracle, n_neurons=neurons)
     done: list[str] = []
     with Progress() as progress:
-        for animal, session in sessions(scans, animals):
-            name = f"mouse{animal}-scan{session}"
+        for name, animal, session in dealt:
             made = record(
                 n_repeats=repeats,
                 n_validation=validation,
@@ -153,8 +174,8 @@ def simulate(
                 animal=animal,
                 session=session,
                 snr_median=snr,
-                noise=Noise(kind=noise, shared=shared),
-                behaviour=Behaviour(running, pupil, gaze),
+                noise=private,
+                behaviour=moved,
                 name=name,
                 progress=partial(_tell, progress, name),
             )
@@ -199,8 +220,12 @@ def stability(
     from neuroprior.recordings import growth_with_repeats, load_scan, load_truth, scan_stability
     from neuroprior.report.stability_page import stability_json, write_stability
 
+    _check_format(format)
+    if len({path.resolve() for path in paths}) < len(paths):
+        raise InputError("scan stability: names a recording twice; it would agree with itself")
     scans = [load_scan(path, format) for path in paths]
-    models = {path.stem: _matrix(path) for path in model or []}
+    given = model or []
+    models = dict(zip(_numbered([path.stem for path in given]), map(_matrix, given), strict=True))
     truths = [load_truth(_truth_beside(path)).population for path in paths] if truth else None
     with Progress() as progress:
         found = scan_stability(
@@ -212,21 +237,23 @@ def stability(
         )
     grown = {}
     if found.truths is not None:
-        for scan, known in zip(scans, found.truths, strict=True):
-            grown[scan.name] = growth_with_repeats(scan, known, found.stimuli.ids)
+        for name, scan, known in zip(_numbered(found.names), scans, found.truths, strict=True):
+            grown[name] = growth_with_repeats(scan, known, found.stimuli.ids)
     written = write_stability(found, out, grown)
     said = stability_json(found, grown)
     if json_:
         print(json.dumps({**said, "page": str(written[0])}))
         return
-    print(f"{len(scans)} scans, {said['images']} oracle images")
+    print(f"{len(scans)} scan{'s' if len(scans) > 1 else ''}, {said['images']} oracle images")
     for name, rs in said["r"].items():
-        print(f"r, {name}: mean {np.mean(rs):.3f} ({min(rs):.3f} to {max(rs):.3f})")
+        spread = f", scans from {min(rs):.3f} to {max(rs):.3f}" if len(rs) > 1 else ""
+        print(f"r, {name}: {np.mean(rs):.3f}{spread}")
     for name, sd in said["sd"].items():
         print(f"standard deviation {name}: {sd:.4f}")
     for ceiling in said["noise_ceiling"]:
         print(
-            f"reliability of {ceiling['scan']}: {ceiling['mean']:.3f} ({ceiling['low']:.3f} to {ceiling['high']:.3f}); "
+            f"reliability of {ceiling['scan']}: {ceiling['mean']:.3f} (95 % interval {ceiling['low']:.3f} to "
+            f"{ceiling['high']:.3f}); "
             f"the best model reaches {ceiling['best_model']:.3f}"
         )
     print(f"page: {written[0]}")
@@ -263,7 +290,12 @@ def plan(
     Example: neuroprior scan plan pilot.npz --neurons 1000 --neurons 8000 --repeats 10 --aim 0.9
     """
     from neuroprior.recordings import load_scan, plan_recording
+    from neuroprior.recordings.pilot import check_aim
 
+    check_aim(aim)
+    for what, given in (("neurons", neurons), ("repeats", repeats), ("scans", scans)):
+        if given and min(given) < 1:
+            raise InputError(f"--{what} {min(given)}: must be 1 or more")
     with Progress() as progress:
         progress.update("plan", "comparing halves", 0.0)
         made = plan_recording([load_scan(path, format) for path in pilots], seed=seed)
@@ -275,6 +307,7 @@ def plan(
             "neurons": n,
             "repeats": t,
             "r": {str(h): round(made.correlation(n, t, h), 4) for h in hs},
+            "interval": {str(h): [round(end, 4) for end in made.interval(n, t, h)] for h in hs},
             "scans_for_aim": made.scans_for(aim, n, t),
         }
         for n in ns
@@ -289,18 +322,21 @@ def plan(
         return
     print(
         f"pilot: {made.n_neurons} neurons, {made.n_repeats} repeats of {made.n_images} images; "
-        f"expected correlation of S with the truth (pairs i < j), and scans for r = {aim:g}"
+        "expected correlation of S with the truth (pairs i < j; 95 % interval over images), and scans for "
+        f"r = {aim:g}"
     )
     print_table(
         ["neurons", "repeats", *(f"{h} scan{'s' if h > 1 else ''}" for h in hs), f"scans for {aim:g}"],
         [
             [str(row["neurons"]), str(row["repeats"])]
-            + [f"{made.correlation(n, t, h):.3f}" for h in hs]
+            + ["{:.2f} ({:.2f} to {:.2f})".format(made.correlation(n, t, h), *made.interval(n, t, h)) for h in hs]
             + [str(row["scans_for_aim"])]
             for row, (n, t) in zip(rows, ((n, t) for n in ns for t in ts), strict=True)
         ],
     )
-    print("the truth: all such neurons of such animals without noise; what differs from animal to animal is not in it")
+    print("the truth: what all such neurons' repeats average to; what differs from animal to animal is not in it")
+    if max(ns) > 10 * made.n_neurons:
+        print(f"more than {10 * made.n_neurons} neurons are far from what this pilot can tell")
 
 
 def _holds(scan: Scan, field: str) -> bool:
@@ -308,11 +344,40 @@ def _holds(scan: Scan, field: str) -> bool:
     return value is not None and len(value) > 0
 
 
-def _card_name(path: Path, paths: Sequence[Path]) -> str:
-    """Return the recording's file name, numbered where another one has it too."""
-    alike = [other for other in paths if other.name == path.name]
-    name = path.resolve().name
-    return name if len(alike) == 1 else f"{name}-{alike.index(path) + 1}"
+def _format_named(name: str, option: str) -> "ScanFormat":
+    from neuroprior.recordings import SCAN_FORMATS
+
+    for entry in SCAN_FORMATS:
+        if entry.name == name:
+            return entry
+    raise InputError(f"{option} {name}: not one of {', '.join(entry.name for entry in SCAN_FORMATS)}")
+
+
+def _check_free(out: Path, force: bool) -> None:
+    """Raise `InputError` where something would be overwritten that nobody asked to."""
+    if out.exists() and not force:
+        raise InputError(f"{out}: is there already; name another place, or give --force to replace it")
+    if out.is_dir():
+        raise InputError(f"{out}: a folder, which is never replaced; remove it, or name another place")
+
+
+def _check_format(format: str | None) -> None:
+    if format is not None:
+        _format_named(format, "--format")
+
+
+def _stands_beside(path: Path) -> str | None:
+    """Say what a file is that stands beside recordings and is none."""
+    if (path / "truth.npz").is_file():
+        return "the truth of a simulated scan"
+    if path.suffix == ".mat" and path.stem.endswith("text16"):
+        return "a bank of pictures"
+    return None
+
+
+def _numbered(names: Sequence[str]) -> list[str]:
+    """Return the names, numbered where two are alike."""
+    return [f"{name}-{names[:k].count(name) + 1}" if names.count(name) > 1 else name for k, name in enumerate(names)]
 
 
 def _print_check(path: Path, card: dict[str, object]) -> None:

@@ -1,7 +1,7 @@
 """Recordings: from files, or from a simulated mouse, to a checked `Scan`, its population and its similarity target."""
 
 from neuroprior.recordings.check import LAGS, ScanCheck, check_scan
-from neuroprior.recordings.formats import SCAN_FORMATS, load_scan, save_scan
+from neuroprior.recordings.formats import SCAN_FORMATS, ScanFormat, load_scan, save_scan
 from neuroprior.recordings.photographs import PreparedStimuli, prepare_stimuli
 from neuroprior.recordings.pilot import RecordingPlan, plan_recording
 from neuroprior.recordings.population import (
@@ -37,6 +37,7 @@ __all__ = [
     "Rates",
     "RecordingPlan",
     "ScanCheck",
+    "ScanFormat",
     "ScanStability",
     "SimulatedScan",
     "Truth",

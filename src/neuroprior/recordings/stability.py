@@ -14,6 +14,7 @@ from neuroprior.similarity import (
     noise_ceiling,
     oracle_similarity,
     oracle_trials,
+    pair_correlation,
     pair_fluctuation,
     repeat_fluctuation,
     scan_fluctuation,
@@ -192,4 +193,4 @@ def _part(name: str, target: SimilarityTarget, shown: Stimuli) -> Float32[np.nda
 
 def _r(a: np.ndarray, b: np.ndarray) -> float:
     above = np.triu_indices(len(a), 1)
-    return float(np.corrcoef(a[above].astype(np.float64), b[above].astype(np.float64))[0, 1])
+    return pair_correlation(a[above], b[above])

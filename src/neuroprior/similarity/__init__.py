@@ -2,7 +2,7 @@
 
 from neuroprior.similarity.blocks import target_from_populations, write_target
 from neuroprior.similarity.ceiling import NoiseCeiling, noise_ceiling
-from neuroprior.similarity.compare import TargetComparison, compare_targets
+from neuroprior.similarity.compare import TargetComparison, compare_targets, pair_correlation
 from neuroprior.similarity.controls import lowpass_target, pixel_target
 from neuroprior.similarity.cosine import centered_cosine, target_from_population
 from neuroprior.similarity.factored import average_factored, factor_population, factor_target
@@ -37,6 +37,7 @@ __all__ = [
     "noise_ceiling",
     "oracle_similarity",
     "oracle_trials",
+    "pair_correlation",
     "pair_fluctuation",
     "pixel_target",
     "repeat_fluctuation",

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from neuroprior.types import AnyTarget, Float64, InputError
+from neuroprior.types import AnyTarget, Float, Float64, InputError
 from neuroprior.types.arrays import rows_of
 
 
@@ -48,8 +48,8 @@ def compare_targets(a: AnyTarget, b: AnyTarget, *, images: int = 2000, seed: int
     k_a, k_b = _centred(s_a), _centred(s_b)
     return TargetComparison(
         n_images=len(common),
-        pearson=_correlation(x, y),
-        spearman=_correlation(_ranks(x), _ranks(y)),
+        pearson=pair_correlation(x, y),
+        spearman=pair_correlation(_ranks(x), _ranks(y)),
         cka=_share(float((k_a * k_b).sum()), float(np.linalg.norm(k_a) * np.linalg.norm(k_b))),
         procrustes=_procrustes(k_a, k_b),
     )
@@ -81,10 +81,11 @@ def _share(part: float, whole: float) -> float:
     return float(np.clip(part / whole, 0, 1)) if whole > 1e-9 else float("nan")
 
 
-def _correlation(x: Float64[np.ndarray, " pair"], y: Float64[np.ndarray, " pair"]) -> float:
+def pair_correlation(x: Float[np.ndarray, " pair"], y: Float[np.ndarray, " pair"]) -> float:
+    """Pearson's r of two sets of similarities, in float64; NaN where either does not vary."""
     if np.ptp(x) == 0 or np.ptp(y) == 0:
         return float("nan")
-    return float(np.clip(np.corrcoef(x, y)[0, 1], -1, 1))
+    return float(np.clip(np.corrcoef(x.astype(np.float64), y.astype(np.float64))[0, 1], -1, 1))
 
 
 def _ranks(x: Float64[np.ndarray, " pair"]) -> Float64[np.ndarray, " pair"]:

@@ -32,7 +32,8 @@ def load_scan(path: str | os.PathLike[str], format: str | None = None) -> Scan:
     if not found:
         raise InputError(f"{place}: no known format of recordings; the formats are {known}")
     if len(found) > 1:
-        raise InputError(f"{place}: could be {' or '.join(e.name for e in found)}; say which one with format=")
+        could = " or ".join(entry.name for entry in found)
+        raise InputError(f"{place}: could be {could}; say which one with format= (--format on the command line)")
     return found[0].load(place)
 
 
@@ -42,6 +43,8 @@ def save_scan(scan: Scan, path: str | os.PathLike[str], format: str = "plain") -
     Raises `InputError` for a format that is not known, and for a scan that it could not hold or read again.
     """
     place = Path(path)
+    if not place.name:
+        raise InputError(f"{place}: no name for a file or folder; give it one")
     for entry in SCAN_FORMATS:
         if entry.name == format:
             return entry.save(scan, place)
