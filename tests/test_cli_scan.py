@@ -21,7 +21,8 @@ def mice(tmp_path_factory):
     tier = np.array(["train"] * 30 + ["oracle"] * 20)
     np.savez(folder / "stimuli.npz", images=shown.pixels, names=shown.ids, tier=tier)
     arguments = ["scan", "simulate", "--out", str(folder), "--stimuli", str(folder / "stimuli.npz")]
-    arguments += ["--scans", "2", "--animals", "2", "--neurons", "90", "--repeats", "6", "--validation", "5", "--snr", "1.5"]
+    arguments += ["--scans", "2", "--animals", "2", "--neurons", "90", "--repeats", "6", "--validation", "5"]
+    arguments += ["--snr", "1.5"]
     with pytest.raises(SystemExit) as ended:
         main(arguments)
     assert not ended.value.code
@@ -80,7 +81,7 @@ def test_check_says_what_is_in_it_and_exits_with_1_where_something_is_wrong(mice
     assert said[0]["faults"] == []
     assert list(check_scan(load_scan(paths[1])).faults) == said[1]["faults"]
     assert "responses come 1 trial after their images" in said[1]["faults"][0]
-    assert said[2]["faults"][0].startswith(f"{paths[2]}: not an .npz file, or damaged")
+    assert said[2]["faults"][0].startswith(f"{paths[2]}: stops before its end, as after a copy that was cut off")
     assert said[0]["tiers"]["oracle"] == {"images": 20, "trials": 120, "repeats": [6, 6]}
 
 

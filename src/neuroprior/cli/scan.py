@@ -23,6 +23,8 @@ app = typer.Typer(help="Recordings: check, convert, simulate, compare and plan t
 Format = Annotated[str | None, typer.Option("--format", help="How the recordings are kept; found by looking without.")]
 
 
+Module = Annotated[str | None, typer.Option(help="Of an NWB file with several: processing module of the responses.")]
+Series = Annotated[str | None, typer.Option(help="Of an NWB file with several: series of the responses.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace files that are there already.")]
 
 
@@ -31,6 +33,8 @@ def check(
     paths: Annotated[list[Path], typer.Argument(help="Recordings, in any of the formats.")],
     out: Annotated[Path | None, typer.Option(help="Folder for the report cards; scan-cards unless given.")] = None,
     format: Format = None,
+    module: Module = None,
+    series: Series = None,
     json_: Json = False,
 ) -> None:
     """Say what is in a recording and whether it is sound; exit 1 with the list where something is wrong.
@@ -50,7 +54,7 @@ def check(
                 print(f"{path}: left out, {beside}")
             continue
         try:
-            scan = load_scan(path, format)
+            scan = load_scan(path, format, module=module, series=series)
         except InputError as error:
             sound = False
             said.append({"path": str(path), "sound": False, "faults": [str(error)]})
@@ -75,6 +79,8 @@ def convert(
     out: Annotated[Path, typer.Argument(help="File or folder to write.")],
     to: Annotated[str, typer.Option(help="Format to write: plain, plain-h5, sensorium, sensorium-h5, nwb, nat60k.")],
     format: Format = None,
+    module: Module = None,
+    series: Series = None,
     force: Force = False,
     json_: Json = False,
 ) -> None:
@@ -90,7 +96,7 @@ def convert(
     _check_free(out, force)
     if to != "sensorium" and not any(out.name.endswith(entry.suffix) for entry in SCAN_FORMATS if entry.name == to):
         raise InputError(f"{out}: a file of format {to} ends in {_format_named(to, '--to').suffix}; name it so")
-    scan = load_scan(path, format)
+    scan = load_scan(path, format, module=module, series=series)
     save_scan(scan, out, to)
     lost = [field for field in drops if _holds(scan, field)]
     if json_:

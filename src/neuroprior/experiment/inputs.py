@@ -79,6 +79,11 @@ def chosen_neurons(population: Population, rule: str | None) -> Population:
     return population if rule is None else select_neurons(population, _placed(rule))
 
 
+def chosen_rows(twin: Twin, rule: str | None) -> np.ndarray | None:
+    """Return which of a ready-made twin's neurons, all weighted alike, a recipe asks for; None for all."""
+    return None if rule is None else neuron_rows(np.ones(twin.n_neurons, dtype=np.float32), _placed(rule))
+
+
 def chosen_part(scan: Scan, rule: str | None) -> Scan:
     """Return the scan with the part of its neurons that a recipe asks for."""
     return scan if rule is None else scan_with_neurons(scan, _placed(rule))

@@ -4,7 +4,7 @@ import os
 import zipfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import IO, Literal
 
 import numpy as np
 
@@ -44,7 +44,7 @@ def read_archive(
         try:
             archive = zipfile.ZipFile(handle)
         except Exception:  # what is raised depends on the bytes that are damaged
-            raise InputError(f"{file}: not an .npz file, or damaged; {mend}") from None
+            raise InputError(f"{file}: {_broken(handle, mend)}") from None
         with archive:
             held = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
             for name in needed:
@@ -52,6 +52,15 @@ def read_archive(
                     there = ", ".join(held) or "nothing"
                     raise InputError(f"{file}: field {name!r} is missing (it holds {there}); {mend}")
             return {n: _field(file, archive, held[n], mend) for n in (*needed, *optional) if n in held}
+
+
+def _broken(handle: IO[bytes], mend: str) -> str:
+    """Say what is wrong with a file that cannot be opened as an archive, and how to mend it."""
+    handle.seek(0)
+    start = handle.read(2)
+    if start == b"PK":
+        return "stops before its end, as after a copy that was cut off; copy it again"
+    return f"empty; {mend}" if not start else f"not an .npz file, or damaged; {mend}"
 
 
 def _field(file: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo, mend: str) -> np.ndarray:

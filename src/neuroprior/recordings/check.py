@@ -145,7 +145,15 @@ def check_scan(scan: Scan, seed: int = 0) -> ScanCheck:
     negative = sum(int((block < 0).sum()) for block in _blocks(scan.responses))
     if negative:
         share = 100 * negative / scan.responses.size
-        notes.append(f"{share:.2g} % of the responses are below 0; a Poisson loss needs responses of 0 or more")
+        notes.append(
+            f"{share:.2g} % of the responses are below 0, as dF/F and z-scores are: similarities do not mind, a "
+            "Poisson loss would"
+        )
+    if enough:
+        repeats = len(oracle_trials) / len(np.unique(scan.trial_image[oracle_trials]))
+        notes.append(
+            f"with {repeats:.3g} repeats, a neuron without any signal has an SNR of {(repeats - 1) ** -0.5:.2f}"
+        )
     if oracle_trials.size and tiers["oracle"].least < 2:
         once = int((np.bincount(scan.trial_image[scan.tier == "oracle"]) == 1).sum())
         notes.append(f"{once} oracle images were shown once, and say nothing about noise")

@@ -46,6 +46,7 @@ def simulate_from_twin(
     oracle_ids: Sequence[str] | np.ndarray,
     *,
     n_neurons: int | None = None,
+    neurons: Int64[np.ndarray, " neuron"] | None = None,
     n_repeats: int = 10,
     n_validation: int = 0,
     seed: int = 0,
@@ -63,7 +64,8 @@ def simulate_from_twin(
     The twin sees each trial's image shifted by the gaze, at its neutral behaviour and with its own shifter at rest;
     gain, gaze and noise are the simulated animal's. All images are z-scored with one mean and one standard deviation:
     the twin's own, or those of the unshifted `stimuli`. `n_neurons`: so many, drawn at random, another draw in each
-    session; None: all. `neuron_xyz` follows the twin's readout positions. The truth's source is "twin".
+    session; None: all. `neurons`: exactly these of the twin's, instead. `neuron_xyz` follows the twin's readout
+    positions. The truth's source is "twin".
     The twin looks at every image and, where gaze shifts them, at every trial and 16 times at every oracle image: about
     a minute for 3,000 looks of a Sensorium model on two cores.
     Raises `InputError` for images of another size, and as `simulate_from_rates`.
@@ -72,8 +74,11 @@ def simulate_from_twin(
     wanted = twin.n_neurons if n_neurons is None else n_neurons
     if not 1 <= wanted <= twin.n_neurons:
         raise InputError(f"twin {twin.name}: n_neurons is {wanted}; it must be between 1 and {twin.n_neurons}")
-    drawn = np.random.default_rng((seed, animal, session)).permutation(twin.n_neurons)
-    neurons = np.sort(drawn[:wanted]).astype(np.int64)
+    if neurons is None:
+        drawn = np.random.default_rng((seed, animal, session)).permutation(twin.n_neurons)
+        neurons = np.sort(drawn[:wanted]).astype(np.int64)
+    elif not len(neurons) or neurons.min() < 0 or neurons.max() >= twin.n_neurons:
+        raise InputError(f"twin {twin.name}: neurons must be 1 or more of its {twin.n_neurons}, counted from 0")
     everyone = predict_population(twin, stimuli)
     truth = replace(everyone, mean=everyone.mean[:, neurons], weights=everyone.weights[neurons])
     return simulate_from_rates(

@@ -158,8 +158,8 @@ def _floats(file: Path, images: np.ndarray) -> np.ndarray:
     low, high = float(images.min()), float(images.max())
     if not (low >= 0 and high <= 1):
         raise InputError(
-            f"{file}: images span [{low:.3g}, {high:.3g}]; floats must lie in [0, 1], without the network's "
-            "normalisation (what it takes is said beside)"
+            f"{file}: images span [{low:.3g}, {high:.3g}]; floats must lie in [0, 1]: divide by 255 or save "
+            "uint8; the range and normalisation of the network are said beside (--bounds, --mean, --std)"
         )
     return np.ascontiguousarray(images, dtype=np.float32)
 

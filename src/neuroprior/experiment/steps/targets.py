@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from neuroprior.experiment.engine import Say
-from neuroprior.experiment.inputs import TIERS, chosen_neurons, chosen_part, matrix_of, scans_of, stimuli_of, twin_of
+from neuroprior.experiment.inputs import TIERS, chosen_neurons, chosen_rows, matrix_of, scans_of, stimuli_of, twin_of
 from neuroprior.experiment.sections import MADE, MatrixTarget, ScansTarget, SimulatedMouseTarget, TwinTarget
 from neuroprior.experiment.steps.settings import TARGET_FILE, ControlWork, TargetWork
 from neuroprior.networks import vgg_target
@@ -106,15 +106,17 @@ def make_control(work: ControlWork, inputs: Mapping[str, Path], out: Path, say: 
             made = target_from_population(population, stimuli, details=details)
         case "simulated_data":
             assert isinstance(work.target, TwinTarget)
+            twin = twin_of(work.target)
             mouse = simulate_from_twin(
-                twin_of(work.target),
+                twin,
                 everything,
                 oracle.ids,
+                neurons=chosen_rows(twin, work.target.neurons),
                 seed=work.seed,
                 name=f"simulated from {work.target.path}",
                 progress=lambda done, of: say("the twin looks at every trial", 0.9 * done / of),
             )
-            made = target_from_scan(chosen_part(mouse.scan, work.target.neurons), "train").select(stimuli)
+            made = target_from_scan(mouse.scan, "train").select(stimuli)
             said: Details = {
                 "responses": "single trials simulated from the twin, not a recording",
                 "noise_seed": work.seed,

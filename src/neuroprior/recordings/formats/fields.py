@@ -201,6 +201,8 @@ class Fields:
                 row, column = np.argwhere(~sound)[0]
                 row += start
                 said = f"is {value[row, column]} in row {row}, column {column}; drop the {what} or mend the value"
+                if not np.isfinite(single[:, column]).any():
+                    said = f"is {value[row, column]} in all of column {column}; drop the column"
                 raise self.fault(field, said)
         return single
 

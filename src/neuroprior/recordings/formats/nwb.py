@@ -298,4 +298,5 @@ NWB = ScanFormat(
     read_nwb,
     write_nwb,
     suffix=".nwb",
+    choose=read_nwb,
 )

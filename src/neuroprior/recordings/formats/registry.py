@@ -17,8 +17,12 @@ __all__ = ["SCAN_FORMATS", "load_scan", "save_scan"]
 SCAN_FORMATS: tuple[ScanFormat, ...] = (PLAIN, PLAIN_H5, SENSORIUM, SENSORIUM_H5, NWB, NAT60K)
 
 
-def load_scan(path: str | os.PathLike[str], format: str | None = None) -> Scan:
+def load_scan(
+    path: str | os.PathLike[str], format: str | None = None, *, module: str | None = None, series: str | None = None
+) -> Scan:
     """Read a recording; its format is found by looking at it, or forced by name.
+
+    `module`, `series`: of the responses, where a file (NWB) holds several.
 
     Raises `InputError` where nothing is there, for a format that is not known, and as the format's reader does.
     """
@@ -34,7 +38,11 @@ def load_scan(path: str | os.PathLike[str], format: str | None = None) -> Scan:
     if len(found) > 1:
         could = " or ".join(entry.name for entry in found)
         raise InputError(f"{place}: could be {could}; say which one with format= (--format on the command line)")
-    return found[0].load(place)
+    if module is None and series is None:
+        return found[0].load(place)
+    if found[0].choose is None:
+        raise InputError(f"{place}: format {found[0].name} has one set of responses; leave out module and series")
+    return found[0].choose(place, module, series)
 
 
 def save_scan(scan: Scan, path: str | os.PathLike[str], format: str = "plain") -> None:

@@ -27,3 +27,5 @@ class ScanFormat:
     """Fields of `Scan` that such a file has no place for."""
     suffix: str = ""
     """What the name of such a file ends in; a folder's name ends in nothing."""
+    choose: Callable[[Path, str | None, str | None], Scan] | None = None
+    """`load` with the processing module and the series of responses named, for files that hold several."""

@@ -35,6 +35,7 @@ from neuroprior.types import (
 __all__ = ["Rates", "SimulatedScan", "Viewing", "sessions", "simulate_from_rates", "simulate_scan"]
 
 _ROWS = 256  # trials made together
+_LEAST_SIZE = 4  # pixels
 
 # the purposes of random numbers, first in each stream's key: none depends on how much another draws
 _ANIMAL, _CELLS, _MODULATION, _TRIALS, _NOISE, _VALIDATION = range(6)
@@ -155,6 +156,10 @@ def simulate_scan(
     _check_snr(snr_median, snr_spread)
     _is_oracle(stimuli, oracle_ids)
     _, height, width = stimuli.pixels.shape
+    if min(height, width) < _LEAST_SIZE:
+        raise InputError(
+            f"simulated scan: images of {height}x{width} pixels; cells need {_LEAST_SIZE} or more each way"
+        )
     field = draw_animal(stream(seed, _ANIMAL, animal)).field
     cells = draw_cells(field, (height, width), n_neurons, complex_fraction, viewing.stream(_CELLS))
     population, rates = gabor_population(cells, stimuli)
