@@ -14,7 +14,7 @@ from neuroprior.reliability import (
     response_spread,
     scan_reliability,
 )
-from neuroprior.similarity.unit import Responses, as_weights, centred_blocks, rows_at_a_time, unit_vectors
+from neuroprior.similarity.unit import Responses, as_weights, centred_blocks, in_blocks, unit_vectors
 from neuroprior.types import Float, Float32, Float64, InputError, Scan, Shaped
 
 __all__ = [
@@ -124,20 +124,24 @@ def oracle_of(
     responses: Responses, weights: Float[torch.Tensor, " neuron"], trials: RepeatedTrials
 ) -> Float[torch.Tensor, "image image"]:
     """Eq. 3 by its closed form, of these trials and no others."""
-    step = rows_at_a_time(responses)
-    blocks = [
-        (image, trials.order[at : min(at + step, start + t)])
-        for image, (start, t) in enumerate(zip(trials.starts.tolist(), trials.repeats.tolist(), strict=True))
-        for at in range(start, start + t, step)
-    ]
-    m = weights.new_zeros(len(trials.ids), responses.shape[1])
-    centred_ones = centred_blocks(responses, [rows for _, rows in blocks], weights, trial_namer(trials))
-    for (image, _), (centred, length) in zip(blocks, centred_ones, strict=True):
-        m[image].addmv_(centred.T, 1 / (int(trials.repeats[image]) * length))  # m_i, and no pass that writes e_it
-    similarity = (m @ m.T).clamp_(-1, 1)
+    blocks = in_blocks(responses, trials.order)
+    m, done, image = weights.new_zeros(len(trials.repeats), responses.shape[1]), 0, 0
+    ends = np.cumsum(trials.repeats).tolist()
+    for rows, (centred, length) in zip(
+        blocks, centred_blocks(responses, blocks, weights, trial_namer(trials)), strict=True
+    ):
+        scale, start, n = length.reciprocal(), 0, len(rows)
+        while start < n:  # the trials of one image after another: m_i without a pass that writes e_it
+            stop = min(ends[image] - done, n)
+            m[image].addmv_(centred[start:stop].T, scale[start:stop])
+            image += stop == ends[image] - done
+            start = stop
+        done += n
     t = torch.from_numpy(trials.repeats).to(m.device)
-    square = t**2 * torch.linalg.vecdot(m, m).to(torch.float64)
-    similarity.diagonal().copy_(((square - t) / (t**2 - t)).clamp(-1, 1))
+    m /= t[:, None]
+    similarity = m @ m.T
+    square = t**2 * similarity.diagonal().to(torch.float64)
+    similarity.clamp_(-1, 1).diagonal().copy_(((square - t) / (t**2 - t)).clamp(-1, 1))
     return similarity
 
 

@@ -16,6 +16,7 @@ Rows: TypeAlias = Int64[np.ndarray, " _"]
 # Values held at a time: as many as torch leaves to one thread, so that they stay in its cache and no block waits for
 # another thread. A second one would gain little where memory is the limit, and loses much on a machine with other work.
 _BLOCK = 1 << 15
+_SUMMED = 64  # rows summed together
 
 
 def as_weights(weights: Responses, like: Responses, what: str) -> Float[torch.Tensor, " neuron"]:
@@ -62,8 +63,8 @@ def centred_blocks(
     like = _block(r, blocks[0][:0])
     total = like.new_zeros(r.shape[1], dtype=torch.float64)
     single = torch.promote_types(like.dtype, torch.float32)
-    for rows in in_blocks(r, np.sort(np.concatenate(blocks))):
-        total += _part(r, rows).sum(dim=0, dtype=single)  # of few rows at a time: no digit is lost
+    for part in _parts(r, np.sort(np.concatenate(blocks))):
+        total += part.sum(dim=0, dtype=single)  # of few rows at a time: no digit is lost
     mean = (total / n).to(like.dtype)
     weighted = mean if weights is None else mean * weights
     # What remains of a response that equals the mean is rounding, not a direction.
@@ -106,14 +107,16 @@ def _block(r: Responses, rows: Rows) -> torch.Tensor:
     return block if block.is_floating_point() else block.to(torch.float64)
 
 
-def _part(r: Responses, rows: Rows) -> torch.Tensor:
-    """Return these sorted rows to look at; without a copy where they stand together."""
-    if rows[-1] - rows[0] == len(rows) - 1:
-        part = r[rows[0] : rows[-1] + 1]
-        if isinstance(part, torch.Tensor) or part.flags.writeable:
-            part = torch.as_tensor(part).detach()
-            return part if part.is_floating_point() else part.to(torch.float64)
-    return _block(r, rows)
+def _parts(r: Responses, rows: Rows) -> Iterator[torch.Tensor]:
+    """Give all of these sorted rows, some at a time; without a copy where they stand together."""
+    together = rows[-1] - rows[0] == len(rows) - 1
+    if together and (isinstance(r, torch.Tensor) or r.flags.writeable):
+        for start in range(int(rows[0]), int(rows[-1]) + 1, _SUMMED):
+            part = torch.as_tensor(r[start : min(start + _SUMMED, int(rows[-1]) + 1)]).detach()
+            yield part if part.is_floating_point() else part.to(torch.float64)
+    else:
+        for block in in_blocks(r, rows):
+            yield _block(r, block)
 
 
 def _blame(
