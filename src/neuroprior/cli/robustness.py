@@ -1,6 +1,7 @@
 """`neuroprior robustness`: what any saved network withstands."""
 
 import json
+import math
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -286,6 +287,11 @@ def _audit_lines(seen: "Audit") -> list[str]:
         f"audit of {seen.n} images: {seen.classes} classes, {channels}, {100 * seen.accuracy:.1f} % right; "
         f"answers repeat to {seen.repeatable:.1g} of their spread, alone and in a batch to {seen.batch_invariance:.1g}",
         *(f"audit: {remark}" for remark in seen.remarks),
+        *(
+            ["audit: no better than guessing; do labels count from 0, and do --bounds, --mean and --std fit?"]
+            if seen.accuracy <= 1 / seen.classes
+            else []
+        ),
     ]
 
 
@@ -375,7 +381,8 @@ def _print_found(searches: Sequence[_Search], found: Sequence["Withstood"]) -> N
     rows = []
     for line in found:
         counts = (line.n, line.already_wrong, line.not_found, line.quarantined)
-        numbers = (f"{line.median:.4g}", f"{line.median_of_right:.4g}", f"{line.mean:.4g}", f"{line.gradients:.0f}")
+        lengths = (line.median, line.median_of_right, line.mean)
+        numbers = (*("-" if math.isnan(x) else f"{x:.4g}" for x in lengths), f"{line.gradients:.0f}")
         rows.append((line.norm, *map(str, counts), *numbers))
     print()
     print_table(header, rows)

@@ -1,6 +1,6 @@
 """Recordings: from files, or from a simulated mouse, to a checked `Scan`, its population and its similarity target."""
 
-from neuroprior.recordings.check import LAGS, ScanCheck, check_scan
+from neuroprior.recordings.check import CLEAR, LAGS, ScanCheck, check_scan
 from neuroprior.recordings.formats import SCAN_FORMATS, ScanFormat, load_scan, save_scan
 from neuroprior.recordings.photographs import PreparedStimuli, prepare_stimuli
 from neuroprior.recordings.pilot import RecordingPlan, plan_recording
@@ -28,6 +28,7 @@ from neuroprior.recordings.stability import ScanStability, growth_with_repeats, 
 from neuroprior.recordings.stimuli import load_stimuli, packaged_photographs
 
 __all__ = [
+    "CLEAR",
     "LAGS",
     "SCAN_FORMATS",
     "STILL",

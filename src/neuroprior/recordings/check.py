@@ -9,16 +9,18 @@ import numpy as np
 from neuroprior.reliability import measure_reliability, oracle_correlation
 from neuroprior.types import Float32, Float64, Int64, Scan, Tier
 
-__all__ = ["LAGS", "Channel", "ScanCheck", "TierCount", "check_scan"]
+__all__ = ["CLEAR", "LAGS", "Channel", "ScanCheck", "Shift", "TierCount", "check_scan"]
 
 LAGS = tuple(range(-5, 6))
 """Trials by which responses are moved against the images, to see whether they fit better there."""
+
+CLEAR = 4.0
+"""Standard deviations above what permuted images give, from which repeats are told to be alike."""
 
 _NEURONS = 2000  # at most, drawn at random, behind the lag test and the dimensionalities
 _TRIALS = 2000  # at most, drawn at random, behind the response dimensionality
 _BLOCK = 512  # columns or rows of the responses looked at together
 _PERMUTATIONS = 100
-_CLEAR = 4.0  # standard deviations above what permuted images give
 _BETTER = 1.05  # times as much alike at another lag, or the lag is noise
 _DRIFTED, _FEWEST = 5.0, 8  # standard errors, and trials, behind a part of the session that is told to have slipped
 _TOLD = 0.6  # of the largest D, which another lag may have before the order of trials tells nothing
@@ -37,11 +39,16 @@ class TierCount:
 
 @dataclass(frozen=True, slots=True)
 class Channel:
-    """One channel of behaviour or of the pupil's centre over the trials on which it was tracked."""
+    """One channel of behaviour or of the pupil's centre over the trials on which it was tracked.
+
+    `low`, `high`: 5th and 95th percentile. `tracked`: part of the trials. NaN where it never was.
+    """
 
     name: str
     mean: float
     spread: float
+    low: float
+    high: float
     tracked: float
 
 
@@ -83,6 +90,7 @@ class ScanCheck:
     silent: Int64[np.ndarray, " silent"] = field(default_factory=lambda: np.empty(0, np.int64))
     constant: Int64[np.ndarray, " constant"] = field(default_factory=lambda: np.empty(0, np.int64))
     duplicated: tuple[tuple[int, int], ...] = ()
+    shifts: tuple[Shift, ...] = ()
     notes: tuple[str, ...] = ()
     faults: tuple[str, ...] = ()
 
@@ -174,6 +182,7 @@ def check_scan(scan: Scan, seed: int = 0) -> ScanCheck:
         silent=silent,
         constant=constant,
         duplicated=tuple(duplicated),
+        shifts=tuple(shifts),
         notes=tuple(notes),
         faults=tuple(faults),
     )
@@ -278,7 +287,7 @@ def _shifts(
     chance: tuple[float, float],
 ) -> Iterator[Shift]:
     """Parts of the session whose responses fit images of other trials better: all of it, or what a cut leaves."""
-    if not np.isfinite(whole).all() or whole.max() <= chance[0] + _CLEAR * chance[1]:
+    if not np.isfinite(whole).all() or whole.max() <= chance[0] + CLEAR * chance[1]:
         return
     base = LAGS[int(whole.argmax())]
     drifted = _drift(unit, trial_image, trials, base)
@@ -367,8 +376,11 @@ def _behaviour(scan: Scan) -> Iterator[Channel]:
         columns += list(zip(("pupil x", "pupil y"), scan.pupil_center.T, strict=True))
     for name, values in columns:
         there = values[np.isfinite(values)].astype(np.float64)
-        mean, spread = (float(there.mean()), float(there.std())) if len(there) else (np.nan, np.nan)
-        yield Channel(name, mean, spread, len(there) / len(values))
+        if not len(there):
+            yield Channel(name, np.nan, np.nan, np.nan, np.nan, 0.0)
+            continue
+        low, high = np.quantile(there, (0.05, 0.95))
+        yield Channel(name, float(there.mean()), float(there.std()), float(low), float(high), len(there) / len(values))
 
 
 def _named(neurons: Sequence[object]) -> str:
@@ -409,7 +421,7 @@ def _repeat_faults(
         )
     if enough and n_varying and not shifts:
         at_zero = float(alignment[LAGS.index(0)])
-        if not at_zero > chance[0] + _CLEAR * chance[1]:
+        if not at_zero > chance[0] + CLEAR * chance[1]:
             yield (
                 f"two trials of one image are no more alike than trials of two (by {at_zero:.3f}; permuted images give "
                 f"{chance[0]:.3f} ± {chance[1]:.3f}); responses may belong to other images, or carry no signal"

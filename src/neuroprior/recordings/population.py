@@ -98,6 +98,8 @@ def target_from_scans(
     """
     if not scans:
         raise InputError("target_from_scans: no scan given; pass at least one")
+    if len({id(scan.responses) for scan in scans}) < len(scans):
+        raise InputError("target_from_scans: a scan is given twice; it would count twice in the mean")
     shown_by = {f"scan {k} ({scan.name})": _shown_in(scan, tier) for k, scan in enumerate(scans)}
     mend = "average only scans that showed the same images, or pass missing='intersection'"
     rows, *_ = matched_rows("target_from_scans", shown_by, missing, mend)

@@ -8,12 +8,11 @@ import numpy as np
 from markupsafe import Markup
 
 from neuroprior.files import appearing_whole
-from neuroprior.recordings import LAGS, ScanCheck
+from neuroprior.recordings import CLEAR, LAGS, ScanCheck
 from neuroprior.report.scan_drawings import alignment_by_lag, neuron_histogram
 from neuroprior.report.svg import house_style, inline_svg
 from neuroprior.report.templates import render
 
-_BAND = 4.0  # standard deviations of permuted images, as the check asks for
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
@@ -42,10 +41,12 @@ def card_json(check: ScanCheck) -> dict[str, Any]:
             channel.name: {
                 "mean": _number(channel.mean),
                 "sd": _number(channel.spread),
+                "5 to 95 %": [_number(channel.low), _number(channel.high)],
                 "tracked": round(channel.tracked, 4),
             }
             for channel in check.behaviour
         },
+        "shifts": [{"where": shift.where, "trials": shift.lag} for shift in check.shifts],
         "silent_neurons": check.silent.tolist(),
         "constant_neurons": check.constant.tolist(),
         "duplicated_neurons": [list(pair) for pair in check.duplicated],
@@ -70,7 +71,13 @@ def card_page(check: ScanCheck) -> str:
         rows=_rows(check),
         figures=_figures(check),
         behaviour=[
-            (channel.name, _said(channel.mean), _said(channel.spread), f"{100 * channel.tracked:.1f} %")
+            (
+                channel.name,
+                _said(channel.mean),
+                _said(channel.spread),
+                f"{_said(channel.low)} to {_said(channel.high)}",
+                f"{100 * channel.tracked:.1f} %",
+            )
             for channel in check.behaviour
         ],
     )
@@ -85,7 +92,8 @@ def _rows(check: ScanCheck) -> list[tuple[str, str]]:
     ]
     for name, tier in check.tiers.items():
         repeats = f"{tier.least}" if tier.least == tier.most else f"{tier.least} to {tier.most}"
-        rows.append((f"{name} images", f"{tier.images:,}, shown {repeats} times: {tier.trials:,} trials"))
+        shown = "once" if tier.most == 1 else f"{repeats} times"
+        rows.append((f"{name} images", f"{tier.images:,}, shown {shown}: {tier.trials:,} trials"))
     if check.snr is not None and check.oracle is not None:
         rows.append(("SNR w (Eq. 1), median", f"{np.median(check.snr):.2f}"))
         rows.append(("oracle correlation, median", f"{np.median(check.oracle):.2f}"))
@@ -106,17 +114,17 @@ def _figures(check: ScanCheck) -> list[tuple[str, Markup, str]]:
                 (
                     "Oracle correlation",
                     check.oracle,
-                    "of each response with the mean of the other trials of its image",
+                    "Of each response with the mean of the other trials of its image",
                 ),
             ):
                 median = float(np.median(values))
                 figure = neuron_histogram(values, heading)
                 drawn.append((heading, figure, f"{caption}. n = {len(values):,} neurons; dashed: median {median:.2f}."))
         if np.isfinite(check.alignment).all():
-            figure = alignment_by_lag(LAGS, check.alignment, check.chance, _BAND)
+            figure = alignment_by_lag(LAGS, check.alignment, check.chance, CLEAR)
             caption = (
                 "Mean cosine of two trials of one image less that of two images, responses taken so many trials later. "
-                f"It should stand out at 0. Grey: images permuted, ± {_BAND:g} standard deviations."
+                f"It should stand out at 0. Grey: images permuted, ± {CLEAR:g} standard deviations."
             )
             drawn.append(("Do responses belong to their images?", figure, caption))
     return [

@@ -10,6 +10,8 @@ from neuroprior.similarity.match import matched_rows
 from neuroprior.similarity.unit import as_weights, centred_blocks, in_blocks, unit_vectors
 from neuroprior.types import Float32, InputError, Population, SimilarityTarget, Stimuli
 
+__all__ = ["target_from_populations", "write_target"]
+
 _ROWS = 512  # of S made at a time
 _NEURONS = 1024  # whose products are added at a time
 

@@ -12,6 +12,8 @@ from neuroprior.similarity.oracle import halves, oracle_of, used_trials
 from neuroprior.similarity.unit import Responses, as_weights
 from neuroprior.types import Float64, InputError, Int64, Shaped
 
+__all__ = ["NoiseCeiling", "noise_ceiling"]
+
 Resampled: TypeAlias = Literal["images", "neurons", "both"]
 
 _LIMIT = 1 - 1e-12  # of a correlation, before its atanh

@@ -9,6 +9,8 @@ import torch
 from neuroprior.similarity.unit import Responses
 from neuroprior.types import Float, InputError, Int64, Shaped
 
+__all__ = ["Missing", "align_matrices", "matched_rows"]
+
 Missing: TypeAlias = Literal["error", "intersection"]
 
 

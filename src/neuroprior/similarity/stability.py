@@ -15,6 +15,8 @@ from neuroprior.similarity.oracle import oracle_of, same_kind, trial_namer, used
 from neuroprior.similarity.unit import Responses, as_weights, unit_vectors
 from neuroprior.types import Float, InputError, Shaped
 
+__all__ = ["pair_fluctuation", "repeat_fluctuation", "scan_fluctuation"]
+
 
 def scan_fluctuation(
     matrices: Sequence[Responses] | Float[Responses, "scan image image"],
