@@ -59,13 +59,15 @@ def centred_blocks(
     `InputError` with `named(row)` for a response that is not finite, or equals the mean and so has no direction.
     """
     n = sum(map(len, blocks))
-    # Sums over thousands of rows are taken in float64: the mean of float32 rates would else lose three digits.
+    # Deviations from one response, summed some rows at a time, the sums of those in float64: what rounding leaves is
+    # small against how much responses differ, which may be thousands of times less than they are.
     like = _block(r, blocks[0][:0])
+    first = _block(r, blocks[0][:1])[0]
     total = like.new_zeros(r.shape[1], dtype=torch.float64)
     single = torch.promote_types(like.dtype, torch.float32)
     for part in _parts(r, np.sort(np.concatenate(blocks))):
-        total += part.sum(dim=0, dtype=single)  # of few rows at a time: no digit is lost
-    mean = (total / n).to(like.dtype)
+        total += (part - first).sum(dim=0, dtype=single)
+    mean = (first + total / n).to(like.dtype)
     weighted = mean if weights is None else mean * weights
     # What remains of a response that equals the mean is rounding, not a direction.
     rounding = 4 * torch.finfo(mean.dtype).eps * float(torch.linalg.vector_norm(weighted))
