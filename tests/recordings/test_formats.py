@@ -7,43 +7,17 @@ import pickle
 
 import numpy as np
 import pytest
+from small_scan import TRIALS, same, small_scan, spoiled
 
 import neuroprior.recordings.formats.plain as plain
 import neuroprior.recordings.formats.registry as registry
 from neuroprior.recordings.formats import SCAN_FORMATS, ScanFormat, load_scan, save_scan
-from neuroprior.types import InputError, Scan, Stimuli
-
-TRIALS, NEURONS, IMAGES = 9, 5, 4
+from neuroprior.types import InputError
 
 
 @pytest.fixture
 def scan():
-    rng = np.random.default_rng(0)
-    return Scan(
-        name="static26872-17-20",
-        stimuli=Stimuli(np.array([f"image-{k}" for k in range(IMAGES)]), rng.integers(0, 256, (4, 3, 6), np.uint8)),
-        trial_image=np.array([0, 1, 2, 3, 3, 2, 3, 2, 0]),
-        responses=rng.gamma(2.0, size=(TRIALS, NEURONS)).astype(np.float32),
-        tier=np.array(["train", "validation", *["oracle"] * 6, "train"]),
-        behavior=rng.random((TRIALS, 2), dtype=np.float32),
-        behavior_names=("running speed", "pupil size"),
-        pupil_center=rng.random((TRIALS, 2), dtype=np.float32),
-        neuron_xyz=rng.random((NEURONS, 3), dtype=np.float32),
-    )
-
-
-def same(first: Scan, second: Scan) -> bool:
-    for field in dataclasses.fields(Scan):
-        one, other = getattr(first, field.name), getattr(second, field.name)
-        if field.name == "stimuli":
-            equal = one.digest == other.digest
-        elif isinstance(one, np.ndarray):
-            equal = one.dtype == other.dtype and np.array_equal(one, other)
-        else:
-            equal = type(one) is type(other) and one == other
-        if not equal:
-            return False
-    return True
+    return small_scan()
 
 
 def test_what_is_saved_is_loaded(scan, tmp_path):
@@ -96,12 +70,6 @@ def test_other_widths_of_numbers_are_converted(fields, scan, tmp_path):
         neuron_xyz=fields["neuron_xyz"].astype(np.float64),
     )
     assert same(load_scan(path), scan)
-
-
-def spoiled(array: np.ndarray, at: tuple[int, ...] | int, value: object) -> np.ndarray:
-    array = array.copy()
-    array[at] = value
-    return array
 
 
 FAULTS = [

@@ -7,41 +7,17 @@ import zlib
 import numpy as np
 import pytest
 from scipy.io import loadmat, savemat, whosmat
+from small_scan import NEURONS, same, small_scan, spoiled
 
 import neuroprior.recordings.formats.mat_images as mat_images
 from neuroprior.recordings.formats.mat_images import read_mat_images, write_mat_images
 from neuroprior.recordings.formats.nat60k import NAT60K
-from neuroprior.types import InputError, Scan, Stimuli
-
-NEURONS, IMAGES = 5, 4
+from neuroprior.types import InputError, Stimuli
 
 
 @pytest.fixture
 def scan():
-    rng = np.random.default_rng(0)
-    trial_image = np.array([0, 1, 2, 3, 3, 2, 3, 2, 0])
-    return Scan(
-        name="static26872-17-20",
-        stimuli=Stimuli(np.array([f"image-{k}" for k in range(IMAGES)]), rng.integers(0, 256, (4, 3, 6), np.uint8)),
-        trial_image=trial_image,
-        responses=rng.gamma(2.0, size=(len(trial_image), NEURONS)).astype(np.float32),
-        tier=np.array(["train", "validation", *["oracle"] * 6, "train"]),
-        neuron_xyz=rng.random((NEURONS, 3), dtype=np.float32),
-    )
-
-
-def same(first: Scan, second: Scan) -> bool:
-    for field in dataclasses.fields(Scan):
-        one, other = getattr(first, field.name), getattr(second, field.name)
-        if field.name == "stimuli":
-            equal = one.digest == other.digest
-        elif isinstance(one, np.ndarray):
-            equal = other is not None and one.dtype == other.dtype and np.array_equal(one, other)
-        else:
-            equal = type(one) is type(other) and one == other
-        if not equal:
-            return False
-    return True
+    return dataclasses.replace(small_scan(), behavior=None, behavior_names=(), pupil_center=None)
 
 
 def test_what_is_saved_is_loaded(scan, tmp_path):
@@ -202,12 +178,6 @@ def test_the_bank_is_looked_for_beside_the_recording(published):
     np.savez(folder / "small_text16.npz", img=bank[0])
     with pytest.raises(InputError, match=r"small_text16\.npz: field 'img' is uint8 \(3, 6\), not uint8 \(height, wid"):
         NAT60K.load(file)
-
-
-def spoiled(array: np.ndarray, at: tuple[int, ...] | int, value: object) -> np.ndarray:
-    array = array.copy()
-    array[at] = value
-    return array
 
 
 RAGGED = np.array([np.ones((2, NEURONS)), np.ones((3, NEURONS))], dtype=object)

@@ -10,12 +10,12 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from small_scan import NEURONS, TRIALS, same, small_scan, spoiled
 
 import neuroprior.recordings.formats.nwb as nwb
 from neuroprior.recordings.formats.nwb import NWB, read_nwb
-from neuroprior.types import InputError, Scan, Stimuli
+from neuroprior.types import InputError
 
-TRIALS, NEURONS, IMAGES = 9, 5, 4
 TABLE = "intervals/natural_scenes_presentations"
 STACK = "stimulus/templates/natural_scenes_image_stack"
 SERIES = "processing/ophys/DfOverF/RoiResponseSeries"
@@ -24,30 +24,15 @@ RUNNING = "processing/behavior/BehavioralTimeSeries/running speed"
 PUPIL = "processing/behavior/EyeTracking/pupil_location"
 
 
-def a_scan() -> Scan:
-    rng = np.random.default_rng(0)
-    return Scan(
-        name="static26872-17-20",
-        stimuli=Stimuli(np.array([f"image-{k}" for k in range(IMAGES)]), rng.integers(0, 256, (4, 3, 6), np.uint8)),
-        trial_image=np.array([0, 1, 2, 3, 3, 2, 3, 2, 0]),
-        responses=rng.gamma(2.0, size=(TRIALS, NEURONS)).astype(np.float32),
-        tier=np.array(["train", "validation", *["oracle"] * 6, "train"]),
-        behavior=rng.random((TRIALS, 2), dtype=np.float32),
-        behavior_names=("running speed", "pupil size"),
-        pupil_center=rng.random((TRIALS, 2), dtype=np.float32),
-        neuron_xyz=rng.random((NEURONS, 3), dtype=np.float32),
-    )
-
-
 @pytest.fixture
 def scan():
-    return a_scan()
+    return small_scan()
 
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
     file = tmp_path_factory.mktemp("nwb") / "whole.nwb"
-    NWB.save(a_scan(), file)
+    NWB.save(small_scan(), file)
     return file
 
 
@@ -115,21 +100,6 @@ def typed(name, kind, **datasets):
             group["timestamps"].attrs.update({"unit": "seconds", "interval": 1})
 
     return change
-
-
-def same(first: Scan, second: Scan) -> bool:
-    for field in dataclasses.fields(Scan):
-        one, other = getattr(first, field.name), getattr(second, field.name)
-        if field.name == "stimuli":
-            equal = one.digest == other.digest
-        elif isinstance(one, np.ndarray):
-            equal = other is not None and one.dtype == other.dtype
-            equal = equal and np.array_equal(one, other, equal_nan=one.dtype.kind == "f")
-        else:
-            equal = type(one) is type(other) and one == other
-        if not equal:
-            return False
-    return True
 
 
 def refused(file, **how) -> str:
@@ -503,14 +473,8 @@ def test_a_series_of_regions_and_time_is_turned(edited, scan):
     assert loaded.notes == (f"{SERIES}/data: (5, 9) read as (region, time)",)
 
 
-def spoiled(array: np.ndarray, at: tuple[int, ...] | int, value: object) -> np.ndarray:
-    array = array.copy()
-    array[at] = value
-    return array
-
-
 ONSET, NAMES = 0.5 * np.arange(TRIALS), [f"image-{k}" for k in (0, 1, 2, 2, 3, 2, 3, 2, 0)]
-FRAMES, RESPONSES, TEXT = a_scan().trial_image, a_scan().responses, h5py.string_dtype()
+FRAMES, RESPONSES, TEXT = small_scan().trial_image, small_scan().responses, h5py.string_dtype()
 FAULTS = [
     (
         (drop(TABLE),),

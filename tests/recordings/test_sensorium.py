@@ -10,45 +10,17 @@ import zipfile
 
 import numpy as np
 import pytest
+from small_scan import LAB_CHANNELS, LAB_IDS, NEURONS, TRIALS, reidentified, same, small_scan, spoiled
 
 from neuroprior.recordings.formats.sensorium import SENSORIUM
 from neuroprior.types import InputError, Scan, Stimuli
 
-TRIALS, NEURONS = 9, 5
 MEASURES = {"mean": np.mean, "std": np.std, "min": np.min, "max": np.max, "median": np.median}
 
 
 @pytest.fixture
 def scan():
-    rng = np.random.default_rng(0)
-    return Scan(
-        name="static21067-10-18",
-        stimuli=Stimuli(
-            np.array(["imagenet-17", "imagenet-4", "imagenet-923", "noise-4"]),
-            rng.integers(0, 256, (4, 3, 6), np.uint8),
-        ),
-        trial_image=np.array([0, 1, 2, 3, 3, 2, 3, 2, 0]),
-        responses=rng.gamma(2.0, size=(TRIALS, NEURONS)).astype(np.float32),
-        tier=np.array(["train", "validation", *["oracle"] * 6, "train"]),
-        behavior=rng.random((TRIALS, 3), dtype=np.float32),
-        behavior_names=("pupil_dilation", "d_pupil_dilation", "running_speed"),
-        pupil_center=rng.random((TRIALS, 2), dtype=np.float32),
-        neuron_xyz=rng.random((NEURONS, 3), dtype=np.float32),
-    )
-
-
-def same(first: Scan, second: Scan) -> bool:
-    for field in dataclasses.fields(Scan):
-        one, other = getattr(first, field.name), getattr(second, field.name)
-        if field.name == "stimuli":
-            equal = one.digest == other.digest
-        elif isinstance(one, np.ndarray):
-            equal = one.dtype == other.dtype and np.array_equal(one, other, equal_nan=one.dtype.kind == "f")
-        else:
-            equal = type(one) is type(other) and one == other
-        if not equal:
-            return False
-    return True
+    return small_scan("static21067-10-18", LAB_IDS, LAB_CHANNELS)
 
 
 PLACES = ["a-folder", "a.zip", "new/static1-2-3-GrayImageNet-94c6ff99"]
@@ -60,16 +32,6 @@ def test_what_is_saved_is_loaded(scan, tmp_path, place):
     assert SENSORIUM.recognises(tmp_path / place)
     assert same(SENSORIUM.load(tmp_path / place), scan)
     assert not [name for name in os.listdir((tmp_path / place).parent) if name.startswith(".")]
-
-
-def spoiled(array, at, value):
-    array = array.copy()
-    array[at] = value
-    return array
-
-
-def reidentified(scan, ids):
-    return dataclasses.replace(scan, stimuli=Stimuli(np.array(ids), scan.stimuli.pixels))
 
 
 OTHERS = {
