@@ -5,7 +5,8 @@ import itertools
 import numpy as np
 import pytest
 
-from neuroprior.report.targets import correlation, extreme_pairs, leaf_order, pairs_of
+from neuroprior.report.targets import extreme_pairs, leaf_order, pairs_of
+from neuroprior.similarity import pair_correlation
 
 from .conftest import cosine
 
@@ -48,5 +49,5 @@ def test_leaf_order_is_a_permutation_that_brings_clusters_together() -> None:
 
 def test_correlation_is_pearsons_on_pairs_and_undefined_without_variation() -> None:
     a, b = pairs_of(_similarity(9, 1)), pairs_of(_similarity(9, 2))
-    assert correlation(a, b) == pytest.approx(np.corrcoef(a, b)[0, 1], rel=1e-6)
-    assert np.isnan(correlation(a, np.ones_like(a)))
+    assert pair_correlation(a, b) == pytest.approx(np.corrcoef(a, b)[0, 1], rel=1e-6)
+    assert np.isnan(pair_correlation(a, np.ones_like(a)))

@@ -13,7 +13,6 @@ from neuroprior.report.similarity_drawings import against_truth, similarity_hist
 from neuroprior.report.tables import minus
 from neuroprior.report.targets import (
     Shared,
-    correlation,
     distinct_targets,
     extreme_pairs,
     leaf_order,
@@ -21,6 +20,7 @@ from neuroprior.report.targets import (
     pairs_of,
     part_of,
 )
+from neuroprior.similarity import pair_correlation
 
 _MATRIX_IMAGES = 100
 _MATRICES = 6
@@ -110,7 +110,7 @@ def truth_plate(results: RunResults) -> Plate:
         if np.array_equal(x, y):
             said.append(f"{card.label}'s target is the truth itself, so it is not drawn")
             continue
-        r = correlation(x, y)
+        r = pair_correlation(x, y)
         words = (
             f"{card.label}: r = {minus(f'{r:z.2f}')}"
             if math.isfinite(r)

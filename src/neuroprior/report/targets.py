@@ -80,15 +80,6 @@ def leaf_order(similarity: Float32[np.ndarray, "image image"]) -> list[int]:
     return order
 
 
-def correlation(a: Float32[np.ndarray, " pair"], b: Float32[np.ndarray, " pair"]) -> float:
-    """Pearson's r, in float64; nan where either does not vary."""
-    x, y = a.astype(np.float64), b.astype(np.float64)
-    x -= x.mean()
-    y -= y.mean()
-    length = math.sqrt(float(x @ x)) * math.sqrt(float(y @ y))
-    return float(x @ y) / length if length > 0 else math.nan
-
-
 def extreme_pairs(
     similarity: Float32[np.ndarray, "image image"], count: int, *, most: bool
 ) -> list[tuple[int, int, float]]:
