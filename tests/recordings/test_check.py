@@ -151,3 +151,13 @@ def test_signal_dimensions_do_not_count_noise():
     assert _signal_participation(noisy, image) == pytest.approx(4, abs=0.6)
     quiet = (signal[image] + 1e-6 * rng.standard_normal((1200, 200))).astype(np.float32)
     assert _signal_participation(noisy, image) == pytest.approx(_signal_participation(quiet, image), rel=0.1)
+
+
+def test_a_session_too_short_to_slip_has_not_slipped():
+    """Repeats that fit their images, and too few trials for any lag to be looked at: a card, no traceback."""
+    rng = np.random.default_rng(0)
+    images = np.tile(np.arange(3), 3)
+    responses = (rng.gamma(1.0, size=(3, 200))[images] + 0.01 * rng.random((9, 200))).astype(np.float32)
+    shown = Stimuli(np.array(["a", "b", "c"]), rng.integers(0, 256, (3, 4, 8), np.uint8))
+    scan = Scan("short", shown, images, responses, np.array(["oracle"] * 9))
+    assert check_scan(scan).shifts == ()

@@ -314,6 +314,8 @@ def _drift(
     *other* trials. Their difference, summed from one end of the session, is largest where the shift begins.
     """
     usable = trials[(trials + base + LAGS[0] >= 0) & (trials + base + LAGS[-1] < len(unit))]
+    if len(usable) < _FEWEST:
+        return None
     image = trial_image[usable]
     _, row = np.unique(image, return_inverse=True)
     sums = np.zeros((row.max() + 1, unit.shape[1]), dtype=np.float32)
