@@ -142,7 +142,7 @@ def test_a_save_that_fails_half_way_leaves_the_old_state(tmp_path, monkeypatch):
         Path(path).write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("neuroprior.classifier.checkpoint.save_file", half)
+    monkeypatch.setattr("neuroprior.checkpoint.save_file", half)
     with pytest.raises(OSError, match="No space left"):
         checkpoint.save({"a": torch.ones(3)})
     monkeypatch.undo()

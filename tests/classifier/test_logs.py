@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from neuroprior.classifier.logs import JsonLines, NoLog, Several, TensorBoard, TrainingLog
+from neuroprior.logs import JsonLines, NoLog, Several, TensorBoard, TrainingLog
 from neuroprior.types import InputError
 
 

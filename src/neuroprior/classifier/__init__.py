@@ -1,6 +1,6 @@
 """Images and labels -> a trained network: data sets, ResNets, joint training."""
 
-from neuroprior.classifier.checkpoint import Checkpoint
+from neuroprior.checkpoint import Checkpoint
 from neuroprior.classifier.datasets import (
     Color,
     LabelledImages,
@@ -16,7 +16,6 @@ from neuroprior.classifier.datasets import (
 )
 from neuroprior.classifier.episodes import EpisodeLoss
 from neuroprior.classifier.front import GaussianBlur, PixelScaling
-from neuroprior.classifier.logs import JsonLines, NoLog, Several, TensorBoard, TrainingLog
 from neuroprior.classifier.resnet import Architecture, ResNet
 from neuroprior.classifier.second_loss import SecondLoss
 from neuroprior.classifier.so_far import EpochLog
@@ -35,6 +34,7 @@ from neuroprior.classifier.transfer import (
     few_shot_accuracy,
     linear_probe_accuracy,
 )
+from neuroprior.logs import JsonLines, NoLog, Several, TensorBoard, TrainingLog
 
 __all__ = [
     "Architecture",

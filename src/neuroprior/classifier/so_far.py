@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from neuroprior.classifier.logs import TrainingLog
 from neuroprior.classifier.second_loss import SecondLoss
+from neuroprior.logs import TrainingLog
 from neuroprior.types import InputError
 
 

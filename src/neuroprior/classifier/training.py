@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from torch import distributed, nn
 
+from neuroprior.checkpoint import Checkpoint
 from neuroprior.classifier.augmentation import Augmentation, AugmentationKind
-from neuroprior.classifier.checkpoint import Checkpoint
 from neuroprior.classifier.datasets import LabelledImages
-from neuroprior.classifier.logs import NoLog, TrainingLog
 from neuroprior.classifier.second_loss import SecondLoss
 from neuroprior.classifier.so_far import EpochLog, SoFar
 from neuroprior.classifier.task import Classification, FewShotTask, Task
+from neuroprior.logs import NoLog, TrainingLog
 from neuroprior.regularizer.gather import rank, world_size
 from neuroprior.types import InputError, Precision
 

@@ -1,20 +1,33 @@
-"""The convolutional core: images in, feature maps out, shared by all neurons."""
+"""The convolutional core: images in, feature maps out, shared by all neurons and all scans."""
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
+from neuroprior.twin.kernels import depthwise
 from neuroprior.types import Float
 
 
 class SeparableConv(nn.Sequential):
     """A depth-separable convolution (Sensorium 2022): 1x1 mixing, one spatial filter a channel, 1x1 mixing."""
 
-    def __init__(self, in_channels: int, channels: int, kernel: int, bias: bool) -> None:
+    def __init__(self, in_channels: int, channels: int, kernel: int, bias: bool = False) -> None:
         super().__init__(
             nn.Conv2d(in_channels, channels, 1, bias=bias),
             nn.Conv2d(channels, channels, kernel, padding=kernel // 2, groups=channels, bias=bias),
             nn.Conv2d(channels, channels, 1, bias=bias),
         )
+
+    def forward(self, maps: Float[torch.Tensor, "image channel h w"]) -> Float[torch.Tensor, "image feature h w"]:
+        """Mix, filter, mix."""
+        mix_in, spatial, mix_out = self
+        spread = depthwise(_mixed(maps, mix_in), spatial.weight, spatial.bias)  # type: ignore[arg-type]
+        return _mixed(spread, mix_out)
+
+
+def _mixed(maps: torch.Tensor, mix: nn.Module) -> torch.Tensor:
+    """A 1x1 convolution as the matrix product that it is: its gradients then cost a third (channels last)."""
+    return F.linear(maps.permute(0, 2, 3, 1), mix.weight[:, :, 0, 0], mix.bias).permute(0, 3, 1, 2)  # type: ignore[arg-type, index]
 
 
 class Core(nn.Module):
@@ -36,3 +49,37 @@ class Core(nn.Module):
         for layer, back in zip(list(self.layers)[1:], self.sees[1:], strict=True):
             maps.append(layer(maps[-1] if back == 1 else torch.cat(maps[-back:], dim=1)))
         return maps[-1] if self.stack == 1 else torch.cat(maps[-self.stack :], dim=1)
+
+    @property
+    def filters(self) -> Float[torch.Tensor, "channel input k k"]:
+        """The first layer's convolution."""
+        (first,) = (module for module in self.layers[0].modules() if isinstance(module, nn.Conv2d))
+        return first.weight
+
+
+def stacked_core(
+    in_channels: int, channels: int, first_kernel: int, kernel: int, n_layers: int, *, linear: bool = False
+) -> Core:
+    """The core of 2019 (Walker et al., Cadena et al.): dense layers, each sees all before it, the readout sees all.
+
+    `linear`: neither ELU nor batch norm's shift between layers; the whole is then one linear filter of the image.
+    """
+    layers: list[nn.Module] = [_layer(nn.Conv2d(in_channels, channels, first_kernel, bias=False), channels, linear)]
+    for before in range(1, n_layers):
+        conv = nn.Conv2d(before * channels, channels, kernel, padding=kernel // 2, bias=False)
+        layers.append(_layer(conv, channels, linear))
+    return Core(layers, sees=list(range(n_layers)), stack=n_layers)
+
+
+def separable_core(
+    in_channels: int, channels: int, first_kernel: int, kernel: int, n_layers: int, *, linear: bool = False
+) -> Core:
+    """The core of Sensorium 2022: a dense layer, then depth-separable ones in a chain; the readout sees the last."""
+    layers: list[nn.Module] = [_layer(nn.Conv2d(in_channels, channels, first_kernel, bias=False), channels, linear)]
+    layers += [_layer(SeparableConv(channels, channels, kernel), channels, linear) for _ in range(1, n_layers)]
+    return Core(layers, sees=[0] + [1] * (n_layers - 1), stack=1)
+
+
+def _layer(conv: nn.Module, channels: int, linear: bool) -> nn.Module:
+    # a running mean that keeps a tenth of each batch lags behind a fast training; 0.1 is the usual all the same
+    return nn.Sequential(conv, nn.BatchNorm2d(channels), nn.Identity() if linear else nn.ELU())

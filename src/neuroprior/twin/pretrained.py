@@ -76,7 +76,7 @@ def load_twin(
     behavior = (0.0,) * channels if neutral_behavior is None else tuple(neutral_behavior)
     if len(behavior) != channels:
         raise InputError(f"{file}: {len(behavior)} neutral_behavior values for {channels} behaviour channels")
-    model = EncodingModel(core, readout, shifter).eval().requires_grad_(False)
+    model = EncodingModel(core, readout, shifter, channels=True).eval().requires_grad_(False)
     return Twin(
         name=name,
         model=model.to(memory_format=torch.channels_last),  # type: ignore[call-overload] # missing from torch's stub
@@ -84,7 +84,6 @@ def load_twin(
         n_neurons=len(readout.bias),
         pixel_mean=None,
         pixel_std=None,
-        weights=None,
         neutral_behavior=behavior,
         neutral_is_assumed=channels > 0 and neutral_behavior is None,
         digest=hashlib.sha256(file.read_bytes()).hexdigest(),

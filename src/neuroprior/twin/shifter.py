@@ -1,5 +1,7 @@
 """The shifter: where the eye looks moves every receptive field by the same amount."""
 
+from itertools import pairwise
+
 import torch
 from torch import nn
 
@@ -12,6 +14,15 @@ class MLPShifter(nn.Module):
     def __init__(self, layers: list[nn.Linear]) -> None:
         super().__init__()
         self.mlp = nn.Sequential(*[module for layer in layers for module in (layer, nn.Tanh())])
+
+    @classmethod
+    def untrained(cls, hidden: int = 5, depth: int = 3) -> "MLPShifter":
+        """Return a shifter to train: its last layer begins at 0, and so do all shifts."""
+        widths = [2, *[hidden] * (depth - 1), 2]
+        layers = [nn.Linear(a, b) for a, b in pairwise(widths)]
+        nn.init.zeros_(layers[-1].weight)
+        nn.init.zeros_(layers[-1].bias)
+        return cls(layers)
 
     def forward(self, pupil_center: Float[torch.Tensor, "image 2"]) -> Float[torch.Tensor, "image 2"]:
         """Map standardised pupil positions to shifts."""

@@ -8,7 +8,7 @@ import torch
 
 from neuroprior.recordings import Behaviour, Noise, SimulatedScan, Viewing, simulate_from_rates
 from neuroprior.twin.model import Twin
-from neuroprior.twin.predict import pixel_scale, predict_population
+from neuroprior.twin.predict import at_neutral, pixel_scale, predict_population
 from neuroprior.types import Float32, Float64, InputError, Int64, Stimuli
 
 __all__ = ["simulate_from_twin"]
@@ -29,13 +29,12 @@ class TwinRates:
     def __call__(self, pixels: Float32[np.ndarray, "image height width"]) -> Float32[np.ndarray, "image neuron"]:
         """Return the rates to these pixels (0..255)."""
         rates = np.empty((len(pixels), len(self.neurons)), dtype=np.float32)
-        behavior = torch.tensor([self.twin.neutral_behavior], dtype=torch.float32)
         with torch.inference_mode():
             for start in range(0, len(pixels), _CHUNK):
                 part = (torch.from_numpy(pixels[start : start + _CHUNK]) - self.pixel_mean) / self.pixel_std
                 images = part[:, None].contiguous(memory_format=torch.channels_last)
                 n = len(images)
-                seen = self.twin.model(images, behavior.expand(n, -1), torch.zeros(n, 2))
+                seen = self.twin.model(images, *at_neutral(self.twin, n))
                 rates[start : start + n] = seen.numpy()[:, self.neurons]
         return rates
 

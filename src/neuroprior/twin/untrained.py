@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from neuroprior.twin.model import Twin
-from neuroprior.twin.predict import check_size, pixel_scale
-from neuroprior.twin.readout import GaussianReadout
+from neuroprior.twin.predict import at_neutral, check_size, pixel_scale
+from neuroprior.twin.readout import GaussianReadout, Readout
 from neuroprior.types import InputError, Stimuli
 
 _CALIBRATION = 512  # images that batch norm's statistics are from: each gives one value a pixel of the map
@@ -35,22 +35,23 @@ def untrained_twin(twin: Twin, seed: int, stimuli: Stimuli) -> Twin:
         for module in model.modules():
             if isinstance(module, nn.Conv2d | nn.Linear | nn.BatchNorm2d):
                 module.reset_parameters()
-        _draw_readout(model.readout)
+        model.readout = _drawn(model.readout)
     untrained = replace(
         twin,
         name=f"{twin.name}, untrained (seed {seed})",
         model=model,
-        weights=None,
+        snr=None,
+        accuracy=None,
         digest=hashlib.sha256(f"untrained {seed} {twin.digest} {stimuli.digest}".encode()).hexdigest(),
     )
     _calibrate(untrained, stimuli, np.random.default_rng(seed))
     return untrained
 
 
-def _draw_readout(readout: GaussianReadout) -> None:
-    readout.positions.uniform_(-1, 1)
-    readout.features.normal_(std=readout.features.shape[1] ** -0.5)
-    readout.bias.zero_()
+def _drawn(readout: Readout) -> GaussianReadout:
+    n_neurons, n_features = readout.features.shape
+    where = torch.empty(n_neurons, 2).uniform_(-1, 1)
+    return GaussianReadout(where, torch.randn(n_neurons, n_features) * n_features**-0.5, torch.zeros(n_neurons))
 
 
 def _calibrate(twin: Twin, stimuli: Stimuli, rng: np.random.Generator) -> None:
@@ -59,10 +60,9 @@ def _calibrate(twin: Twin, stimuli: Stimuli, rng: np.random.Generator) -> None:
     shown = np.sort(rng.permutation(len(stimuli))[:_CALIBRATION])
     mean, std = pixel_scale(twin, stimuli)
     images = ((torch.from_numpy(stimuli.pixels[shown].astype(np.float32)) - mean) / std)[:, None]
-    behavior = torch.tensor([twin.neutral_behavior], dtype=torch.float32).expand(len(images), -1)
     for norm in norms:
         norm.momentum = None  # one batch: its own statistics, not a tenth of them
         norm.train()
     with torch.no_grad():
-        twin.model(images, behavior, torch.zeros(len(images), 2))
+        twin.model(images, *at_neutral(twin, len(images)))
     twin.model.eval()

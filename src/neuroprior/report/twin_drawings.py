@@ -1,0 +1,191 @@
+"""What a twin has learnt and how well: filters, receptive fields, exciting images, learning curves, scores."""
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import EllipseCollection
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from neuroprior.report.drawing import GREY, INK, SMALL, WIDTH, name_axes, panel, set_title, words
+from neuroprior.report.tables import minus
+from neuroprior.types import Float32, Float64
+
+_COLOR, _ACCENT = "#0072B2", "#D55E00"
+_GAP = 0.06  # inches between pictures
+_MOST_RINGS = 100  # neurons whose spread is drawn
+
+
+class Epoch(NamedTuple):
+    """A row of the learning curve."""
+
+    epoch: int
+    train_loss: float
+    validation_correlation: float
+    learning_rate: float
+
+
+def filters_figure(filters: Float32[np.ndarray, "filter height width"]) -> Figure:
+    """The first layer's filters, each from black (-its largest absolute weight) over gray (0) to white (+it)."""
+    largest = np.abs(filters).max(axis=(1, 2), keepdims=True)
+    scaled = filters / np.where(largest > 0, largest, 1)
+    figure, grid = _grid(len(filters), filters.shape[2] / filters.shape[1], columns=12 if len(filters) > 32 else 8)
+    for axes, one in zip(grid, scaled, strict=True):
+        _picture(axes, one, -1.0, 1.0)
+    return figure
+
+
+def exciting_figure(images: Float32[np.ndarray, "unit height width"], titles: Sequence[str]) -> Figure:
+    """Images, 0..255, as they are shown, each under its title."""
+    figure, grid = _grid(len(images), images.shape[2] / images.shape[1], columns=4, title=0.2)
+    fits = 72 * WIDTH / 4 / (0.6 * max(map(len, titles), default=1))  # points: a letter is about 0.6 of its size wide
+    for axes, one, title in zip(grid, images, titles, strict=True):
+        _picture(axes, one, 0.0, 255.0)
+        axes.set_title(words(title), fontsize=min(SMALL, fits), color=INK, pad=2)
+    return figure
+
+
+def positions_figure(
+    centres: Float64[np.ndarray, "neuron 2"],
+    size: tuple[int, int],
+    spread: Float64[np.ndarray, "neuron 2"] | None = None,
+    cortex: Float64[np.ndarray, " neuron"] | None = None,
+) -> Figure:
+    """Where in the image (x right, y down, in pixels; height and width are the `size`) each neuron looks.
+
+    `spread`: standard deviations in x and y of the position in training, in pixels, drawn as rings about a hundred
+    neurons evenly taken from the list. `cortex`: the neurons' place along one axis of the cortex (µm), as colour.
+    """
+    height, width = size
+    figure, axes = panel((WIDTH - (0.5 if cortex is None else 1.3)) * height / width + 0.5)
+    axes.set_aspect("equal")
+    axes.set(xlim=(0, width), ylim=(height, 0))
+    axes.spines[:].set_visible(True)
+    axes.spines[:].set_color(GREY)
+    area = float(np.clip(8000 / max(len(centres), 1), 1.5, 16))
+    dots = axes.scatter(
+        centres[:, 0],
+        centres[:, 1],
+        s=area,
+        c=_COLOR if cortex is None else cortex,
+        cmap=None if cortex is None else "viridis",
+        alpha=0.6,
+        linewidths=0,
+        rasterized=True,
+        clip_on=False,
+    )
+    if spread is not None:
+        some = np.unique(np.linspace(0, len(centres) - 1, min(_MOST_RINGS, len(centres))).round().astype(int))
+        rings = EllipseCollection(
+            2 * spread[some, 0],
+            2 * spread[some, 1],
+            np.zeros(len(some)),
+            units="xy",
+            offsets=centres[some],
+            offset_transform=axes.transData,
+            facecolors="none",
+            edgecolors=INK,
+            linewidths=0.5,
+            alpha=0.5,
+        )
+        axes.add_collection(rings)
+    if cortex is not None:
+        bar = figure.colorbar(dots, ax=axes, shrink=0.8, pad=0.02)
+        bar.set_label("along the cortex, µm", fontsize=SMALL, color=INK)
+        bar.ax.tick_params(labelsize=SMALL, labelcolor=INK)
+        bar.solids.set(alpha=1.0, rasterized=True)  # type: ignore[union-attr]
+    name_axes(axes, "x, pixels", "y, pixels")
+    return figure
+
+
+def learning_figure(history: Sequence[Epoch]) -> Figure:
+    """Training loss and validation correlation over epochs; a dot at the best, a line where the learning rate fell."""
+    epochs = np.array([row.epoch for row in history])
+    figure = Figure(figsize=(WIDTH, 3.8), layout="constrained")
+    upper, lower = figure.subplots(2, 1, sharex=True)
+    loss = [row.train_loss for row in history]
+    correlation = np.array([row.validation_correlation for row in history])
+    for axes, values, name in ((upper, loss, "training loss"), (lower, correlation, "validation r")):
+        _plain(axes)
+        axes.plot(epochs, values, color=_COLOR, linewidth=1.5, marker="o" if len(history) == 1 else None, markersize=4)
+        for before, row in pairwise(history):
+            if row.learning_rate < before.learning_rate:
+                axes.axvline(row.epoch, color=GREY, linewidth=0.8, linestyle="--")
+        name_axes(axes, "", name)
+    if np.isfinite(correlation).any():
+        best = int(np.nanargmax(correlation))
+        said = f"best: {minus(f'{correlation[best]:z.3f}')}, epoch {epochs[best]}"
+        lower.plot(epochs[best], correlation[best], color=_ACCENT, marker="o", markersize=5)
+        set_title(lower, said)
+    rates = list(dict.fromkeys(row.learning_rate for row in history))
+    set_title(upper, f"learning rate {' → '.join(f'{rate:.2g}' for rate in rates)}")
+    lower.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    name_axes(lower, "epoch", "validation r")
+    return figure
+
+
+def scores_figure(
+    single_trial: Float64[np.ndarray, " neuron"],
+    to_average: Float64[np.ndarray, " neuron"],
+    feve: Float64[np.ndarray, " reliable"],
+) -> Figure:
+    """How many neurons are predicted how well, by three scores, on one scale; dashed: the mean.
+
+    nan: no score (too few repeats, say); such neurons are left out, and n says how many are in. What lies below -0.5
+    is drawn there: a fraction of explainable variance has no least value.
+    """
+    figure = Figure(figsize=(WIDTH, 4.6), layout="constrained")
+    sets = (
+        ("single-trial correlation", single_trial),
+        ("correlation to average", to_average),
+        ("fraction of explainable variance", feve),
+    )
+    values = [scores[np.isfinite(scores)] for _, scores in sets]
+    low = max(-0.5, min([0.0, *(float(one.min()) for one in values if len(one))]))
+    edges = np.linspace(math.floor(10 * low) / 10, 1.0, 61)
+    for axes, (name, _), there in zip(figure.subplots(3, 1, sharex=True), sets, values, strict=True):
+        _plain(axes)
+        axes.hist(there.clip(edges[0], 1.0), bins=edges.tolist(), color=_COLOR, alpha=0.8)
+        said = f"n = {len(there)}"
+        if len(there):
+            axes.axvline(float(there.mean()), color="#222222", linewidth=1, linestyle="--")
+            said = f"mean {minus(f'{there.mean():z.2f}')}, {said}"
+        set_title(axes, f"{name}: {said}")
+        name_axes(axes, "", "neurons")
+    axes.set_xlim(float(edges[0]), 1.0)
+    return figure
+
+
+def _grid(n: int, aspect: float, *, columns: int, title: float = 0.0) -> tuple[Figure, list[Axes]]:
+    """Return a figure of `n` cells of this width by height, in at most so many columns, `title` inches above each."""
+    columns = min(columns, max(n, columns // 2))  # a few pictures are not blown up
+    rows = math.ceil(n / columns)
+    cell = (WIDTH - _GAP * (columns + 1)) / columns
+    row = cell / aspect + title
+    height = rows * (row + _GAP) + _GAP
+    figure = Figure(figsize=(WIDTH, height))
+    cells = []
+    for k in range(n):
+        left = _GAP + (k % columns) * (cell + _GAP)
+        top = _GAP + (k // columns) * (row + _GAP) + title
+        below = height - top - cell / aspect
+        cells.append(figure.add_axes((left / WIDTH, below / height, cell / WIDTH, cell / aspect / height)))
+    return figure, cells
+
+
+def _picture(axes: Axes, pixels: Float32[np.ndarray, "height width"], black: float, white: float) -> None:
+    axes.imshow(pixels, cmap="gray", vmin=black, vmax=white, interpolation="none")
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set_visible(False)
+
+
+def _plain(axes: Axes) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(GREY)
+    axes.tick_params(labelsize=SMALL, color=GREY, labelcolor=INK)
+    axes.grid(color="#dddddd", linewidth=0.6)
+    axes.set_axisbelow(True)

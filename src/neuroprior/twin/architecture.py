@@ -1,0 +1,118 @@
+"""What a twin is made of, and its parts before any training."""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+
+from neuroprior.twin.core import Core, separable_core, stacked_core
+from neuroprior.twin.modulator import MLPModulator, NoModulation
+from neuroprior.twin.readout import (
+    CorticalPositions,
+    FactorisedReadout,
+    GaussianReadout,
+    Readout,
+    first_features,
+    first_mask,
+    first_spread,
+)
+from neuroprior.twin.shifter import MLPShifter, NoShift
+from neuroprior.types import Float, InputError
+
+__all__ = ["TwinArchitecture"]
+
+CoreKind = Literal["separable", "stacked"]
+ReadoutKind = Literal["gaussian", "factorised"]
+
+
+@dataclass(frozen=True, slots=True)
+class TwinArchitecture:
+    """The parts of a twin (PROTOCOL 4).
+
+    `core`: "separable" (Sensorium 2022: a chain) or "stacked" (2019: every layer sees all before it, the readout too).
+    `positions`: of the Gaussian readout, "free", or predicted from "cortical" coordinates. `covariance`: of the
+    positions sampled in training. `behavior`: scales each neuron ("modulator"), enters the core as constant
+    "channels", or is left out. `linear`: no nonlinearity in the core (an ablation).
+    Raises `InputError` for names that are unknown and numbers out of range.
+    """
+
+    core: CoreKind = "separable"
+    channels: int = 32
+    n_layers: int = 3
+    first_kernel: int = 9
+    kernel: int = 7
+    linear: bool = False
+    readout: ReadoutKind = "gaussian"
+    positions: Literal["free", "cortical"] = "free"
+    covariance: Literal["full", "isotropic"] = "full"
+    first_spread: float = 0.1
+    shifter: Literal["mlp", "none"] = "mlp"
+    behavior: Literal["modulator", "channels", "none"] = "modulator"
+
+    def __post_init__(self) -> None:
+        for name, kinds in (
+            ("core", get_args(CoreKind)),
+            ("readout", get_args(ReadoutKind)),
+            ("positions", ("free", "cortical")),
+            ("covariance", ("full", "isotropic")),
+            ("shifter", ("mlp", "none")),
+            ("behavior", ("modulator", "channels", "none")),
+        ):
+            if getattr(self, name) not in kinds:
+                raise InputError(f"twin: {name} is {getattr(self, name)!r}; choose {', '.join(kinds)}")
+        for name in ("channels", "n_layers", "first_kernel", "kernel"):
+            if getattr(self, name) < 1:
+                raise InputError(f"twin: {name} is {getattr(self, name)}; it must be 1 or more")
+        if self.kernel % 2 == 0:
+            raise InputError(f"twin: kernel is {self.kernel}; give an odd one, so that layers keep their size")
+        if not self.first_spread > 0:
+            raise InputError(f"twin: first_spread is {self.first_spread}; it must be above 0")
+
+    @property
+    def n_features(self) -> int:
+        """Channels that the readout sees."""
+        return self.channels * (self.n_layers if self.core == "stacked" else 1)
+
+    def map_size(self, image_size: tuple[int, int]) -> tuple[int, int]:
+        """Height and width of the maps. Raises `InputError` for images smaller than the first filter."""
+        height, width = (side - self.first_kernel + 1 for side in image_size)
+        if min(height, width) < 2:
+            raise InputError(
+                f"twin: images of {image_size[0]}x{image_size[1]} are too small for a first filter of "
+                f"{self.first_kernel}; set first_kernel lower"
+            )
+        return height, width
+
+    def new_core(self, n_behavior: int) -> Core:
+        """Return a core to train; random numbers are torch's."""
+        build = separable_core if self.core == "separable" else stacked_core
+        in_channels = 1 + (n_behavior if self.behavior == "channels" else 0)
+        return build(in_channels, self.channels, self.first_kernel, self.kernel, self.n_layers, linear=self.linear)
+
+    def new_readout(
+        self,
+        map_size: tuple[int, int],
+        where: Float[torch.Tensor, "neuron 2"],
+        bias: Float[torch.Tensor, " neuron"],
+        cortex: Float[torch.Tensor, "neuron 2"] | None,
+    ) -> Readout:
+        """Return a readout to train. `where`: first positions; `bias`: the drive that gives the mean response."""
+        features = first_features(len(bias), self.n_features)
+        if self.readout == "factorised":
+            return FactorisedReadout(first_mask(where, *map_size), features, bias)
+        spread = first_spread(len(bias), self.first_spread, full=self.covariance == "full")
+        if self.positions == "free":
+            return GaussianReadout(where, features, bias, spread)
+        if cortex is None:
+            raise InputError("twin: positions are to be cortical, and the scan has no neuron_xyz; use free ones")
+        return GaussianReadout(CorticalPositions(cortex), features, bias, spread)
+
+    def new_shifter(self) -> MLPShifter | NoShift:
+        """Return a shifter to train, or none."""
+        return MLPShifter.untrained() if self.shifter == "mlp" else NoShift()
+
+    def new_modulator(self, n_behavior: int, n_neurons: int) -> MLPModulator | NoModulation:
+        """Return a modulator to train, or none."""
+        if self.behavior != "modulator" or not n_behavior:
+            return NoModulation()
+        return MLPModulator(n_behavior, n_neurons)

@@ -1,0 +1,85 @@
+"""Maximally exciting images of a twin's neurons: what each one would most like to see."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from neuroprior.exciting import ExcitingImages, most_exciting_images
+from neuroprior.twin.model import Twin
+from neuroprior.types import InputError
+
+__all__ = ["exciting_images"]
+
+
+def exciting_images(
+    twin: Twin,
+    neurons: Sequence[int],
+    *,
+    pixel_scale: tuple[float, float] | None = None,
+    contrast: float = 0.2,
+    seed: int = 0,
+    steps: int = 40,
+    learning_rate: float = 0.3,
+    blur: tuple[float, float] = (4.0, 1.5),
+    progress: Callable[[int, int], None] | None = None,
+) -> ExcitingImages:
+    """The image, 0..255, that excites each of these neurons most, at neutral behaviour and gaze.
+
+    Every image has the mean that the twin z-scores pixels with, and `contrast` (standard deviation over its pixels) in
+    units of the one that it z-scores with. Low contrast makes the neuron choose where to spend it: at 1, as photographs
+    have, all of the screen fills up with what hardly matters. `pixel_scale`: that mean and standard deviation, for a
+    twin whose file does not hold them. Other arguments as in `most_exciting_images`; activities are the twin's rates.
+    Raises `InputError` for neurons that are not the twin's, a scale that is neither in the twin nor given, and as
+    `most_exciting_images`.
+    """
+    if not len(neurons):
+        raise InputError(f"twin {twin.name}: no neurons named; give at least one")
+    strange = [n for n in neurons if not 0 <= n < twin.n_neurons]
+    if strange:
+        raise InputError(f"twin {twin.name}: no neuron {strange[0]}; it has {twin.n_neurons}, counted from 0")
+    mean, std = _pixel_scale(twin, pixel_scale)
+    height, width = twin.input_size
+    return most_exciting_images(
+        _Rates(twin, torch.tensor([int(n) for n in neurons]), mean, std),
+        len(neurons),
+        (1, height, width),
+        norm=contrast * std * (height * width) ** 0.5,
+        middle=mean,
+        bounds=(0.0, 255.0),
+        seed=seed,
+        steps=steps,
+        learning_rate=learning_rate,
+        blur=blur,
+        progress=progress,
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Rates:
+    """The rate of one neuron to each image, of pixels (0..255) z-scored with these numbers."""
+
+    twin: Twin
+    neurons: torch.Tensor
+    mean: float
+    std: float
+
+    def __call__(self, images: torch.Tensor, units: torch.Tensor) -> torch.Tensor:
+        n = len(images)
+        seen = ((images - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+        behavior = torch.tensor([self.twin.neutral_behavior], dtype=images.dtype).expand(n, -1)
+        rates: torch.Tensor = self.twin.model(seen, behavior, torch.zeros(n, 2, dtype=images.dtype))
+        return rates[torch.arange(n), self.neurons[units]]
+
+
+def _pixel_scale(twin: Twin, given: tuple[float, float] | None) -> tuple[float, float]:
+    if given is None:
+        if twin.pixel_mean is None or twin.pixel_std is None:
+            raise InputError(
+                f"twin {twin.name}: its file does not say what pixels are z-scored with; give pixel_scale=(mean, "
+                "standard deviation) of the images it was trained on, in units of 0..255"
+            )
+        return twin.pixel_mean, twin.pixel_std
+    if not given[1] > 0:
+        raise InputError(f"pixel_scale: the standard deviation is {given[1]:g}; it must be above 0")
+    return given

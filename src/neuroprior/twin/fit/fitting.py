@@ -1,0 +1,330 @@
+"""Scans -> twins: one core for all, a readout, a shifter and a modulator for each."""
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import overload
+
+import numpy as np
+import torch
+from torch import nn
+
+from neuroprior.checkpoint import Checkpoint
+from neuroprior.logs import NoLog, TrainingLog
+from neuroprior.twin.architecture import TwinArchitecture
+from neuroprior.twin.evaluate import correlation
+from neuroprior.twin.fit.models import new_models, settled
+from neuroprior.twin.fit.penalties import group_sparsity, readout_l1, roughness
+from neuroprior.twin.fit.settings import FitSettings
+from neuroprior.twin.fit.so_far import FitEpoch, FitSoFar
+from neuroprior.twin.fit.trials import ImageBank, ScanTrials, image_bank, scan_trials
+from neuroprior.twin.model import EncodingModel, Twin
+from neuroprior.types import Float, InputError, Int64, Scan
+
+__all__ = ["FitProgress", "FittedTwins", "fit_twin"]
+
+_EPS = 1e-6
+_CHUNK = 64
+_USUAL_ARCHITECTURE, _USUAL_SETTINGS = TwinArchitecture(), FitSettings()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FittedTwins(Sequence[Twin]):
+    """Twins with a common core, one a scan, in the scans' order. `notes`: what is to be said of it, a line each."""
+
+    twins: tuple[Twin, ...]
+    history: tuple[FitEpoch, ...]
+    architecture: TwinArchitecture
+    settings: FitSettings
+    notes: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.twins)
+
+    @overload
+    def __getitem__(self, index: int) -> Twin: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Twin, ...]: ...
+    def __getitem__(self, index: int | slice) -> Twin | tuple[Twin, ...]:
+        return self.twins[index]
+
+
+@dataclass(frozen=True, slots=True)
+class FitProgress:
+    """Where a fit is. `seconds_at_least`, `seconds_at_most`: what is left if no, or if every, epoch improves on."""
+
+    epoch: int
+    part: float
+    decays: int
+    best_correlation: float
+    seconds_at_least: float
+    seconds_at_most: float
+
+
+def fit_twin(
+    scans: Scan | Sequence[Scan],
+    architecture: TwinArchitecture = _USUAL_ARCHITECTURE,
+    settings: FitSettings = _USUAL_SETTINGS,
+    *,
+    leave_out: Sequence[str] = (),
+    log: TrainingLog | None = None,
+    checkpoint: Checkpoint | None = None,
+    progress: Callable[[FitProgress], None] | None = None,
+) -> FittedTwins:
+    """Fit one twin a scan, with a common core (Eq. 6): minimise the mean over trials and neurons of
+    `rho - r log rho` (Poisson; r in each neuron's standard deviations), plus penalties.
+
+    The core sees an image once for all scans that show it (unless behaviour enters it). Oracle images and those of
+    `leave_out` are never trained on. Training follows the single-trial correlation on validation trials (tier
+    validation, or a part of the training images): restored and slowed when it stops rising, ended after some of these.
+    Each twin brings w_a and v_a from its oracle trials, where they repeat; otherwise `notes` says so.
+    With a `checkpoint`, a fit that was stopped at any step goes on from the last one kept, to the same bytes.
+    Raises `InputError` for scans that cannot be fitted together or a checkpoint of another fit, `FloatingPointError`
+    naming step and learning rate where the loss is no longer finite.
+    """  # fmt: skip
+    scans = [scans] if isinstance(scans, Scan) else list(scans)
+    if not scans:
+        raise InputError("twin fit: no scan given; pass one or more")
+    names = [scan.name for scan in scans]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InputError(f"twin fit: two scans are called {twice!r}; give each a name of its own")
+    bank = image_bank(scans)
+    trials = _all_trials(scans, bank, architecture, settings, frozenset(leave_out))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        models = new_models(trials, bank, architecture)
+        fit = _Fit(models, trials, bank, settings, _digest(scans, architecture, settings, leave_out))
+        if checkpoint is not None and (saved := checkpoint.load()) is not None:
+            fit.so_far.restore(saved)
+        fit.run(NoLog() if log is None else log, checkpoint, progress)
+    made = [settled(model, scan, bank) for model, scan in zip(models, trials, strict=True)]
+    notes = tuple(note for _, said in made for note in said)
+    return FittedTwins(tuple(twin for twin, _ in made), tuple(fit.so_far.history), architecture, settings, notes)
+
+
+class _Fit:
+    def __init__(
+        self, models: list[EncodingModel], trials: list[ScanTrials], bank: ImageBank, settings: FitSettings, of: str
+    ) -> None:
+        self.models, self.trials, self.bank, self.settings = models, trials, bank, settings
+        self.core = models[0].core
+        self.all = nn.ModuleList(models)
+        optimizer = torch.optim.Adam(self.all.parameters(), settings.learning_rate)  # what is shared is listed once
+        self.so_far = FitSoFar(self.all, optimizer, torch.Generator().manual_seed(settings.seed), of)
+        self.images = np.unique(np.concatenate([t.row[t.train] for t in trials]))
+        self.by_image = [_by_image(t.row, t.train, len(bank.ids)) for t in trials]
+
+    def run(
+        self, log: TrainingLog, checkpoint: Checkpoint | None, progress: Callable[[FitProgress], None] | None
+    ) -> None:
+        settings, so_far = self.settings, self.so_far
+        steps = math.ceil(len(self.images) / settings.batch_images)
+        log.go_on_from(so_far.epoch * steps + so_far.step)
+        clock = _Clock()
+        try:
+            while so_far.epoch < settings.max_epochs and so_far.decays <= settings.decays:
+                if so_far.step == 0:
+                    so_far.begin_epoch(torch.randperm(len(self.images), generator=so_far.random))
+                self.all.train()
+                for step in range(so_far.step, steps):
+                    rows = so_far.order[step * settings.batch_images : (step + 1) * settings.batch_images]
+                    self._step(self.images[rows.numpy()], f"epoch {so_far.epoch + 1}, step {step + 1}")
+                    so_far.step = step + 1
+                    if progress is not None:
+                        progress(self._progress(clock.tick(), so_far.step / steps, steps))
+                    if checkpoint is not None and checkpoint.is_due():
+                        checkpoint.save(so_far.state())
+                loss, penalty = (so_far.sums / steps).tolist()
+                ended = FitEpoch(so_far.epoch + 1, loss, penalty, self.validation_correlation(), so_far.learning_rate)
+                so_far.end_epoch(ended)
+                log.write(so_far.epoch * steps, asdict(ended))
+                if so_far.waited >= settings.patience:
+                    so_far.decay(settings.decay)
+        except FloatingPointError as error:
+            so_far.use_best()
+            kept = f"the best weights, of epoch {_best(so_far)}, are kept" if so_far.best else "no epoch was finished"
+            raise FloatingPointError(f"{error}; {kept}") from None
+        finally:
+            log.close()
+        so_far.use_best()
+
+    def _step(self, images: Int64[np.ndarray, " batch"], where: str) -> None:
+        settings, so_far = self.settings, self.so_far
+        with torch.autocast("cpu", torch.bfloat16, enabled=settings.precision == "bfloat16"):
+            parts = list(self._predicted(images))
+        total = torch.zeros(())
+        count = 0
+        for rates, responses in parts:
+            rates = rates.float()
+            total = total + (rates - responses * torch.log(rates + _EPS)).sum()
+            count += rates.numel()
+        loss = total / max(count, 1)
+        penalty = self._penalty()
+        whole = loss + penalty
+        if not torch.isfinite(whole):
+            raise FloatingPointError(
+                f"twin fit: the loss is {float(whole)} at {where}, learning rate {so_far.learning_rate:g}; lower it"
+            )
+        so_far.optimizer.zero_grad(set_to_none=True)
+        whole.backward()  # type: ignore[no-untyped-call] # missing from torch's stub
+        so_far.optimizer.step()
+        so_far.sums += torch.stack([loss.detach(), penalty.detach()]).double()
+
+    def _predicted(self, images: Int64[np.ndarray, " batch"]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Rates and responses of all training trials of these images, scan by scan."""
+        batches = [
+            _Batch(*_trials_of(images, *found), scan) for found, scan in zip(self.by_image, self.trials, strict=True)
+        ]
+        seen = self.bank.z_scored(images)
+        if self.models[0].channels:
+            # behaviour beside the image: every trial is a pass of its own, those of all scans in one batch
+            each = [m.seen(seen[batch.rows], batch.behavior) for m, batch in zip(self.models, batches, strict=True)]
+            maps = self.core(torch.cat(each).contiguous(memory_format=torch.channels_last)).split(
+                [len(e) for e in each]
+            )
+            rows = [torch.arange(len(e)) for e in each]
+        else:
+            maps = [self.core(seen)] * len(batches)
+            rows = [batch.rows for batch in batches]
+        for model, batch, own_maps, own_rows in zip(self.models, batches, maps, rows, strict=True):
+            if len(own_rows):
+                yield model.rates(own_maps, batch.behavior, batch.pupil, own_rows), batch.responses
+
+    def _penalty(self) -> Float[torch.Tensor, ""]:
+        settings = self.settings
+        penalty = settings.smoothness * roughness(self.core.filters)
+        if settings.group_sparsity:
+            penalty = penalty + settings.group_sparsity * group_sparsity(self.core)
+        if settings.readout_l1:
+            each = torch.stack([readout_l1(model.readout) for model in self.models])
+            penalty = penalty + settings.readout_l1 * each.mean()
+        return penalty
+
+    def validation_correlation(self) -> float:
+        """Mean over all neurons of Pearson's r over the validation trials; neurons that never vary are left out."""
+        self.all.eval()
+        every = []
+        for model, scan in zip(self.models, self.trials, strict=True):
+            predicted = np.concatenate([part.numpy() for part in self._of_trials(model, scan, scan.validation)])
+            responses = scan.responses(scan.validation).numpy()
+            every.append(correlation(predicted.astype(np.float64), responses.astype(np.float64)))
+        return float(np.nanmean(np.nan_to_num(np.concatenate(every), nan=0.0)))
+
+    def _of_trials(
+        self, model: EncodingModel, scan: ScanTrials, trials: Int64[np.ndarray, " some"]
+    ) -> Iterator[torch.Tensor]:
+        for start in range(0, len(trials), _CHUNK):
+            some = trials[start : start + _CHUNK]
+            behavior, pupil = scan.conditions(some)
+            with torch.inference_mode():
+                maps = self.core(model.seen(self.bank.z_scored(scan.row[some]), behavior))
+                yield model.rates(maps, behavior, pupil)
+
+    def _progress(self, seconds_a_step: float, part: float, steps: int) -> FitProgress:
+        settings, so_far = self.settings, self.so_far
+        epoch = seconds_a_step * steps
+        least = settings.patience * (settings.decays + 1 - so_far.decays) - so_far.waited - part
+        most = settings.max_epochs - so_far.epoch - part
+        return FitProgress(
+            so_far.epoch + 1, part, so_far.decays, so_far.best_correlation,
+            max(0.0, min(least, most)) * epoch, max(0.0, most) * epoch,
+        )  # fmt: skip
+
+
+class _Batch:
+    """One scan's trials of a step. `rows`: of the step's images, one a trial."""
+
+    def __init__(
+        self, rows: Int64[np.ndarray, " trial"], trials: Int64[np.ndarray, " trial"], scan: ScanTrials
+    ) -> None:
+        self.rows = torch.from_numpy(rows)
+        self.behavior, self.pupil = scan.conditions(trials)
+        self.responses = scan.responses(trials)
+
+
+class _Clock:
+    """Seconds a step, the last ones counting most."""
+
+    def __init__(self) -> None:
+        self._last, self._mean = time.monotonic(), 0.0
+
+    def tick(self) -> float:
+        now = time.monotonic()
+        taken, self._last = now - self._last, now
+        self._mean = taken if not self._mean else 0.95 * self._mean + 0.05 * taken
+        return self._mean
+
+
+def _best(so_far: FitSoFar) -> int:
+    return max(so_far.history, key=lambda epoch: epoch.validation_correlation).epoch
+
+
+def _by_image(
+    row: Int64[np.ndarray, " trial"], trials: Int64[np.ndarray, " some"], n_images: int
+) -> tuple[Int64[np.ndarray, " first"], Int64[np.ndarray, " some"]]:
+    """`trials` sorted by image, and where each image's begin."""
+    order = trials[np.argsort(row[trials], kind="stable")]
+    counts = np.bincount(row[trials], minlength=n_images)
+    return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64), order
+
+
+def _trials_of(
+    images: Int64[np.ndarray, " batch"], first: Int64[np.ndarray, " first"], order: Int64[np.ndarray, " some"]
+) -> tuple[Int64[np.ndarray, " trial"], Int64[np.ndarray, " trial"]]:
+    """All trials of these images, and for each which of the images it shows. `first`, `order`: of `_by_image`."""
+    counts = first[images + 1] - first[images]
+    rows = np.repeat(np.arange(len(images)), counts)
+    within = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return rows, order[np.repeat(first[images], counts) + within]
+
+
+def _all_trials(
+    scans: Sequence[Scan],
+    bank: ImageBank,
+    architecture: TwinArchitecture,
+    settings: FitSettings,
+    left_out: frozenset[str],
+) -> list[ScanTrials]:
+    rows = {name: row for row, name in enumerate(bank.ids.tolist())}
+    channels = {scan.behavior_names for scan in scans}
+    if architecture.behavior == "channels" and len(channels) > 1:
+        raise InputError(
+            f"twin fit: scan {scans[0].name} records {', '.join(scans[0].behavior_names) or 'no behaviour'}, another "
+            "something else; one core cannot take both as channels: use behavior='modulator'"
+        )
+    return [
+        scan_trials(
+            scan,
+            rows,
+            settings,
+            left_out,
+            needs_behavior=architecture.behavior != "none",
+            needs_pupil=architecture.shifter != "none",
+        )
+        for scan in scans
+    ]
+
+
+def _digest(
+    scans: Sequence[Scan], architecture: TwinArchitecture, settings: FitSettings, leave_out: Sequence[str]
+) -> str:
+    """What a fit is a function of: a checkpoint of another one is not gone on from."""
+    said = {
+        "architecture": asdict(architecture),
+        "settings": asdict(settings),
+        "leave_out": sorted(leave_out),
+        "scans": [_scan_digest(scan) for scan in scans],
+    }
+    return hashlib.sha256(json.dumps(said).encode()).hexdigest()
+
+
+def _scan_digest(scan: Scan) -> str:
+    sha = hashlib.sha256(f"{scan.name} {scan.stimuli.digest} {scan.responses.shape}".encode())
+    sha.update(np.ascontiguousarray(scan.trial_image).data)
+    for start in range(0, len(scan.responses), 256):
+        sha.update(np.ascontiguousarray(scan.responses[start : start + 256]).data)
+    return sha.hexdigest()
