@@ -1,9 +1,10 @@
-"""What every benchmark shares: timing two forms in turn, saying the spread, printing checks."""
+"""What every benchmark shares: timing two forms in turn, the most memory held, saying the spread, printing checks."""
 
 import json
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -29,6 +30,15 @@ def ratio(slow: Sequence[float], fast: Sequence[float]) -> float:
 def spread(values: Sequence[float]) -> str:
     """Say median and range."""
     return f"{statistics.median(values):.3g} ({min(values):.3g} to {max(values):.3g}, n = {len(values)})"
+
+
+def most_held() -> int:
+    """Return the most bytes that this process held until now (Linux).
+
+    Not `getrusage`'s: that one begins with what the process that started this one held.
+    """
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) * 1024
 
 
 def at_least(what: str, value: float, bound: float) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from measured import at_least, at_most, in_turn, ratio, show, spread
+from measured import at_least, at_most, in_turn, most_held, ratio, show, spread
 
 from neuroprior.similarity import oracle_similarity, target_from_populations, write_target
 from neuroprior.types import Population, SimilarityTarget, Stimuli
@@ -48,15 +48,6 @@ def populations_of(ids: np.ndarray, neurons: int, scans: int) -> Iterator[Popula
     """One population after another, each made when it is asked for."""
     for seed in range(scans):
         yield population_of(ids, neurons, seed)
-
-
-def most_held() -> int:
-    """Return the most bytes that this process held until now (Linux).
-
-    Not `getrusage`'s: that one begins with what the process that started this one held.
-    """
-    status = Path("/proc/self/status").read_text()
-    return int(status.split("VmHWM:")[1].split()[0]) * 1024
 
 
 def measure_target(images: int, neurons: int, scans: int) -> None:

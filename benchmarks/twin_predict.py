@@ -12,11 +12,13 @@ import statistics
 import numpy as np
 import torch
 from measured import at_least, at_most, in_turn, ratio, show, spread
+from torch import nn
 from torch.nn import functional as F
 
 from neuroprior.similarity import centered_cosine
 from neuroprior.sources import data_folder
 from neuroprior.twin import Twin, load_twin, predict_population
+from neuroprior.twin.core import SeparableConv
 from neuroprior.types import Stimuli
 
 CHECKPOINT = "twins/sensorium2022_26872-17-20_sota.pth"
@@ -36,6 +38,41 @@ def plain_predict(twin: Twin, stimuli: Stimuli) -> np.ndarray:
             seen = F.grid_sample(maps, grid, align_corners=True).squeeze(-1)
             out.append(F.elu((seen * readout.features.T).sum(1) + readout.bias) + 1)
     return torch.cat(out).numpy()
+
+
+def multiply_adds(twin: Twin) -> int:
+    """Multiply-adds of one image: of every convolution, and of reading four pixels a neuron."""
+    counted = [0]
+
+    def count(module: nn.Module, _: object, out: torch.Tensor) -> None:
+        weight = module.weight
+        counted[0] += out.shape[2] * out.shape[3] * weight.numel()
+
+    height, width = twin.input_size
+    hooks = [m.register_forward_hook(count) for m in twin.model.core.modules() if isinstance(m, nn.Conv2d)]
+    mixes = [part for m in twin.model.core.modules() if isinstance(m, SeparableConv) for part in m]
+    with torch.inference_mode():
+        maps = twin.model.core(torch.zeros(1, 1, height, width))
+    for hook in hooks:
+        hook.remove()
+    counted[0] += sum(part.weight.numel() for part in mixes) * maps.shape[2] * maps.shape[3]  # not called as modules
+    return counted[0] + 4 * twin.n_neurons * maps.shape[1]
+
+
+def matrix_rate(size: int = 1024) -> float:
+    """Multiply-adds a second of a square matrix product."""
+    a, b = torch.randn(size, size), torch.randn(size, size)
+    seconds = in_turn({"product": lambda: a @ b}, 15)["product"]
+    return size**3 / statistics.median(seconds)
+
+
+def shares(twin: Twin, stimuli: Stimuli) -> str:
+    """Where the time goes, by operation."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        predict_population(twin, stimuli)
+    events = sorted(profile.key_averages(), key=lambda event: -event.self_cpu_time_total)
+    total = sum(event.self_cpu_time_total for event in events)
+    return ", ".join(f"{event.key} {100 * event.self_cpu_time_total / total:.0f} %" for event in events[:6])
 
 
 def main() -> None:
@@ -66,14 +103,20 @@ def main() -> None:
     coarse = predict_population(ours, stimuli, precision="bfloat16").mean
     coarser = float(np.abs(centered_cosine(coarse) - centered_cosine(theirs)).max())
     milliseconds = {name: [1e3 * s / n for s in taken] for name, taken in seconds.items()}
+    operations, rate = multiply_adds(ours), matrix_rate()
+    over = statistics.median(seconds["ours"]) / n / (operations / rate)
     show(
         "twin_predict",
         [
             at_least("speed against the plain form", ratio(seconds["plain"], seconds["ours"]), 2.0),
             at_most("largest difference of S", difference, 1e-5),
+            at_most("time against its multiply-adds at the rate of a matrix product", over, 4.0),
         ],
         {
             "images": n,
+            "multiply-adds of an image": f"{operations / 1e6:.1f} million",
+            "matrix products": f"{2 * rate / 1e9:.0f} GFLOP/s (1024 x 1024, fp32)",
+            "where the time goes": shares(ours, stimuli),
             "neurons": ours.n_neurons,
             "ms an image, plain": spread(milliseconds["plain"]),
             "ms an image, ours": spread(milliseconds["ours"]),

@@ -2,11 +2,14 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from neuroprior.recordings import SCAN_FORMATS, check_scan, load_scan, load_truth, save_scan
+from neuroprior.cli.scan import card_names, said_range
+from neuroprior.recordings import SCAN_FORMATS, check_scan, load_scan, load_truth, save_scan, target_from_scans
+from neuroprior.types import Stimuli, load_target
 from test_cli_target import call
 
 
@@ -70,7 +73,7 @@ def test_check_says_what_is_in_it_and_exits_with_1_where_something_is_wrong(mice
     assert status == 0
     assert "150 trials, 90 neurons; 25 train images x 1, 5 validation images x 1, 20 oracle images x 6" in out
     assert "\n  sound\n" in out
-    page = (cards / "mouse0-scan0.npz.html").read_text()
+    page = (cards / f"{mice.name}-mouse0-scan0.npz.html").read_text()
     assert "Sound: nothing was found wrong" in page
     assert "<script" not in page
     paths = [good, tmp_path / "slipped.npz", tmp_path / "cut.npz"]
@@ -94,12 +97,45 @@ def test_stability_shows_figure_1_with_the_truth(mice, tmp_path, capsys):
     assert len(said["r"]["truth"]) == 2
     assert list(said["r_with_truth_by_repeats"]["mouse0-scan0"]) == ["1", "2", "3", "4", "5", "6"]
     page = (tmp_path / "page" / "index.html").read_text()
-    assert page.count("<svg") == 7  # two matrices, three plots, two columns of pairs
+    assert page.count("<svg") == 8  # two matrices, fluctuations, single trials, truth, growth, two columns of pairs
     assert (tmp_path / "page" / "fluctuations.svg").exists()
     (tmp_path / "alone.npz").write_bytes(scans[0].read_bytes())
     status, _, err = call(capsys, "scan", "stability", tmp_path / "alone.npz", "--truth", "--out", tmp_path / "page")
     assert status == 2
     assert "no truth beside it (alone-truth); only `scan simulate` writes one" in err
+
+
+def test_stability_of_two_repeats_says_what_it_leaves_out(tmp_path, capsys):
+    made = ["--neurons", "40", "--repeats", "2", "--scans", "2"]
+    status, _, err = call(capsys, "scan", "simulate", "--out", tmp_path, *made)
+    assert status == 0, err
+    scans = sorted(tmp_path.glob("*.npz"))
+    status, out, _ = call(capsys, "scan", "stability", *scans, "--truth", "--out", tmp_path / "page")
+    assert status == 0
+    assert "standard deviation over scans (Eq. 4): " in out
+    assert "\nr, true S of these very neurons: " in out  # not of all such neurons, as a plan's
+    (line,) = [line for line in out.splitlines() if line.startswith("left out: ")]
+    for what in ("noise ceiling of", "Eq. 5 of", "single trials beside averages"):
+        assert what in line
+
+
+def test_a_target_of_a_scan_that_the_check_condemns_is_built_with_a_warning(mice, tmp_path, capsys):
+    scan = load_scan(mice / "mouse0-scan0.npz")
+    responses = np.roll(scan.responses, 1, axis=0)
+    responses[:, 3] = 0
+    save_scan(replace(scan, responses=responses), tmp_path / "slipped.npz")
+    slipped, out = load_scan(tmp_path / "slipped.npz"), tmp_path / "target.safetensors"
+    files = ["--scan", tmp_path / "slipped.npz", "--scan", mice / "mouse1-scan0.npz"]
+    status, _, err = call(capsys, "target", "build", *files, "--out", out)
+    assert status == 0, err
+    (warning,) = [line for line in err.splitlines() if line.startswith("warning: ")]
+    first, *more = check_scan(slipped).faults
+    assert more
+    assert (
+        warning == f"warning: {tmp_path / 'slipped.npz'}: {first} (and {len(more)} more); see `neuroprior scan check`"
+    )
+    expected = target_from_scans([slipped, load_scan(mice / "mouse1-scan0.npz")])
+    np.testing.assert_array_equal(load_target(out).matrix, expected.matrix)
 
 
 def test_a_plan_from_a_pilot(mice, capsys):
@@ -109,8 +145,15 @@ def test_a_plan_from_a_pilot(mice, capsys):
     few, many = json.loads(out)["plan"]
     assert few["r"]["1"] < many["r"]["1"] < many["r"]["8"] < 1
     assert few["scans_for_aim"] >= many["scans_for_aim"] >= 1
+    assert (few["extrapolated"], many["extrapolated"]) == (False, True)
     status, out, _ = call(capsys, "scan", "plan", mice / "mouse0-scan0.npz", *asked)
     assert "scans for 0.8" in out
+    assert "expected correlation with S of all such neurons, free of noise" in out
+    marked = [line for line in out.splitlines() if line.lstrip().startswith(("90", "1000"))]
+    assert [" * " in line for line in marked] == [False, True]
+    assert "* more than 4 times the pilot's 90 neurons" in out
+    said = " ".join(call(capsys, "scan", "plan", "--help")[1].split())
+    assert "80 neurons or more with weight above 0, 10 images or more with 4 repeats or more" in said
 
 
 @pytest.mark.parametrize(
@@ -119,6 +162,8 @@ def test_a_plan_from_a_pilot(mice, capsys):
         (["simulate", "--out", "x", "--to", "tiff"], "--to tiff: not one of plain"),
         (["simulate", "--out", "x", "--scans", "1", "--animals", "2"], "n_scans"),
         (["convert", "none.npz", "out.npz", "--to", "plain"], "none.npz: no such file or folder"),
+        (["stability", "none.npz", "--format", "tiff"], "--format tiff: not one of plain"),
+        (["plan", "none.npz", "--format", "tiff"], "--format tiff: not one of plain"),
         (["stability", "none.npz"], "none.npz: no such file or folder"),
         (["plan", "none.npz"], "none.npz: no such file or folder"),
         (["plan", "none.npz", "--aim", "2"], "aim is 2.0; a correlation to reach"),
@@ -161,3 +206,75 @@ def test_a_scan_is_not_written_over_itself(mice, capsys):
     status, _, err = call(capsys, "scan", "convert", scan, scan, "--to", "plain")
     assert status == 2
     assert "is the recording itself; name another file" in err
+
+
+def test_a_file_that_is_not_there_is_said_in_few_words(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    status, out, _ = call(capsys, "scan", "check", "nothere.npz")
+    assert status == 1
+    assert out.splitlines()[1] == ("  fault: nothere.npz: no such file or folder; give the path of a recording")
+
+
+def test_a_card_keeps_its_name_whatever_else_is_checked():
+    one, same_folder, other = (Path("/data") / folder / "s.npz" for folder in ("a/x", "b/x", "b/y"))
+    assert card_names([one]) == ["x-s.npz"]
+    assert card_names([other, one]) == ["y-s.npz", "x-s.npz"]  # in whatever place of the call
+    assert card_names([one, same_folder]) == ["a-x-s.npz", "b-x-s.npz"]
+    assert card_names([one, one]) == ["x-s.npz", "x-s.npz"]  # one recording, one card
+    assert card_names([Path("/s.npz"), Path("/a/s.npz")]) == ["s.npz", "a-s.npz"]
+
+
+def test_options_of_a_file_with_several_series_reach_the_reader(mice, tmp_path, capsys):
+    scan, out = mice / "mouse0-scan0.npz", tmp_path / "t.safetensors"
+    for command in (
+        ["scan", "stability", scan],
+        ["scan", "plan", scan],
+        ["target", "build", "--scan", scan, "--out", out],
+    ):
+        status, _, err = call(capsys, *command, "--module", "ophys")
+        assert status == 2
+        assert "format plain has one set of responses; leave out module and series" in err
+        status, _, err = call(capsys, *command, "--format", "nat60k")
+        assert status == 2
+        assert "field 'ss_all' is missing" in err
+
+
+def test_stability_of_scans_without_common_images_is_refused_before_the_work(mice, tmp_path, capsys):
+    scan = load_scan(mice / "mouse0-scan0.npz")
+    other = Stimuli(np.char.add("other-", scan.stimuli.ids), scan.stimuli.pixels)
+    save_scan(replace(scan, stimuli=other, name="stranger"), tmp_path / "stranger.npz")
+    files = [mice / "mouse1-scan0.npz", tmp_path / "stranger.npz"]
+    for more in ([], ["--intersection"]):
+        status, _, err = call(capsys, "scan", "stability", *files, *more, "--out", tmp_path / "page")
+        assert status == 2
+        assert "scan 0 (mouse1-scan0) and scan 1 (stranger) have no image ids in common" in err
+    ids = scan.stimuli.ids.copy()
+    ids[-1] = "another"
+    save_scan(replace(scan, stimuli=Stimuli(ids, scan.stimuli.pixels), name="near"), tmp_path / "near.npz")
+    files = [mice / "mouse1-scan0.npz", tmp_path / "near.npz"]
+    status, _, err = call(capsys, "scan", "stability", *files, "--out", tmp_path / "page")
+    assert status == 2
+    assert "scan 1 (near) lacks 1 of the 20 images of scan 0 (mouse1-scan0)" in err
+    assert "--intersection" in err
+
+
+def test_a_range_that_is_one_number_is_not_said():
+    assert said_range([0.4671, 0.4674]) == ""
+    assert said_range([0.4671, 0.4684]) == ", scans from 0.467 to 0.468"
+
+
+def test_neurons_that_noise_leaves_silent_are_counted(tmp_path, capsys):
+    made = ["--out", tmp_path, "--neurons", "300", "--repeats", "2", "--snr", "0.02"]
+    status, out, _ = call(capsys, "scan", "simulate", *made)
+    assert status == 0
+    silent = int(np.count_nonzero(~load_scan(tmp_path / "mouse0-scan0.npz").responses.any(axis=0)))
+    assert silent > 0
+    assert f"note: {silent} neuron" in out
+
+
+@pytest.mark.parametrize("command", ["scan", "target"])
+def test_what_a_command_does_is_not_cut_in_the_list_of_commands(capsys, command):
+    listed = call(capsys, command, "--help")[1].partition("Commands:")[2].splitlines()[1:]
+    assert len(listed) >= 3
+    assert all(line.endswith(".") and not line.endswith("...") for line in listed if line.strip())
+    assert "(Eq." not in "".join(listed)

@@ -44,7 +44,7 @@ def here(tmp_path, monkeypatch, stimuli):
 
 def build(capsys, *arguments, factored: bool = False) -> SimilarityTarget | FactoredTarget:
     more = ["--factored", "--tolerance", "0.05"] if factored else []
-    status, _, err = call(capsys, "target", "build", *arguments, *more, "--out", "out.safetensors")
+    status, _, err = call(capsys, "target", "build", *arguments, *more, "--out", "out.safetensors", "--force")
     assert status == 0, err
     return load_target("out.safetensors")
 
@@ -92,7 +92,11 @@ def test_targets_are_those_of_the_functions(capsys, here):
 @pytest.mark.parametrize("source", ["twin", "scan", "scans"])
 def test_a_part_of_the_neurons(capsys, here, source):
     whole, half = build(capsys, *SOURCES[source]), build(capsys, *SOURCES[source], "--neurons", "random:0.5")
-    assert half.details["neurons"] * 2 == whole.details["neurons"]
+    if source == "scans":
+        neurons = [target.details["neurons_of_each"] for target in (whole, half)]
+        assert neurons == ["20, 20", "10, 10"]
+    else:
+        assert half.details["neurons"] * 2 == whole.details["neurons"]
     assert half.details["neurons_chosen"] == "random:0.5"
     assert not np.allclose(whole.matrix, half.matrix, atol=1e-3)
     again = build(capsys, *SOURCES[source], "--neurons", "random:1.0")
@@ -123,7 +127,9 @@ def test_tiers(capsys, here):
         (["--network", "a:b", "--stimuli", "stimuli.npz"], "--network: needs --layer as well"),
         (["--matrix", "s.npy", "--stimuli", "stimuli.npz"], "--matrix: needs --ids as well"),
         ([*SOURCES["scan"], "--stimuli", "stimuli.npz"], "--stimuli: has no use with --scan"),
-        ([*SOURCES["scan"], "--tier", "all"], "--tier all: choose train, validation, oracle"),
+        ([*SOURCES["scan"], "--tier", "all"], "--tier all: a scan's target is of one tier; choose train, validation"),
+        ([*SOURCES["pixel"], "--format", "plain"], "--format: has no use with --pixel"),
+        ([*SOURCES["pixel"], "--module", "ophys"], "--module: has no use with --pixel"),
         ([*SOURCES["twin"], "--tier", "test"], "--tier test: choose train, validation, oracle"),
         ([*SOURCES["pixel"], "--neurons", "random:0.5"], "--neurons: has no use with --pixel"),
         (
@@ -161,7 +167,8 @@ def test_show_and_compare(capsys, here):
     assert compared["images"] == 30
     assert compared["pearson"] == pytest.approx(compare_targets(twin, pixel).pearson)
     lines = call(capsys, "target", "compare", "twin.safetensors", "twin.safetensors")[1].splitlines()
-    assert lines == ["images: 30", "pearson: 1.0000", "spearman: 1.0000", "cka: 1.0000", "procrustes: 1.0000"]
+    assert lines[:5] == ["images: 30", "pearson: 1.0000", "spearman: 1.0000", "cka: 1.0000", "procrustes: 1.0000"]
+    assert [line.partition(":")[0] for line in lines[5:]] == ["cka, images permuted", "procrustes, images permuted"]
     assert "Example: neuroprior target compare" in call(capsys, "target", "compare", "--help")[1]
 
 
@@ -179,3 +186,43 @@ def test_vgg(capsys, here, data):
     made = build(capsys, "--vgg", data("vgg19/vgg_normalised_conv3_1.pth"), "--stimuli", "stimuli.npz")
     assert "normalised weights" in made.details["network"]
     assert (made.source, made.details["neurons"]) == ("network", 36864)
+
+
+def test_a_target_is_written_over_only_where_asked(capsys, here):
+    made = build(capsys, *SOURCES["pixel"])
+    arguments = [*SOURCES["lowpass"], "--out", "out.safetensors"]
+    status, _, err = call(capsys, "target", "build", *arguments)
+    assert status == 2
+    assert "out.safetensors: is there already; name another place, or give --force to replace it" in err
+    assert np.array_equal(load_target("out.safetensors").matrix, made.matrix)
+    assert call(capsys, "target", "build", *arguments, "--force")[0] == 0
+    assert not np.array_equal(load_target("out.safetensors").matrix, made.matrix)
+
+
+def test_a_recording_in_the_place_of_a_target_is_said_to_be_one(capsys, here):
+    for command in (["show", "scan0.npz"], ["compare", "scan0.npz", "scan0.npz"]):
+        status, _, err = call(capsys, "target", *command)
+        assert status == 2
+        assert "scan0.npz: this is a recording: try `neuroprior scan check scan0.npz`" in err
+    status, _, err = call(capsys, "target", "show", "stimuli.npz")
+    assert status == 2
+    assert "recording" not in err
+
+
+def test_unrelated_targets_stand_where_permuted_images_do(capsys, tmp_path):
+    ids = np.array([f"i{k}" for k in range(60)])
+    for seed in (0, 1):
+        rows = np.random.default_rng(seed).standard_normal((60, 40)).astype(np.float32)
+        rows /= np.linalg.norm(rows, axis=1, keepdims=True) * 1.00001
+        FactoredTarget(rows, ids, "0", "user", tolerance=0.0).save(tmp_path / f"{seed}.safetensors")
+
+    def compared(a, b):
+        files = (tmp_path / f"{name}.safetensors" for name in (a, b))
+        return json.loads(call(capsys, "target", "compare", *files, "--json")[1])
+
+    unrelated, same = compared(0, 1), compared(0, 0)
+    for measure in ("cka", "procrustes"):
+        chance = unrelated[f"{measure}, images permuted"]
+        assert chance > 0.3  # what a reader would take for agreement
+        assert unrelated[measure] == pytest.approx(chance, abs=0.05)
+        assert same[measure] > same[f"{measure}, images permuted"] + 0.2

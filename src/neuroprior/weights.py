@@ -21,7 +21,8 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
     if not file.is_file():
         raise InputError(f"{file}: no such file; mend the path of the weights")
     with file.open("rb") as opened:
-        is_safetensors = opened.read(9)[8:] == b"{"  # eight bytes of length, then JSON
+        # eight bytes of length, then JSON; or cut so short that its name alone says what it was
+        is_safetensors = opened.read(9)[8:] == b"{" or file.suffix == ".safetensors"
     loaded = _safetensors(file) if is_safetensors else _state_dict(file)
     if isinstance(loaded, Mapping) and len(loaded) == 1 and isinstance(inner := next(iter(loaded.values())), Mapping):
         loaded = inner

@@ -81,7 +81,7 @@ def test_names_that_are_no_condition(name, says):
         ("neural_model@alpha=-1", "alpha: Input should be greater"),
         ("blur@sigma=0", "sigma is 0; it must be above 0"),
         ("vgg", "needs controls.vgg"),
-        ("random_twin", "needs target.kind twin, not simulated_mouse"),
+        ("random_twin", "needs target.kind twin or fitted_twins, not simulated_mouse"),
         ("user_matrix", "needs target.kind matrix"),
     ],
 )

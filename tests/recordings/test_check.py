@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from neuroprior.recordings import check_scan, packaged_photographs, simulate_scan
-from neuroprior.recordings.check import LAGS, _difference, _signal_participation
+from neuroprior.recordings import Behaviour, Noise, check_scan, packaged_photographs, simulate_scan
+from neuroprior.recordings.check import _NO_LAG, LAGS, _difference, _fit, _signal_participation
 from neuroprior.types import Scan, Stimuli
 
 
@@ -70,6 +70,106 @@ def test_a_frame_lost_on_the_way_shifts_what_comes_after(scan, part):
     assert abs(first - cut) < 12
     assert last > 0.9 * len(responses)
     assert "1 trial after their images" in fault
+
+
+@pytest.fixture(scope="module")
+def long() -> Scan:
+    """600 trials in random order, 400 of repeated images."""
+    shown = packaged_photographs(n_train=200, n_oracle=50)
+    return simulate_scan(shown, shown.ids[200:], n_neurons=150, n_repeats=8, seed=4).scan
+
+
+def misaligned(scan: Scan, parts: list[tuple[int, int, int | None]]) -> Scan:
+    """Responses from first to before last come so many trials late, or are shuffled."""
+    responses = scan.responses.copy()
+    for first, end, lag in parts:
+        part = scan.responses[first:end]
+        mixed = np.random.default_rng(0).permutation(len(part)) if lag is None else np.roll(np.arange(len(part)), lag)
+        responses[first:end] = part[mixed]
+    return changed(scan, responses=responses)
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [(200, 400, 1)],
+        [(240, 360, 1)],
+        [(0, 60, -2)],
+        [(200, 400, 1), (400, 600, 2)],
+        [(100, 200, 1), (300, 400, 1), (500, 600, 1)],
+        [(200, 400, 8)],
+        [(300, 600, 8)],
+        [(300, 600, None)],
+        [(100, 200, None), (400, 600, 3)],
+    ],
+    ids=str,
+)
+def test_each_part_that_slipped_is_found_with_its_place_lag_and_numbers(long, parts):
+    sound = float(check_scan(long).alignment[LAGS.index(0)])
+    found = check_scan(misaligned(long, parts))
+    told = [None if lag is None or abs(lag) > 5 else lag for _, _, lag in parts]
+    assert [shift.lag for shift in found.shifts] == told
+    for shift, (first, end, _) in zip(found.shifts, parts, strict=True):
+        assert shift.first == pytest.approx(first, abs=10)
+        assert shift.last == pytest.approx(end - 1, abs=10)
+        assert shift.there == pytest.approx(sound, rel=0.25)
+        assert abs(shift.as_they_stand) < 0.25 * sound
+    assert len(found.faults) == len(parts)
+    for fault, lag in zip(found.faults, told, strict=True):
+        assert ("fit no image's repeats" in fault) == (lag is None)
+
+
+def test_what_the_faults_say_to_do_mends_the_scan(long):
+    broken = misaligned(long, [(200, 400, 1), (400, 600, 2)])
+    mended = broken.responses.copy()
+    for shift in check_scan(broken).shifts:
+        part = broken.responses[shift.first : shift.last + 1]
+        mended[shift.first : shift.last + 1] = np.roll(part, -shift.lag, axis=0)
+    assert check_scan(changed(broken, responses=mended)).sound
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_weak_signals_and_drifting_behaviour_are_no_shifts(seed):
+    shown = packaged_photographs(n_train=30, n_oracle=20)
+    behaviour = Behaviour() if seed % 2 else Behaviour(1.0, 0.8, 3.0)
+    weak = simulate_scan(
+        shown,
+        shown.ids[30:],
+        n_neurons=60 + 40 * (seed % 3),
+        n_repeats=2 + 2 * seed,
+        seed=seed,
+        snr_median=(0.05, 0.1, 0.2, 0.5)[seed % 4],
+        behaviour=behaviour,
+        noise=Noise(shared=0.6),
+    ).scan
+    assert check_scan(weak).shifts == ()
+
+
+def test_noise_in_random_order_is_not_said_to_come_in_one_order(scan):
+    noise = np.random.default_rng(0).gamma(1.0, size=scan.responses.shape).astype(np.float32)
+    found = check_scan(changed(scan, responses=noise))
+    assert not any("alike at other lags too" in note for note in found.notes)
+    assert found.faults[0].startswith("two trials of one image are no more alike than trials of two")
+
+
+def test_the_fit_of_a_response_is_its_cosine_with_the_images_other_trials():
+    """The slow twin: each response against means of unit vectors from which its own trial is left out."""
+    rng = np.random.default_rng(2)
+    unit = rng.standard_normal((60, 7)).astype(np.float32)
+    unit /= np.linalg.norm(unit, axis=1, keepdims=True)
+    trials = np.arange(0, 60, 2)
+    image = rng.permutation(np.arange(30) % 5)
+    state = np.where(np.arange(30) < 12, LAGS.index(0), np.where(np.arange(30) < 20, _NO_LAG, LAGS.index(1)))
+    fit = _fit(unit, trials, image, state)
+    own = {t: int(trials[t]) + LAGS[state[t]] for t in range(30) if state[t] != _NO_LAG}
+    for t, lag in ((3, 0), (3, 2), (15, -1), (25, 1), (25, 0), (0, 3)):
+        row = int(trials[t]) + lag
+        alike = []
+        for k in range(5):
+            rows = [r for s, r in own.items() if image[s] == k and (s != t or k != image[t]) and r != row]
+            alike.append(float(unit[row] @ unit[rows].mean(axis=0)))
+        others = [alike[k] for k in range(5) if k != image[t]]
+        assert fit.alike[t, LAGS.index(lag)] == pytest.approx(alike[image[t]] - np.mean(others), abs=1e-5)
 
 
 def test_images_in_one_order_tell_nothing_of_shifts():

@@ -57,7 +57,36 @@ def write(path, fields, **changes):
 
 def test_the_fields_are_those_that_the_documentation_lists(fields):
     listed = [line.split("`")[1] for line in (plain.__doc__ or "").splitlines() if line.startswith("| `")]
-    assert listed == list(fields)
+    assert listed == [*fields, "notes"]
+
+
+@pytest.mark.parametrize("entry", SCAN_FORMATS, ids=lambda entry: entry.name)
+def test_notes_go_through_every_format_and_none_is_said_twice(entry, scan, tmp_path):
+    said = ("7 trials left out: withheld", "pictures rounded, by ½ at most")
+    place = tmp_path / f"static1-2-3{entry.suffix}"
+    # repeats as equal in number as nat60k asks for
+    even = dataclasses.replace(
+        scan,
+        trial_image=np.array([0, 1, 2, 3, 3, 2, 0, 1, 0]),
+        tier=np.array(["oracle" if trial in (2, 3, 4, 5) else "train" for trial in range(TRIALS)]),
+        responses=scan.responses - np.float32(0.5),
+        notes=said,
+    )
+    entry.save(even, place)
+    first = entry.load(place)
+    assert first.notes[:2] == said
+    again = tmp_path / "again" / place.name
+    entry.save(first, again)
+    assert entry.load(again).notes == first.notes
+    silent = tmp_path / "silent" / place.name
+    entry.save(dataclasses.replace(even, notes=()), silent)
+    assert entry.load(silent).notes == first.notes[2:]  # what the reader itself says
+
+
+@pytest.mark.parametrize("notes", [np.array([1, 2]), np.array([["a"]])])
+def test_notes_that_are_none(fields, tmp_path, notes):
+    with pytest.raises(InputError, match=r"field 'notes' is .*, not . strings; give one for each note"):
+        load_scan(write(tmp_path / "odd.npz", fields, notes=notes))
 
 
 def test_other_widths_of_numbers_are_converted(fields, scan, tmp_path):
@@ -82,11 +111,28 @@ FAULTS = [
     ("image_names", lambda a: a.astype("S"), "field 'image_names' is |S7 (4,), not 4 strings"),
     ("image_names", lambda a: spoiled(a, 2, a[1]), "field 'image_names' is 'image-1' in rows 1 and 2; give each image"),
     ("image_names", lambda a: a.astype(object), "field 'image_names' cannot be read (Object arrays cannot be"),
+    ("images", lambda a: a[..., None], "field 'images' is uint8 (4, 3, 6, 1), not uint8 (image, height, width);"),
     ("trial_image", lambda a: a.astype(float), "field 'trial_image' is float64 (9,), not integers (trial); give each"),
     ("trial_image", lambda a: a[:0], "field 'trial_image' is int64 (0,), not integers (trial)"),
     ("trial_image", lambda a: a + 1, "field 'trial_image' is 4 on trial 3, but of 4 images; rows count from 0"),
     ("trial_image", lambda a: a - 1, "field 'trial_image' is -1 on trial 0, but of 4 images"),
-    ("responses", lambda a: a[:-1], "field 'responses' is float32 (8, 5), not real numbers (9, 1 or more); give one"),
+    ("responses", lambda a: a[:-1], "field 'responses' has 8 rows, but there are 9 trials in 'trial_image'; give one"),
+    ("responses", lambda a: a.T, "field 'responses' is float32 (5, 9) for 9 trials; looks transposed: use responses.T"),
+    ("neuron_xyz", lambda a: a.T, "field 'neuron_xyz' is float32 (3, 5) for 5 neurons; looks transposed: use neuron_"),
+    ("behavior", lambda a: a.T, "field 'behavior' is float32 (2, 9) for 9 trials; looks transposed: use behavior.T"),
+    ("pupil_center", lambda a: a[:-1], "field 'pupil_center' has 8 rows, but there are 9 trials in 'trial_image';"),
+    (
+        "images",
+        lambda a: np.moveaxis(a, 0, 2),
+        "field 'images' is uint8 (3, 6, 4) for 4 names; looks like (height, width, image): use np.moveaxis(images,",
+    ),
+    ("image_names", lambda a: np.arange(4), "field 'image_names' is int64 (4,), not 4 strings; give one for"),
+    (
+        "responses",
+        lambda a: spoiled(spoiled(spoiled(a, (3, 2), np.nan), (3, 4), np.inf), (7, 2), np.nan),
+        "field 'responses' is nan in row 3, column 2, the first of 3 such values on 2 trials and 2 neurons; drop",
+    ),
+    ("responses", lambda a: a * [1, np.nan, 1, np.nan, 1], "field 'responses' is nan in all of column 1 (and of 1"),
     ("responses", lambda a: a[:, 0], "field 'responses' is float32 (9,), not real numbers (9, 1 or more)"),
     ("responses", lambda a: a[:, :0], "field 'responses' is float32 (9, 0), not real numbers (9, 1 or more)"),
     ("responses", lambda a: a.astype(complex), "field 'responses' is complex128 (9, 5), not real numbers"),
@@ -112,7 +158,7 @@ FAULTS = [
     ("behavior_names", lambda _: None, "field 'behavior_names' is missing while 'behavior' is there; give both"),
     ("behavior_names", lambda a: a[[0, 0]], "field 'behavior_names' is 'running speed' in rows 0 and 1; give each"),
     ("pupil_center", lambda a: a[:, :1], "field 'pupil_center' is float32 (9, 1), not real numbers (9, 2); give one"),
-    ("neuron_xyz", lambda a: a[:-1], "field 'neuron_xyz' is float32 (4, 3), not real numbers (5, 3); give one row for"),
+    ("neuron_xyz", lambda a: a[:-1], "field 'neuron_xyz' has 4 rows, but there are 5 neurons in 'responses'; give one"),
     ("neuron_xyz", lambda a: spoiled(a, (4, 0), np.nan), "field 'neuron_xyz' is nan in row 4, column 0; drop the neur"),
 ]
 
@@ -153,7 +199,7 @@ def test_what_is_no_recording_is_said_with_the_formats_there_are(scan, tmp_path)
     for path in (tmp_path / "text.mat", tmp_path):
         with pytest.raises(InputError, match=f"no known format of recordings; the formats are {formats}"):
             load_scan(path)
-    with pytest.raises(InputError, match=f"none: no such file or folder; .*: {formats}"):
+    with pytest.raises(InputError, match=r"none: no such file or folder; give the path of a recording$"):
         load_scan(tmp_path / "none")
     save_scan(scan, tmp_path / "a.npz")
     with pytest.raises(InputError, match=f"format 'dicom' is not one of {formats}"):
@@ -212,3 +258,28 @@ def test_a_file_that_two_formats_know_is_asked_about(scan, tmp_path, monkeypatch
     assert load_scan(tmp_path / "a.npz", format="other") is scan
     (tmp_path / "b").touch()
     assert load_scan(tmp_path / "b") is scan
+
+
+def test_fields_that_are_not_read_are_noted_with_the_one_that_was_meant(fields, scan, tmp_path):
+    meant = fields.pop("neuron_xyz")
+    save_scan(dataclasses.replace(scan, neuron_xyz=None), tmp_path / "known.npz")
+    assert load_scan(tmp_path / "known.npz").notes == ()
+    loaded = load_scan(write(tmp_path / "other.npz", fields, neurons_xyz=meant, weather=np.zeros(2)))
+    assert loaded.neuron_xyz is None
+    assert loaded.notes == (
+        "field 'neurons_xyz' is not read (did you mean 'neuron_xyz'?)",
+        "field 'weather' is not read",
+    )
+    # not one that is there already
+    both = load_scan(write(tmp_path / "both.npz", fields, neuron_xyz=meant, neurons_xyz=meant))
+    assert both.notes == ("field 'neurons_xyz' is not read",)
+    many = load_scan(write(tmp_path / "many.npz", fields, **{f"weather{k}": np.zeros(1) for k in range(30)}))
+    assert len(many.notes) == 9
+    assert many.notes[-1] == "22 more are not read"
+
+
+def test_objects_in_the_place_of_names_are_mended(fields, tmp_path):
+    path = write(tmp_path / "objects.npz", fields, image_names=fields["image_names"].astype(object))
+    with pytest.raises(InputError, match=r"docs/recordings\.md lists \(texts as np\.asarray\(names, str\)\)$"):
+        load_scan(path)
+    load_scan(write(tmp_path / "mended.npz", fields, image_names=np.asarray(fields["image_names"].astype(object), str)))

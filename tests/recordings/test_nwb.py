@@ -51,6 +51,13 @@ def edited(saved, tmp_path):
     return edit
 
 
+def test_a_labs_own_notes_are_not_the_scans(edited):
+    def annotate(file):
+        file["general"]["notes"] = "bright room\nneuroprior: 7 trials left out"
+
+    assert read_nwb(edited(annotate)).notes == ("7 trials left out",)
+
+
 def put(name, data, dtype=None):
     """A change: other values under a name, with the attributes that were there."""
 
@@ -549,6 +556,16 @@ def test_what_is_wrong_is_named_with_dataset_and_mend(edited, shapes_unchecked, 
     said = refused(edited(*quick, *changes))
     assert said.startswith(says)
     assert ";" in said
+
+
+@pytest.mark.parametrize("column", ["frame", "tier", "stop_time"])
+def test_a_column_shorter_than_its_table_is_named(edited, column):
+    def shorten(file):
+        put(f"{TABLE}/{column}", file[f"{TABLE}/{column}"][:-2])(file)
+
+    assert refused(edited(shorten)) == (
+        f"dataset '{TABLE}/{column}' has 7 rows, but 'id' of its table has 9; give every row of it a value"
+    )
 
 
 def test_objects_and_links_out_of_the_file_are_refused(edited):

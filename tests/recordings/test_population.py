@@ -175,13 +175,20 @@ def test_the_target_of_several_scans_is_their_mean_matched_by_image(mouse, other
     assert (mean.n_scans, mean.source) == (2, "recorded")
     assert mean.details["scan_names"] == "simulated, other"
     assert mean.details["tier"] == tier
-    assert "neurons" not in mean.details  # true of none of them alone
+    of_each = {"scan_names": "simulated, other", "tier": tier, "averaged_targets": 2}
+    for key, value in first.details.items():
+        if key in ("tier", "units", "weights"):
+            of_each[key] = value
+        elif key != "scan":  # true of none of them alone, even where all agree
+            of_each[f"{key}_of_each"] = f"{value}, {second.details[key]}"
+    assert mean.details == of_each
 
 
 def test_the_target_of_one_scan_is_its_own(mouse):
     alone, own = target_from_scans([mouse.scan], "oracle"), target_from_scan(mouse.scan, "oracle")
     np.testing.assert_allclose(alone.matrix, own.matrix, atol=1e-6)
     assert alone.n_scans == 1
+    assert alone.details == own.details
     with pytest.raises(InputError, match="no scan given; pass at least one"):
         target_from_scans([])
 

@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 
 from neuroprior.recordings import growth_with_repeats, packaged_photographs, scan_stability, simulate_scan
-from neuroprior.similarity import target_from_population
+from neuroprior.similarity import (
+    oracle_similarity,
+    oracle_trials,
+    repeat_fluctuation,
+    scan_fluctuation,
+    target_from_population,
+)
 from neuroprior.types import InputError
 
 SHOWN = packaged_photographs(n_train=2, n_oracle=30)
@@ -68,6 +74,67 @@ def test_scans_of_other_images(mice):
         scan_stability([mice[0].scan, other])
     common = scan_stability([mice[0].scan, other], missing="intersection")
     assert len(common.stimuli) == 27
+
+
+def shown_so_often(scan, repeats, image=None):
+    """The scan with the first trials of each oracle image, or of one, alone."""
+    nth = np.zeros(len(scan.tier), dtype=int)
+    for one in np.unique(scan.trial_image):
+        trials = scan.trial_image == one
+        nth[trials] = np.arange(trials.sum())
+    fewer = np.ones(len(nth), dtype=bool) if image is None else scan.trial_ids == image
+    kept = np.flatnonzero(~(fewer & (scan.tier == "oracle") & (nth >= repeats)))
+    rows = {
+        name: getattr(scan, name)[kept] for name in ("trial_image", "responses", "tier", "behavior", "pupil_center")
+    }
+    return dataclasses.replace(scan, **rows)
+
+
+@pytest.mark.parametrize("repeats", [2, 3, 4])
+def test_what_few_repeats_do_not_say_is_left_out_and_the_rest_is_as_ever(mice, found, repeats):
+    scans = [shown_so_often(mouse.scan, repeats) for mouse in mice]
+    few = scan_stability(scans, truths=[mouse.truth for mouse in mice])
+    given = [oracle_trials(scan) for scan in scans]
+    for scan, matrix in zip(given, few.oracle, strict=True):
+        np.testing.assert_allclose(matrix, oracle_similarity(*scan)[1], atol=1e-6)
+    np.testing.assert_allclose(few.over_scans, scan_fluctuation(few.oracle), atol=1e-6)
+    fluctuations = np.concatenate([repeat_fluctuation(*scan) for scan in given])
+    if repeats == 2:
+        assert not fluctuations.any()  # so that a distribution of them would seem perfect repeats
+        assert few.over_repeats is None
+    else:
+        np.testing.assert_allclose(few.over_repeats, fluctuations, atol=1e-6)
+    assert (few.single is None) == (few.others is None) == (few.single_over_scans is None) == (repeats < 3)
+    assert ("single trial, inside the average" in few.correlations()) == (repeats >= 3)
+    assert all((ceiling is None) == (repeats < 4) for ceiling in few.ceilings)
+    assert len(few.not_computed) == {2: 3, 3: 1, 4: 0}[repeats]
+    assert ("noise ceiling of mouse0, mouse1, mouse2 (needs 3 images with 4 trials)" in few.not_computed) == (
+        repeats < 4
+    )
+    assert np.mean(few.correlations()["truth"]) < np.mean(found.correlations()["truth"])
+
+
+def test_one_image_shown_twice_is_named_and_costs_single_trials_alone(mice, found):
+    scans = [mouse.scan for mouse in mice]
+    scans[1] = shown_so_often(scans[1], 2, str(ORACLE[7]))
+    few = scan_stability(scans)
+    assert few.single is few.others is few.single_over_scans is None
+    (said,) = few.not_computed
+    assert said.endswith(f"need 3 trials of an image; mouse1 has 2 of {str(ORACLE[7])!r})")
+    assert len(found.over_repeats) - len(few.over_repeats) == 6 * 5 / 2  # its one pair says nothing
+    assert None not in few.ceilings
+
+
+@pytest.mark.parametrize("repeats", [0, 1])
+def test_without_repeats_there_is_no_stability(mice, repeats):
+    if repeats:
+        scan = shown_so_often(mice[0].scan, repeats)
+    else:
+        scan = dataclasses.replace(mice[0].scan, tier=np.full(len(mice[0].scan.tier), "train"))
+    with pytest.raises(
+        InputError, match=r"scan mouse0, oracle trials: reliability: 0 of .* images have 2 or more trials"
+    ):
+        scan_stability([scan])
 
 
 def test_faults_name_the_scan(mice):

@@ -419,7 +419,7 @@ FAULTS = {
     ),
     "NaN in one test trial": (
         with_("data/responses/3", lambda r: r * np.nan),
-        "'data/responses/3.npy' is nan on trial 3, column 0; drop",
+        "'data/responses/3.npy' is nan on trial 3, column 0, the first of 5 such values on 1 trial and 5 neurons; drop",
     ),
     "inf": (
         with_("data/responses/8", lambda r: spoiled(r, 4, np.inf)),
@@ -488,7 +488,7 @@ FAULTS = {
     ),
     "few coordinates": (
         with_("meta/neurons/cell_motor_coordinates", lambda c: c[:-1]),
-        "'meta/neurons/cell_motor_coordinates.npy' is float32 (4, 3), not real numbers (5, 3);",
+        "'meta/neurons/cell_motor_coordinates.npy' has 4 rows, but there are 5 neurons in 'data/responses';",
     ),
     "many units": (
         put("meta/neurons/unit_ids", np.arange(6)),

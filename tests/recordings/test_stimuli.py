@@ -4,12 +4,14 @@ import inspect
 import pickle
 import time
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from small_scan import small_scan
 
 import neuroprior.recordings.stimuli as stimuli_module
-from neuroprior.recordings import load_stimuli, packaged_photographs
+from neuroprior.recordings import SCAN_FORMATS, load_stimuli, packaged_photographs, save_scan
 from neuroprior.types import InputError
 
 N = 5
@@ -34,6 +36,28 @@ def test_what_was_written_is_read(tmp_path, fields):
         shown = load_stimuli(path)
         np.testing.assert_array_equal(shown.pixels, fields["images"])
         np.testing.assert_array_equal(shown.ids, fields["names"])
+
+
+@pytest.mark.parametrize(
+    ("format", "suffix"), [*((entry.name, entry.suffix) for entry in SCAN_FORMATS), ("sensorium", ".zip")]
+)
+def test_a_recording_is_told_from_stimuli(tmp_path, format, suffix):
+    place = tmp_path / f"recording{suffix}"
+    scan = small_scan()
+    kept = np.flatnonzero(np.isin(scan.trial_image, [2, 3]))[:4]  # as equal in number as nat60k asks for
+    rows = {name: getattr(scan, name)[kept] for name in ("responses", "tier", "behavior", "pupil_center")}
+    shown = scan.stimuli.select(scan.stimuli.ids[2:])
+    save_scan(replace(scan, stimuli=shown, trial_image=scan.trial_image[kept] - 2, **rows), place, format)
+    for tier in (None, "oracle"):
+        with pytest.raises(InputError, match=r"a recording, not stimuli; its images are load_scan\(path\)\.stimuli$"):
+            load_stimuli(place, tier)
+
+
+def test_what_is_neither_is_no_recording(tmp_path, fields):
+    with pytest.raises(InputError, match="field 'names' is missing"):
+        load_stimuli(write(tmp_path / "a.npz", fields, names=None))
+    with pytest.raises(InputError, match="no such file"):
+        load_stimuli(tmp_path)
 
 
 def test_a_tier_is_its_images_in_their_order(tmp_path, fields):

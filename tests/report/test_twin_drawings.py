@@ -6,13 +6,14 @@ from matplotlib.collections import EllipseCollection
 
 from neuroprior.report.svg import house_style, svg_text
 from neuroprior.report.twin_drawings import (
-    Epoch,
     exciting_figure,
     filters_figure,
     learning_figure,
+    oracle_figure,
     positions_figure,
     scores_figure,
 )
+from neuroprior.twin import FitEpoch
 
 
 def shown(axes) -> np.ndarray:
@@ -54,6 +55,15 @@ def test_exciting_images_are_shown_as_they_are():
         exciting_figure(images, ["one title for two"])
 
 
+def test_grays_and_a_heading_leave_the_pictures_where_they_belong():
+    images = np.array([[[90.0, 110.0], [100.0, 95.0]]], dtype=np.float32)
+    figure = exciting_figure(images, ["a neuron"], (90.0, 110.0), heading="a scan of $5")
+    assert np.allclose(shown(figure.axes[0]), [[0, 1], [0.5, 0.25]])
+    plain = exciting_figure(images, ["a neuron"])
+    sizes = [f.axes[0].get_position().height * f.get_size_inches()[1] for f in (figure, plain)]
+    assert sizes[0] == pytest.approx(sizes[1])
+
+
 def test_positions_are_in_the_images_frame_with_y_downwards():
     centres = np.array([[0.0, 0.0], [64.0, 36.0], [16.0, 30.0]])
     spread = np.array([[1.0, 2.0], [3.0, 1.0], [0.5, 0.5]])
@@ -68,14 +78,14 @@ def test_positions_are_in_the_images_frame_with_y_downwards():
     assert len(positions_figure(centres, (36, 64)).axes[0].collections) == 1
 
 
-def history() -> list[Epoch]:
+def history() -> list[FitEpoch]:
     r = [0.1, 0.2, 0.35, 0.3, float("nan"), 0.34]
-    return [Epoch(k + 1, 2.0 / (k + 1), r[k], 0.01 if k < 4 else 0.003) for k in range(6)]
+    return [FitEpoch(k + 1, 2.0 / (k + 1), 0.01, r[k], 0.01 if k < 4 else 0.003) for k in range(6)]
 
 
 def test_learning_curves_mark_the_best_epoch_and_falls_of_the_rate():
     upper, lower = learning_figure(history()).axes
-    assert np.allclose(upper.lines[0].get_xydata(), [(e.epoch, e.train_loss) for e in history()])
+    assert np.allclose(upper.lines[0].get_xydata(), [(e.epoch, e.loss) for e in history()])
     for axes in (upper, lower):
         assert [line.get_xdata()[0] for line in axes.lines if line.get_linestyle() == "--"] == [5]
     assert lower.lines[-1].get_xydata() == pytest.approx(np.array([[3, 0.35]]))
@@ -83,7 +93,7 @@ def test_learning_curves_mark_the_best_epoch_and_falls_of_the_rate():
     assert upper.get_title(loc="left") == "learning rate 0.01 → 0.003"
     steady = learning_figure(history()[:3]).axes[0]
     assert len(steady.lines) == 1
-    assert learning_figure([Epoch(1, 2.0, float("nan"), 0.01)]).axes[1].get_title(loc="left") == ""
+    assert learning_figure([FitEpoch(1, 2.0, 0.01, float("nan"), 0.01)]).axes[1].get_title(loc="left") == ""
 
 
 def test_scores_count_every_neuron_that_has_one():
@@ -94,9 +104,30 @@ def test_scores_count_every_neuron_that_has_one():
     counted = [sum(bar.get_height() for bar in axes.patches) for axes in figure.axes]
     assert counted == [200, 200, np.isfinite(feve).sum()]
     means = [axes.lines[0].get_xdata()[0] for axes in figure.axes]
-    assert means == pytest.approx([single.mean(), average.mean(), np.nanmean(feve)])
+    assert means == pytest.approx([single.mean(), average.mean(), np.nanmedian(feve)])
+    low = scores_figure(single, feve=np.full(9, -3.0))
+    assert [axes.get_title(loc="left").split(":")[0] for axes in low.axes] == [
+        "single-trial correlation",
+        "fraction of explainable variance",
+    ]
+    assert low.axes[1].lines[0].get_xdata()[0] == low.axes[1].get_xlim()[0] == -0.5
+    assert low.axes[1].patches[0].get_height() == 9
     nothing = scores_figure(single, average, np.full(3, np.nan))
     assert nothing.axes[2].get_title(loc="left") == "fraction of explainable variance: n = 0"
+
+
+def test_the_line_against_the_oracle_has_the_slope_of_the_fraction():
+    oracle = np.array([0.2, 0.5, 0.8, np.nan, 0.4])
+    single = np.array([0.1, 0.3, 0.35, 0.2, np.nan])
+    for fraction in (0.5, 2.0, -0.1):
+        axes = oracle_figure(oracle, single, fraction, "a scan").axes[0]
+        assert np.allclose(axes.collections[0].get_offsets(), np.stack([oracle, single], 1)[:3])
+        identity, line = (np.asarray(one.get_xydata()) for one in axes.lines)
+        assert np.array_equal(identity[:, 0], identity[:, 1])
+        assert line[0].tolist() == [0, 0]
+        assert line[1, 1] == pytest.approx(fraction * line[1, 0])
+        assert line[1].max() == pytest.approx(0.8)
+        assert axes.get_title(loc="left") == "a scan"
 
 
 def test_the_same_numbers_give_the_same_figure():

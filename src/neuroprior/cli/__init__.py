@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from neuroprior import __version__
-from neuroprior.cli import data, recipe, robustness, run, runs, scan, stimuli, target
+from neuroprior.cli import data, recipe, robustness, run, runs, scan, stimuli, target, twin
 from neuroprior.files import disk_fault
 from neuroprior.types import InputError
 
@@ -29,6 +29,7 @@ app.add_typer(runs.app, name="runs")
 app.add_typer(recipe.app, name="recipe")
 app.add_typer(target.app, name="target")
 app.add_typer(scan.app, name="scan")
+app.add_typer(twin.app, name="twin")
 app.add_typer(stimuli.app, name="stimuli")
 app.add_typer(data.app, name="data")
 

@@ -20,14 +20,15 @@ class Progress(AbstractContextManager["Progress"]):
         self._tasks: dict[str, Any] = {}
         self._said: dict[str, str] = {}
 
-    def update(self, label: str, what: str, part: float) -> None:
-        """Show what a step is doing."""
+    def update(self, label: str, what: str, part: float, note: str = "") -> None:
+        """Show what a step is doing; `note` is what changes all the time, and no reason for another plain line."""
+        said = f"{what}, {note}" if note else what
         if self._bars is not None:
             if label not in self._tasks:
-                self._tasks[label] = self._bars.add_task(what, total=1.0, label=label)
-            self._bars.update(self._tasks[label], description=what, completed=part)
+                self._tasks[label] = self._bars.add_task(said, total=1.0, label=label)
+            self._bars.update(self._tasks[label], description=said, completed=part)
         elif self._said.get(label) != what:
-            print(f"{label}: {what}", file=sys.stderr, flush=True)
+            print(f"{label}: {said}", file=sys.stderr, flush=True)
             self._said[label] = what
 
     def __enter__(self) -> "Progress":

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Recordings: check, convert, simulate, compare and plan them.", no_args_is_help=True)
 
 Format = Annotated[str | None, typer.Option("--format", help="How the recordings are kept; found by looking without.")]
-
-
 Module = Annotated[str | None, typer.Option(help="Of an NWB file with several: processing module of the responses.")]
 Series = Annotated[str | None, typer.Option(help="Of an NWB file with several: series of the responses.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace files that are there already.")]
@@ -37,18 +35,19 @@ def check(
     series: Series = None,
     json_: Json = False,
 ) -> None:
-    """Say what is in a recording and whether it is sound; exit 1 with the list where something is wrong.
+    """Say what is in a recording, and whether it is sound.
+
+    Exits with 1, and the list, where something is wrong. The cards are named after folder and file.
 
     Example: neuroprior scan check recordings/static26872-17-20
     """
     from neuroprior.recordings import check_scan, load_scan
     from neuroprior.report.scan_card import card_json, write_card
 
-    _check_format(format)
+    check_format(format)
     said, sound = [], True
     folder = out or (None if json_ else Path("scan-cards"))
-    cards = _numbered([path.resolve().name for path in paths])
-    for path, card_name in zip(paths, cards, strict=True):
+    for path, card_name in zip(paths, card_names(paths), strict=True):
         if beside := _stands_beside(path):
             if not json_:
                 print(f"{path}: left out, {beside}")
@@ -84,7 +83,9 @@ def convert(
     force: Force = False,
     json_: Json = False,
 ) -> None:
-    """Write a recording in another format, and say what that format has no place for.
+    """Write a recording in another format.
+
+    Says what that format has no place for.
 
     Example: neuroprior scan convert static26872-17-20.zip scan.npz --to plain
     """
@@ -93,7 +94,7 @@ def convert(
     if path.exists() and out.exists() and path.samefile(out):
         raise InputError(f"{out}: is the recording itself; name another file")
     drops = _format_named(to, "--to").drops
-    _check_free(out, force)
+    check_free(out, force)
     if to != "sensorium" and not any(out.name.endswith(entry.suffix) for entry in SCAN_FORMATS if entry.name == to):
         raise InputError(f"{out}: a file of format {to} ends in {_format_named(to, '--to').suffix}; name it so")
     scan = load_scan(path, format, module=module, series=series)
@@ -134,7 +135,9 @@ def simulate(
     force: Force = False,
     json_: Json = False,
 ) -> None:
-    """Record a simulated mouse whose truth is known, and write that beside: noise-free responses, SNR, similarity.
+    """Record a simulated mouse whose truth is known.
+
+    The truth is written beside each scan: noise-free responses, SNR, similarity.
 
     Example: neuroprior scan simulate --out mice --scans 8 --animals 4
     """
@@ -159,7 +162,7 @@ def simulate(
         raise InputError(f"--neurons {neurons}: must be 1 or more")
     dealt = [(f"mouse{animal}-scan{session}", animal, session) for animal, session in sessions(scans, animals)]
     for name, _, _ in dealt:
-        _check_free(out / f"{name}{kept.suffix}", force)
+        check_free(out / f"{name}{kept.suffix}", force)
     if stimuli is None:
         shown = packaged_photographs()
         oracle = shown.ids[-100:]
@@ -171,6 +174,7 @@ def simulate(
     else:
         record = partial(simulate_from_twin, load_twin(from_twin), shown, oracle, n_neurons=neurons)
     done: list[str] = []
+    silent: dict[str, int] = {}
     with Progress() as progress:
         for name, animal, session in dealt:
             made = record(
@@ -190,6 +194,7 @@ def simulate(
             save_scan(made.scan, path, to)
             save_truth(made, out / f"{name}-truth")
             done.append(str(path))
+            silent[name] = int(np.count_nonzero(~made.scan.responses.any(axis=0)))
     if json_:
         print(
             json.dumps({"scans": done, "trials": len(made.scan.trial_image), "neurons": made.scan.responses.shape[1]})
@@ -199,6 +204,12 @@ def simulate(
         print(
             f"{path_said}: {len(made.scan.trial_image)} trials of {made.scan.responses.shape[1]} neurons; truth beside"
         )
+    for name, n in silent.items():
+        if n:
+            print(
+                f"note: {n} neuron{'s' * (n > 1)} of {name} never fire{'s' * (n == 1)}, as noise is rare, strong "
+                f"responses where --snr is low ({snr:g}); `scan check` will say so"
+            )
 
 
 def _tell(progress: Progress, name: str, done: int, of: int) -> None:
@@ -217,19 +228,23 @@ def stability(
     ] = False,
     intersection: Annotated[bool, typer.Option("--intersection", help="Keep the images all scans repeated.")] = False,
     format: Format = None,
+    module: Module = None,
+    series: Series = None,
     json_: Json = False,
 ) -> None:
-    """Show how stable similarities are over scans and repeats: Figure 1 and 2 of the paper, for your recordings.
+    """Show how stable similarities are, as Figures 1 and 2 do.
+
+    Over scans and over repeats, from single trials to averages, as in the paper, for your recordings.
 
     Example: neuroprior scan stability mice/*.npz --truth
     """
     from neuroprior.recordings import growth_with_repeats, load_scan, load_truth, scan_stability
     from neuroprior.report.stability_page import stability_json, write_stability
 
-    _check_format(format)
+    check_format(format)
     if len({path.resolve() for path in paths}) < len(paths):
         raise InputError("scan stability: names a recording twice; it would agree with itself")
-    scans = [load_scan(path, format) for path in paths]
+    scans = [load_scan(path, format, module=module, series=series) for path in paths]
     given = model or []
     models = dict(zip(_numbered([path.stem for path in given]), map(_matrix, given), strict=True))
     truths = [load_truth(_truth_beside(path)).population for path in paths] if truth else None
@@ -252,8 +267,8 @@ def stability(
         return
     print(f"{len(scans)} scan{'s' if len(scans) > 1 else ''}, {said['images']} oracle images")
     for name, rs in said["r"].items():
-        spread = f", scans from {min(rs):.3f} to {max(rs):.3f}" if len(rs) > 1 else ""
-        print(f"r, {name}: {np.mean(rs):.3f}{spread}")
+        what = "true S of these very neurons" if name == "truth" and truths is not None else name
+        print(f"r, {what}: {np.mean(rs):.3f}{said_range(rs)}")
     for name, sd in said["sd"].items():
         print(f"standard deviation {name}: {sd:.4f}")
     for ceiling in said["noise_ceiling"]:
@@ -262,7 +277,15 @@ def stability(
             f"{ceiling['high']:.3f}); "
             f"the best model reaches {ceiling['best_model']:.3f}"
         )
+    if said["not_computed"]:
+        print(f"left out: {'; '.join(said['not_computed'])}")
     print(f"page: {written[0]}")
+
+
+def said_range(rs: Sequence[float]) -> str:
+    """Return ', scans from ... to ...', or nothing where that is one number."""
+    low, high = f"{min(rs):.3f}", f"{max(rs):.3f}"
+    return f", scans from {low} to {high}" if low != high else ""
 
 
 def _truth_beside(path: Path) -> Path:
@@ -282,16 +305,26 @@ def _matrix(path: Path) -> SimilarityTarget:
 
 @app.command("plan")
 def plan(
-    pilots: Annotated[list[Path], typer.Argument(help="One or more pilot scans, with 4 or more repeats.")],
+    pilots: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Pilot scans: 80 neurons or more with weight above 0, 10 images or more with 4 repeats or more."
+        ),
+    ],
     neurons: Annotated[list[int] | None, typer.Option(help="Numbers of neurons to ask about.")] = None,
     repeats: Annotated[list[int] | None, typer.Option(help="Numbers of trials of each image.")] = None,
     scans: Annotated[list[int] | None, typer.Option(help="Numbers of scans.")] = None,
-    aim: Annotated[float, typer.Option(help="Correlation with the true similarity to reach.")] = 0.9,
+    aim: Annotated[float, typer.Option(help="Correlation with S of all such neurons to reach.")] = 0.9,
     seed: Annotated[int, typer.Option(help="Of the splits.")] = 0,
     format: Format = None,
+    module: Module = None,
+    series: Series = None,
     json_: Json = False,
 ) -> None:
-    """Say how many neurons, repeats and scans a similarity needs, from how a pilot's agrees with itself.
+    """Say how many neurons, repeats and scans to record.
+
+    From how a pilot's similarity agrees with itself. Rows of more than 4 times the pilot's neurons are marked: they are
+    far from what it can tell.
 
     Example: neuroprior scan plan pilot.npz --neurons 1000 --neurons 8000 --repeats 10 --aim 0.9
     """
@@ -299,12 +332,13 @@ def plan(
     from neuroprior.recordings.pilot import check_aim
 
     check_aim(aim)
+    check_format(format)
     for what, given in (("neurons", neurons), ("repeats", repeats), ("scans", scans)):
         if given and min(given) < 1:
             raise InputError(f"--{what} {min(given)}: must be 1 or more")
     with Progress() as progress:
         progress.update("plan", "comparing halves", 0.0)
-        made = plan_recording([load_scan(path, format) for path in pilots], seed=seed)
+        made = plan_recording([load_scan(path, format, module=module, series=series) for path in pilots], seed=seed)
     ns = neurons or sorted({made.n_neurons, 1000, 8000})
     ts = repeats or sorted({1, made.n_repeats, 2 * made.n_repeats})
     hs = scans or [1, 4, 8]
@@ -315,6 +349,7 @@ def plan(
             "r": {str(h): round(made.correlation(n, t, h), 4) for h in hs},
             "interval": {str(h): [round(end, 4) for end in made.interval(n, t, h)] for h in hs},
             "scans_for_aim": made.scans_for(aim, n, t),
+            "extrapolated": made.far(n),
         }
         for n in ns
         for t in ts
@@ -328,21 +363,21 @@ def plan(
         return
     print(
         f"pilot: {made.n_neurons} neurons, {made.n_repeats} repeats of {made.n_images} images; "
-        "expected correlation of S with the truth (pairs i < j; 95 % interval over images), and scans for "
-        f"r = {aim:g}"
+        "expected correlation with S of all such neurons, free of noise (pairs i < j; 95 % interval over images and "
+        f"neurons), and scans for r = {aim:g}"
     )
     print_table(
         ["neurons", "repeats", *(f"{h} scan{'s' if h > 1 else ''}" for h in hs), f"scans for {aim:g}"],
         [
-            [str(row["neurons"]), str(row["repeats"])]
+            [f"{row['neurons']}{' *' if row['extrapolated'] else ''}", str(row["repeats"])]
             + ["{:.2f} ({:.2f} to {:.2f})".format(made.correlation(n, t, h), *made.interval(n, t, h)) for h in hs]
             + [str(row["scans_for_aim"])]
             for row, (n, t) in zip(rows, ((n, t) for n in ns for t in ts), strict=True)
         ],
     )
-    print("the truth: what all such neurons' repeats average to; what differs from animal to animal is not in it")
-    if max(ns) > 10 * made.n_neurons:
-        print(f"more than {10 * made.n_neurons} neurons are far from what this pilot can tell")
+    print("S of all such neurons: what more of them average to; what differs from animal to animal is not in it")
+    if made.far(max(ns)):
+        print(f"* more than 4 times the pilot's {made.n_neurons} neurons: far from what it can tell")
 
 
 def _holds(scan: Scan, field: str) -> bool:
@@ -359,7 +394,7 @@ def _format_named(name: str, option: str) -> "ScanFormat":
     raise InputError(f"{option} {name}: not one of {', '.join(entry.name for entry in SCAN_FORMATS)}")
 
 
-def _check_free(out: Path, force: bool) -> None:
+def check_free(out: Path, force: bool) -> None:
     """Raise `InputError` where something would be overwritten that nobody asked to."""
     if out.exists() and not force:
         raise InputError(f"{out}: is there already; name another place, or give --force to replace it")
@@ -367,7 +402,8 @@ def _check_free(out: Path, force: bool) -> None:
         raise InputError(f"{out}: a folder, which is never replaced; remove it, or name another place")
 
 
-def _check_format(format: str | None) -> None:
+def check_format(format: str | None) -> None:
+    """Raise `InputError` for a format that there is none of."""
     if format is not None:
         _format_named(format, "--format")
 
@@ -379,6 +415,18 @@ def _stands_beside(path: Path) -> str | None:
     if path.suffix == ".mat" and path.stem.endswith("text16"):
         return "a bank of pictures"
     return None
+
+
+def card_names(paths: Sequence[Path]) -> list[str]:
+    """Return 'folder-file' of each path, from further up where two would be alike: the same whatever else is checked.
+
+    Two names of one recording are one card.
+    """
+    parts = [path.resolve().parts for path in paths]
+    distinct, kept = len(set(parts)), 2
+    while len({one[-kept:] for one in parts}) < distinct:
+        kept += 1
+    return ["-".join(part.strip("/\\:") for part in one[-kept:]).lstrip("-") for one in parts]
 
 
 def _numbered(names: Sequence[str]) -> list[str]:

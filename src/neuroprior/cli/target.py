@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar, cast, get_args
+from typing import Annotated, Literal, TypedDict, TypeVar, cast, get_args
 
 import numpy as np
 import typer
 
 from neuroprior.cli.options import Json, check_file
 from neuroprior.cli.progress import Progress
+from neuroprior.cli.scan import Force, Format, Module, Series, check_format, check_free
 from neuroprior.types import (
     AnyTarget,
     Details,
@@ -20,11 +21,14 @@ from neuroprior.types import (
     InputError,
     Population,
     Precision,
+    Scan,
     SimilarityTarget,
     Stimuli,
     Tier,
+    Weighting,
     load_target,
 )
+from neuroprior.types.arrays import rows_of
 
 app = typer.Typer(help="Similarity targets: make one, look at one, compare two.", no_args_is_help=True)
 
@@ -36,12 +40,18 @@ _GOES_WITH = {  # an option, and what makes sense of it
     "ids": ("matrix",),
     "neurons": ("twin", "scan"),
     "precision": ("twin",),
+    "weighting": ("twin",),
+    "v-power": ("twin",),
     "intersection": ("scan",),
+    "format": ("scan",),
+    "module": ("scan",),
+    "series": ("scan",),
     "tolerance": ("factored",),
     "max-rank": ("factored",),
 }
 _WHOLE = 8192  # images up to which a matrix's statistics are of all pairs
 _SHOWN = 2000  # images that those of a larger or factored target are of
+_FEW, _PERMUTED = 500, 10  # images up to which chance is the mean over so many permutations; of more, one tells
 _Given = TypeVar("_Given")
 
 
@@ -49,7 +59,8 @@ _Given = TypeVar("_Given")
 def target_build(
     out: Annotated[Path, typer.Option(help="File to write, e.g. target.safetensors.")],
     twin: Annotated[
-        list[Path] | None, typer.Option(help="A Sensorium 2022 checkpoint; of several, the mean over their scans.")
+        list[Path] | None,
+        typer.Option(help="A fit's folder, a file of twins or a Sensorium checkpoint; of several scans, their mean."),
     ] = None,
     scan: Annotated[
         list[Path] | None, typer.Option(help="A recording, in any format; of several, the mean over the scans.")
@@ -80,38 +91,64 @@ def target_build(
         Literal["float32", "bfloat16"] | None,
         typer.Option(help="Of a twin: float32; bfloat16 is for a quick look, too coarse for results."),
     ] = None,
+    weighting: Annotated[
+        Weighting | None,
+        typer.Option(help="Of a twin's neurons: by w and v (Eq. 1, 6; so unless given), one of them, or none."),
+    ] = None,
+    v_power: Annotated[
+        float | None, typer.Option(help="Of a twin's neurons: their weight is w v^n; n is 1 unless given.")
+    ] = None,
     factored: Annotated[bool, typer.Option("--factored", help="Keep coordinates, not the matrix.")] = False,
     tolerance: Annotated[
         float | None, typer.Option(help="With --factored: no similarity is off by more; 0.01 unless given.")
     ] = None,
     max_rank: Annotated[int | None, typer.Option(help="With --factored: at most so many coordinates.")] = None,
+    format: Format = None,
+    module: Module = None,
+    series: Series = None,
+    force: Force = False,
     json_: Json = False,
 ) -> None:
-    """Make a similarity target (Eq. 2) from one source: twins, scans, a network's layer, a matrix or pixels.
+    """Make a similarity target from one source.
+
+    That is Eq. 2 of twins, scans, a network's layer, a matrix or pixels.
 
     Example: neuroprior target build --twin twin.pth --stimuli stimuli.npz --out target.safetensors
     """
+    from neuroprior.recordings import load_scan
     from neuroprior.similarity import load_matrix, lowpass_target, pixel_target
 
     check_file(out)
+    check_format(format)
     sources = {"twin": twin, "scan": scan, "network": network, "vgg": vgg}
     controls = {"matrix": matrix, "pixel": pixel, "lowpass": lowpass}
     companions = {"stimuli": stimuli, "layer": layer, "weights": weights, "ids": ids, "neurons": neurons}
     ways = {"intersection": intersection or None, "precision": precision, "tolerance": tolerance, "max-rank": max_rank}
-    given = {k for options in (sources, controls, companions, ways) for k, v in options.items() if v not in (None, [])}
+    weighed = {"weighting": weighting, "v-power": v_power}
+    of_scans = {"format": format, "module": module, "series": series}
+    given = {
+        k
+        for options in (sources, controls, companions, ways, weighed, of_scans)
+        for k, v in options.items()
+        if v not in (None, [])
+    }
     source = _only_source(given, factored)
     for files in (twin or [], scan or []):
         if len({file.resolve() for file in files}) < len(files):
             raise InputError(f"--{source}: names a file twice; it would count twice in the mean")
+    check_free(out, force)
     kind = _Kind(factored, 0.01 if tolerance is None else tolerance, max_rank)
     made: AnyTarget
     with Progress() as progress:
         if scan:
-            made = kind.of_target(_of_scans(scan, tier, neurons, intersection))
+            tier_asked = _tier_of_scans(tier)
+            scans = [load_scan(file, format, module=module, series=series) for file in scan]
+            made = kind.of_target(_of_scans(scan, scans, tier_asked, neurons, intersection))
         else:
             shown = _stimuli(_needed(stimuli, source, "stimuli"), tier)
             if twin:
-                made = _of_twins(twin, shown, precision or "float32", neurons, kind, progress)
+                weighing = _Weighing(weighting, 1.0 if v_power is None else v_power, neurons)
+                made = _of_twins(twin, shown, precision or "float32", weighing, kind, progress)
             elif network is not None:
                 made = _of_network(network, weights, _needed(layer, source, "layer"), shown, kind, progress)
             elif vgg is not None:
@@ -136,7 +173,7 @@ def target_show(
 
     Example: neuroprior target show target.safetensors --json
     """
-    _describe(load_target(path), json_)
+    _describe(_target(path), json_)
 
 
 @app.command("compare")
@@ -147,16 +184,58 @@ def target_compare(
     seed: Annotated[int, typer.Option(help="Of that draw.")] = 0,
     json_: Json = False,
 ) -> None:
-    """Say how alike two targets are: by their pairs, and as geometries (CKA, Procrustes).
+    """Say how alike two targets are.
+
+    By their pairs (Pearson, Spearman), and as geometries (CKA, Procrustes). The latter two are not 0 for unrelated
+    targets: beside them stands what they are with the images permuted.
 
     Example: neuroprior target compare twin.safetensors vgg.safetensors
     """
     from neuroprior.similarity import compare_targets
 
-    compared = asdict(compare_targets(load_target(a), load_target(b), images=images, seed=seed))
+    one, other = _target(a), _target(b)
+    compared = {
+        k.replace("n_images", "images"): v
+        for k, v in asdict(compare_targets(one, other, images=images, seed=seed)).items()
+    }
+    compared |= _by_chance(one, other, images, seed)
     # JSON has no NaN: a correlation that is not defined is null
-    said = {k.replace("n_images", "images"): None if v != v else v for k, v in compared.items()}
-    _say(said, json_)
+    _say({k: None if v != v else v for k, v in compared.items()}, json_)
+
+
+def _by_chance(one: AnyTarget, other: AnyTarget, images: int, seed: int) -> dict[str, float]:
+    """CKA and Procrustes with the images of one permuted, which is not 0, the less so the fewer the images."""
+    from neuroprior.similarity import compare_targets
+
+    common = np.intersect1d(one.image_ids, other.image_ids)
+    random = np.random.default_rng(seed)
+    drawn = np.sort(random.choice(common, size=min(images, len(common)), replace=False))
+    first, second = (_part(target, drawn) for target in (one, other))
+    permuted = [
+        compare_targets(first, replace(second, image_ids=random.permutation(drawn)))
+        for _ in range(_PERMUTED if len(drawn) <= _FEW else 1)
+    ]
+    return {
+        f"{measure}, images permuted": float(np.mean([getattr(found, measure) for found in permuted]))
+        for measure in ("cka", "procrustes")
+    }
+
+
+def _part(target: AnyTarget, ids: np.ndarray) -> SimilarityTarget:
+    rows = rows_of(target.image_ids, ids, "target")
+    return SimilarityTarget(target.block(rows), ids, target.stimuli_digest, target.source)
+
+
+def _target(path: Path) -> AnyTarget:
+    """Load a target; a recording in its place is said to be one."""
+    try:
+        return load_target(path)
+    except InputError:
+        from neuroprior.recordings.stimuli import holds_responses
+
+        if holds_responses(path):
+            raise InputError(f"{path}: this is a recording: try `neuroprior scan check {path}`") from None
+        raise
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,22 +304,42 @@ def _tier(tier: str) -> Tier:
     raise InputError(f"--tier {tier}: choose {', '.join(get_args(Tier))}, or, of stimuli, all")
 
 
+def _tier_of_scans(tier: str) -> Tier:
+    if tier == "all":
+        raise InputError(f"--tier all: a scan's target is of one tier; choose {', '.join(get_args(Tier))}")
+    return _tier(tier)
+
+
+class _Asked(TypedDict):
+    weighting: Weighting | None
+    v_power: float
+    precision: Precision
+
+
+@dataclass(frozen=True, slots=True)
+class _Weighing:
+    """Which of a twin's neurons count, and how much."""
+
+    weighting: Weighting | None
+    v_power: float
+    neurons: str | None
+
+
 def _of_twins(
-    files: list[Path], shown: Stimuli, precision: Precision, neurons: str | None, kind: _Kind, progress: Progress
+    files: list[Path], shown: Stimuli, precision: Precision, weighing: _Weighing, kind: _Kind, progress: Progress
 ) -> AnyTarget:
     from neuroprior.similarity import select_neurons
-    from neuroprior.twin import load_twin, predict_population, target_details
+    from neuroprior.twin import load_denoisers, predict_denoised, target_details
 
-    twins = [load_twin(file) for file in files]
+    twins = [twin for file in files for twin in load_denoisers(file)]
     targets = []
     for twin in twins:
         said = partial(_tell, progress, f"twin {twin.name}", "predicting")
-        population = predict_population(twin, shown, precision=precision, progress=said)
-        details = {**target_details(twin, shown), **_chosen(neurons)}
-        if precision == "bfloat16":
-            details["precision"] = "bfloat16: too coarse for a target that results rest on"
-        if neurons is not None:
-            population = select_neurons(population, neurons)
+        how = _Asked(weighting=weighing.weighting, v_power=weighing.v_power, precision=precision)
+        population = predict_denoised(twin, shown, **how, progress=said)
+        details = {**target_details(twin, shown, **how), **_chosen(weighing.neurons)}
+        if weighing.neurons is not None:
+            population = select_neurons(population, weighing.neurons)
         targets.append(kind.of_population(population, shown, details))
     if len(targets) == 1:
         return targets[0]
@@ -248,13 +347,19 @@ def _of_twins(
     return replace(mean, details={**mean.details, "twins": ", ".join(twin.name for twin in twins)})
 
 
-def _of_scans(files: list[Path], tier: str, neurons: str | None, intersection: bool) -> SimilarityTarget:
-    from neuroprior.recordings import load_scan, scan_with_neurons, target_from_scans
+def _of_scans(
+    files: list[Path], scans: list[Scan], tier: Tier, neurons: str | None, intersection: bool
+) -> SimilarityTarget:
+    from neuroprior.recordings import check_scan, scan_with_neurons, target_from_scans
 
-    scans = [load_scan(file) for file in files]
+    for file, scan in zip(files, scans, strict=True):
+        faults = check_scan(scan).faults
+        if faults:
+            more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+            print(f"warning: {file}: {faults[0]}{more}; see `neuroprior scan check`", file=sys.stderr)
     if neurons is not None:
         scans = [scan_with_neurons(scan, neurons) for scan in scans]
-    made = target_from_scans(scans, tier=_tier(tier), missing="intersection" if intersection else "error")
+    made = target_from_scans(scans, tier=tier, missing="intersection" if intersection else "error")
     return replace(made, details={**made.details, **_chosen(neurons)})
 
 

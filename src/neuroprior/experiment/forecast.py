@@ -22,9 +22,9 @@ from torch.nn import functional as F
 from neuroprior.classifier import ResNet
 from neuroprior.experiment.compute import torch_settled
 from neuroprior.experiment.engine import Graph
-from neuroprior.experiment.inputs import count_images, stimuli_of, task_images, twin_of
+from neuroprior.experiment.inputs import count_images, every_stimulus_of, fit_of, stimuli_of, task_images, twin_of
 from neuroprior.experiment.recipe import Recipe
-from neuroprior.experiment.sections import ComputeSection, SimulatedMouseTarget, TwinTarget
+from neuroprior.experiment.sections import ComputeSection, FittedTwinsTarget, SimulatedMouseTarget, TwinTarget
 from neuroprior.experiment.steps.settings import AttackWork, ControlWork, TargetWork, TrainWork
 from neuroprior.experiment.steps.training import new_regularizer
 from neuroprior.experiment.store import Step, memory_mb
@@ -35,7 +35,7 @@ from neuroprior.recordings.simulate.behaviour import GAZES
 from neuroprior.robustness import chosen
 from neuroprior.similarity import centered_cosine, spectrum_target
 from neuroprior.sources import data_path
-from neuroprior.twin import predict_population
+from neuroprior.twin import predict_denoised, predict_population
 from neuroprior.types import SimilarityTarget
 
 _MB = 2**20
@@ -257,13 +257,19 @@ class _Trial:
 
     def _target(self) -> _Needs:
         n, trained = len(self.stimuli), self._n_trained()
-        neurons, looking = 1000, 0.0
+        neurons, looking, scans = 1000, 0.0, 1
         if isinstance(self.recipe.target, TwinTarget):
             twin = twin_of(self.recipe.target)
             neurons = twin.n_neurons
             few = self.stimuli.select(self.stimuli.ids[: min(48, n)])
             predict_population(twin, few)
             looking = n / len(few) * _median(lambda: predict_population(twin, few))
+        elif isinstance(self.recipe.target, FittedTwinsTarget):
+            _, twins = fit_of(self.recipe.target)
+            few, scans = self.stimuli.select(self.stimuli.ids[: min(48, n)]), len(twins)
+            neurons = predict_denoised(twins[0], few).mean.shape[1]
+            seen = len(every_stimulus_of(self.recipe.stimuli, self.recipe.target)[0])
+            looking = scans * seen / len(few) * _median(lambda: predict_denoised(twins[0], few))
         elif isinstance(self.recipe.target, SimulatedMouseTarget):
             target = self.recipe.target
             neurons = target.n_neurons
@@ -274,10 +280,11 @@ class _Trial:
             )
             some = self._looks(len(few) - len(oracle), len(oracle), target.n_repeats)
             looking = self._looks(trained, n - trained, target.n_repeats) / some * seconds
-        comparing = self._comparing_seconds(neurons)
+        both = isinstance(self.recipe.target, SimulatedMouseTarget | FittedTwinsTarget)  # model and data
+        comparing = self._comparing_seconds(neurons) * (2 * scans if scans > 1 else 1)
         compressed = 0.7 * self.stimuli.pixels.size
-        matrices = 4 * trained**2 * (2 if isinstance(self.recipe.target, SimulatedMouseTarget) else 1)
-        memory = self.program + 3 * 4 * n * neurons + 3 * 4 * trained**2
+        matrices = 4 * trained**2 * (2 if both else 1)
+        memory = self.program + 3 * 4 * n * neurons + (2 + scans) * 4 * trained**2
         return _Needs(looking + comparing + 1.0, float(memory), float(matrices + compressed))
 
     def _looks(self, once: int, oracle: int, repeats: int) -> float:

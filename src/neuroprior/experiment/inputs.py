@@ -1,7 +1,7 @@
 """What a recipe names, read: stimuli, images, twins, recordings, matrices; and the check that it all fits together."""
 
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 import numpy as np
@@ -25,6 +25,7 @@ from neuroprior.classifier.augmentation import Augmentation
 from neuroprior.experiment.conditions import condition_named
 from neuroprior.experiment.recipe import Recipe
 from neuroprior.experiment.sections import (
+    FittedTwinsTarget,
     MatrixTarget,
     ScansTarget,
     StimuliSection,
@@ -37,12 +38,14 @@ from neuroprior.recordings import load_scan, load_stimuli, packaged_photographs,
 from neuroprior.regularizer import Taps, evenly_spaced_stages
 from neuroprior.similarity import load_matrix, lowpass_target, neuron_rows, select_neurons
 from neuroprior.sources import data_path, how_to_get
-from neuroprior.twin import Twin, check_size, load_twin
+from neuroprior.twin import Denoiser, Twin, check_size, load_fit, load_twin, target_from_twin
+from neuroprior.twin.fit.fitting import scan_digest
 from neuroprior.types import InputError, Population, Scan, SimilarityTarget, Stimuli, Tier
 
 TIERS: tuple[Tier, Tier] = ("train", "oracle")
 _QUERIES = 15  # of each class, in a few-shot episode that measures transfer
 _PARTS: tuple[Literal["train"], Literal["test"]] = ("train", "test")
+_TRIED = 8  # images that fitted twins predict to see whether they can
 
 
 def paths_of(recipe: Recipe) -> Iterator[str]:
@@ -65,8 +68,19 @@ def stimuli_paths(recipe: Recipe) -> Iterator[str]:
         case ScansTarget(paths=paths, neurons=rule):
             yield from paths
             yield from _files_of(rule)
+        case FittedTwinsTarget(paths=paths, twins=twins):
+            yield from paths
+            yield from _weights_of(twins)
         case MatrixTarget(path=path, ids=ids):
             yield from (path, ids)
+
+
+def _weights_of(fit: str) -> list[str]:
+    """Return the files of a fit's folder that its predictions rest on: not its log, its page or its history."""
+    found = sorted(file.relative_to(data_path(fit)).as_posix() for file in data_path(fit).rglob("twin.safetensors"))
+    if found and "twin.safetensors" not in found:
+        found.append("fit.json")  # of a crossfit: which images each fold left out, and nothing more
+    return [str(PurePosixPath(fit) / name) for name in found] or [fit]
 
 
 def _files_of(rule: str | None) -> list[str]:
@@ -118,9 +132,12 @@ def check_inputs(recipe: Recipe) -> None:
                 weights = np.ones(twin.n_neurons, np.float32) if twin.weights is None else twin.weights
                 neuron_rows(weights, _placed(target.neurons))
         case ScansTarget():
-            scans = scans_of(target)
-            for one in TIERS:
-                target_from_scans(scans, one)
+            _check_scans(scans_of(target))
+        case FittedTwinsTarget():
+            scans, twins = fit_of(target)
+            _check_scans(scans)
+            tried = shown.select(shown.ids[:_TRIED])
+            target_from_twin(twins, tried, weighting=target.weighting, v_power=target.v_power)
         case MatrixTarget():
             known = matrix_of(target, stimuli).image_ids
             n_train = int(np.count_nonzero(np.isin(shown.ids[tier == "train"], known)))
@@ -177,6 +194,11 @@ def check_inputs(recipe: Recipe) -> None:
             Taps(model, [tap])
 
 
+def _check_scans(scans: list[Scan]) -> None:
+    for one in TIERS:
+        target_from_scans(scans, one)
+
+
 def _check_episodes(recipe: Recipe, n_classes: int, n_held_out: int, channels: int) -> None:
     """Raise `InputError` where episodes, of the task or of the transfer, would lack classes, images or channels."""
     o, t = recipe.objective, recipe.transfer
@@ -206,14 +228,41 @@ def twin_of(target: TwinTarget) -> Twin:
     return load_twin(data_path(target.path), scan=target.scan, neutral_behavior=target.neutral_behavior)
 
 
-def scans_of(target: ScansTarget) -> list[Scan]:
+def scans_of(target: ScansTarget | FittedTwinsTarget) -> list[Scan]:
     """Return the recordings that a recipe names."""
-    return [chosen_part(load_scan(data_path(path)), target.neurons) for path in target.paths]
+    rule = target.neurons if isinstance(target, ScansTarget) else None
+    return [chosen_part(load_scan(data_path(path)), rule) for path in target.paths]
+
+
+def fit_of(target: FittedTwinsTarget) -> tuple[list[Scan], list[Denoiser]]:
+    """Return the recordings that a recipe names, and the twin of each, by name.
+
+    Raises `InputError` for two recordings of one name, and where one has no twin, or that of its name was fitted to
+    another recording.
+    """
+    place, scans = data_path(target.twins), scans_of(target)
+    fit = load_fit(place)
+    twins = {twin.name: twin for twin in fit.twins}
+    fitted_to = fit.said[0].get("scans", {})
+    names = [scan.name for scan in scans]
+    for path, scan in zip(target.paths, scans, strict=True):
+        if names.count(scan.name) > 1:
+            raise InputError(f"{path}: another of target.paths is called {scan.name!r} too; twins are found by name")
+        if scan.name not in twins:
+            raise InputError(
+                f"{place}: no twin of scan {scan.name!r} ({path}); it holds {', '.join(twins)}. Leave the scan out, or "
+                "fit twins to all of target.paths"
+            )
+        if fitted_to.get(scan.name) != scan_digest(scan):
+            raise InputError(
+                f"{place}: its twin of scan {scan.name!r} was fitted to another recording than {path}; fit it again"
+            )
+    return scans, [twins[name] for name in names]
 
 
 def matrix_of(target: MatrixTarget, section: StimuliSection) -> SimilarityTarget:
     """Return the matrix that a recipe names; it may hold stimuli that `n_train` leaves out."""
-    stimuli, _ = stimuli_of(section.model_copy(update={"n_train": None}), target)
+    stimuli, _ = every_stimulus_of(section, target)
     return load_matrix(data_path(target.path), data_path(target.ids), stimuli)
 
 
@@ -221,7 +270,7 @@ def stimuli_of(section: StimuliSection, target: Target) -> tuple[Stimuli, np.nda
     """Return the stimuli of a recipe, training ones first, and each one's tier."""
     if section.path is not None:
         tiers = {name: load_stimuli(data_path(section.path), tier=name) for name in TIERS}
-    elif isinstance(target, ScansTarget) and section.source == "scans":
+    elif isinstance(target, ScansTarget | FittedTwinsTarget) and section.source == "scans":
         scan = load_scan(data_path(target.paths[0]))  # the others show the same images, or are refused
         tiers = {
             name: scan.stimuli.select(scan.stimuli.ids[np.unique(scan.trial_image[scan.tier == name])])
@@ -236,6 +285,11 @@ def stimuli_of(section: StimuliSection, target: Target) -> tuple[Stimuli, np.nda
         np.concatenate([part.pixels for part in tiers.values()]),
     )
     return stimuli, np.repeat(list(tiers), [len(part) for part in tiers.values()])
+
+
+def every_stimulus_of(section: StimuliSection, target: Target) -> tuple[Stimuli, np.ndarray]:
+    """As `stimuli_of`, with the training stimuli that `n_train` leaves out."""
+    return stimuli_of(section.model_copy(update={"n_train": None}), target)
 
 
 def task_images(task: TaskSection, part: Literal["train", "test"]) -> LabelledImages:

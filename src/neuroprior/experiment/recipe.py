@@ -102,9 +102,9 @@ class Recipe(Section):
                 raise ValueError(f"{what}: {list(values)} names one twice")
         if "salt_and_pepper" in self.noise.kinds and max(self.noise.sigmas) > 1:
             raise ValueError("noise.sigmas has levels above 1, and noise.kinds salt_and_pepper, whose are shares")
-        if (self.stimuli.source == "scans") != (self.target.kind == "scans"):
+        if (self.stimuli.source == "scans") != (self.target.kind in ("scans", "fitted_twins")):
             # Images of another file could have the same names and other pixels.
-            raise ValueError("stimuli.source scans goes with target.kind scans, and no other does")
+            raise ValueError("stimuli.source scans goes with target.kind scans or fitted_twins, and no other does")
         return self
 
     def _check_condition(self, name: str) -> None:
@@ -114,7 +114,7 @@ class Recipe(Section):
         possible = {
             **{made: [k for k, gives in MADE.items() if made in gives] for made in ("model", "user")},
             "data": [k for k, gives in MADE.items() if "data" in gives or k == "twin"],
-            "random_twin": ["twin"],
+            "random_twin": ["twin", "fitted_twins"],
             "responses": [k for k in MADE if k != "matrix"],
         }
         if needs in possible and kind not in possible[needs]:

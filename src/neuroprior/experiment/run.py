@@ -169,6 +169,7 @@ _MADE_OF = {
     "twin": "a real mouse-V1 digital twin's predictions",
     "simulated_mouse": "noise-free rates of a simulated mouse",
     "scans": "recorded responses",
+    "fitted_twins": "predictions of the twins fitted to the recordings",
     "matrix": "a matrix of the user's own",
 }
 _CONTROL_OF = {
@@ -191,6 +192,8 @@ def _card(recipe: Recipe, name: str) -> ConditionCard:
         target = _CONTROL_OF[control]
     elif condition.target == "data" and kind == "simulated_mouse":
         target = "single trials of a simulated mouse"
+    elif condition.target == "data" and kind == "fitted_twins":
+        target = _MADE_OF["scans"]
     else:
         target = _MADE_OF[kind]
     simulated = condition.target == "data" and kind in ("twin", "simulated_mouse")

@@ -1,6 +1,6 @@
 """The parts of a recipe, each checked by itself."""
 
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -9,7 +9,7 @@ from neuroprior.regularizer.loss import Mean, Pairs, Scale
 from neuroprior.regularizer.schedule import Shape
 from neuroprior.regularizer.taps import BatchNorm
 from neuroprior.robustness import AttackName, Clip, NoiseKind, Norm, chosen
-from neuroprior.types import Precision
+from neuroprior.types import Precision, Weighting
 
 
 class Section(BaseModel):
@@ -60,9 +60,27 @@ class ScansTarget(Section):
 
     @model_validator(mode="after")
     def _each_once(self) -> "ScansTarget":
-        if len(set(self.paths)) != len(self.paths):
-            raise ValueError("paths names a scan twice; it would count twice in the mean")
-        return self
+        return _once_each(self)
+
+
+class FittedTwinsTarget(Section):
+    """S_neural from recordings and the twins fitted to them: Eq. 2 of predictions, and of the same scans' responses.
+
+    `twins`: the folder of `neuroprior twin fit`, crossfit or not. `neural_model` is taught the mean over scans for the
+    twins' predictions at neutral behaviour, neurons weighted by w v (Eq. 1, 6); `neural_data` what `scans` would be.
+    """
+
+    kind: Literal["fitted_twins"]
+    paths: tuple[str, ...] = Field(min_length=1)
+    twins: str
+    weighting: Weighting | None = Field(
+        default=None, description="of predicted neurons: snr-v (unless given), snr, v or none"
+    )
+    v_power: float = Field(default=1.0, ge=0, description="n of w v^n")
+
+    @model_validator(mode="after")
+    def _each_once(self) -> "FittedTwinsTarget":
+        return _once_each(self)
 
 
 class MatrixTarget(Section):
@@ -76,17 +94,28 @@ class MatrixTarget(Section):
     ids: str
 
 
-Target = TwinTarget | SimulatedMouseTarget | ScansTarget | MatrixTarget
+_Recorded = TypeVar("_Recorded", ScansTarget, FittedTwinsTarget)
+
+
+def _once_each(target: _Recorded) -> _Recorded:
+    if len(set(target.paths)) != len(target.paths):
+        raise ValueError("paths names a scan twice; it would count twice in the mean")
+    return target
+
+
+Target = TwinTarget | SimulatedMouseTarget | ScansTarget | FittedTwinsTarget | MatrixTarget
 KINDS: dict[str, type[Section]] = {
     "twin": TwinTarget,
     "simulated_mouse": SimulatedMouseTarget,
     "scans": ScansTarget,
+    "fitted_twins": FittedTwinsTarget,
     "matrix": MatrixTarget,
 }
 MADE: dict[str, tuple[str, ...]] = {
     "twin": ("model",),
     "simulated_mouse": ("model", "data"),
     "scans": ("data",),
+    "fitted_twins": ("model", "data"),
     "matrix": ("user",),
 }
 """What each kind of target gives to train on; the first is the one that `shuffle` permutes."""

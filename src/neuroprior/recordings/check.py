@@ -6,6 +6,7 @@ from typing import get_args
 
 import numpy as np
 
+from neuroprior.recordings.given import refuse_other
 from neuroprior.reliability import measure_reliability, oracle_correlation
 from neuroprior.types import Float32, Float64, Int64, Scan, Tier
 
@@ -21,9 +22,14 @@ _NEURONS = 2000  # at most, drawn at random, behind the lag test and the dimensi
 _TRIALS = 2000  # at most, drawn at random, behind the response dimensionality
 _BLOCK = 512  # columns or rows of the responses looked at together
 _PERMUTATIONS = 100
-_BETTER = 1.05  # times as much alike at another lag, or the lag is noise
-_DRIFTED, _FEWEST = 5.0, 8  # standard errors, and trials, behind a part of the session that is told to have slipped
+_FEWEST = 8  # trials behind a part of the session that is told to have slipped
+_PASSES = 5  # at most, of which each takes the mean responses from the parts that the last one found
+_CLIPPED, _STRONGEST = 3.0, 1.5  # standard deviations: one trial's say, and the fit that is expected of a trial at most
+_SWITCH = 8.0  # log-likelihood that a change of lag must win; false alarms: none in 140 sound simulated scans
+_SLIPPED = 4.5  # standard errors by which a part must fit another lag better, or fit worse than the rest
+_UNFIT = 0.35  # of the rest's fit, which a part that fits no lag stays under
 _TOLD = 0.6  # of the largest D, which another lag may have before the order of trials tells nothing
+_NO_LAG = len(LAGS)  # the state of trials that fit no image at any lag
 _NAMED = 5  # neurons, of those that a fault is about
 
 
@@ -54,10 +60,16 @@ class Channel:
 
 @dataclass(frozen=True, slots=True)
 class Shift:
-    """A part of the session whose responses come `lag` trials after their images; `D` there and as they stand."""
+    """Trials `first` to `last`, whose responses come `lag` trials after their images; `lag` None: they fit no image.
 
-    where: str
-    lag: int
+    `there`, `as_they_stand`: over these trials, the mean cosine of a response with its image's other trials less that
+    with other images', responses taken `lag` trials later, and as recorded. `there` is of the rest of the session where
+    no lag fits.
+    """
+
+    first: int
+    last: int
+    lag: int | None
     there: float
     as_they_stand: float
 
@@ -106,10 +118,12 @@ def check_scan(scan: Scan, seed: int = 0) -> ScanCheck:
     The lag test: over the trials of repeated oracle images, `D(l)` is the mean cosine of two trials of one image less
     that of trials of two images, responses z-scored by neuron and taken `l` trials later. Responses that belong to
     their images have their largest D at 0, far above that of permuted images; `seed` draws the permutations. A frame
-    lost on the way shifts only what comes after it: each response and its neighbours are also held against the mean of
-    the image's other trials, and the place is sought from which a neighbour fits better. Images shown once, and
-    sessions in which images always come in one order, cannot be tested; a note says so for the latter.
+    lost on the way, or a file put in wrongly, shifts only a part: each response and its neighbours are also held
+    against the mean of the image's other trials, and the session is cut into the most likely runs of trials with a lag
+    each, or with none that fits. Images shown once, and sessions in which images always come in one order, cannot be
+    tested; a note says so for the latter.
     """
+    refuse_other("check_scan", scan, Scan)
     rng = np.random.default_rng(seed)
     tiers = {tier: _count(scan, tier) for tier in get_args(Tier) if (scan.tier == tier).any()}
     silent, constant = _unvarying(scan.responses)
@@ -137,15 +151,16 @@ def check_scan(scan: Scan, seed: int = 0) -> ScanCheck:
         if enough:
             alignment = _alignment(unit, scan.trial_image, oracle_trials)
             chance = _chance(unit[oracle_trials], scan.trial_image[oracle_trials], rng)
-            shifts = list(_shifts(unit, scan.trial_image, oracle_trials, alignment, chance))
+            shifts = _shifts(unit, scan.trial_image, oracle_trials, alignment, chance)
     behaviour = tuple(_behaviour(scan))
     faults = [
         *_neuron_faults(scan.responses.shape[1], silent, constant, duplicated),
-        *_repeat_faults(enough, len(columns), alignment, chance, shifts),
+        *_repeat_faults(enough, len(columns), len(scan.trial_image), alignment, chance, shifts),
         *_behaviour_faults(behaviour),
     ]
     notes = list(scan.notes)
-    if not shifts and np.isfinite(alignment).all() and np.partition(alignment, -2)[-2] > _TOLD * alignment.max() > 0:
+    clear = np.isfinite(alignment).all() and alignment.max() > chance[0] + CLEAR * chance[1]
+    if clear and not shifts and np.partition(alignment, -2)[-2] > _TOLD * alignment.max():
         notes.append(
             "repeats are alike at other lags too, as where images always come in one order: whether responses slipped "
             "against their images cannot be told"
@@ -285,63 +300,163 @@ def _shifts(
     trials: Int64[np.ndarray, " repeated"],
     whole: Float64[np.ndarray, " lag"],
     chance: tuple[float, float],
-) -> Iterator[Shift]:
-    """Parts of the session whose responses fit images of other trials better: all of it, or what a cut leaves."""
-    if not np.isfinite(whole).all() or whole.max() <= chance[0] + CLEAR * chance[1]:
-        return
-    base = LAGS[int(whole.argmax())]
-    drifted = _drift(unit, trial_image, trials, base)
-    at_zero, there = float(whole[LAGS.index(0)]), float(whole.max())
-    if drifted is None:
-        if base != 0 and there > _BETTER * at_zero:
-            yield Shift("all trials", base, there, at_zero)
-        return
-    cut, before, after = drifted
-    for first, last, lag in ((trials[0], cut - 1, before), (cut, trials[-1], after)):
-        if lag != 0:
-            yield Shift(f"trials {first} to {last}", lag, there, at_zero)
+) -> list[Shift]:
+    """Return the parts of the session whose responses fit images of other trials better, or none.
 
-
-def _drift(
-    unit: Float32[np.ndarray, "trial picked"],
-    trial_image: Int64[np.ndarray, " trial"],
-    trials: Int64[np.ndarray, " repeated"],
-    base: int,
-) -> tuple[int, int, int] | None:
-    """Return a cut of the session and the lags that responses fit best before and from it on, if they differ.
-
-    Each trial's response, and those of its neighbours, are held against the mean response to the trial's image in its
-    *other* trials. Their difference, summed from one end of the session, is largest where the shift begins.
+    The session is cut into runs of trials with a lag each; the mean responses that trials are held against are then
+    taken at those lags, until nothing changes.
     """
-    usable = trials[(trials + base + LAGS[0] >= 0) & (trials + base + LAGS[-1] < len(unit))]
-    if len(usable) < _FEWEST:
-        return None
-    image = trial_image[usable]
-    _, row = np.unique(image, return_inverse=True)
-    sums = np.zeros((row.max() + 1, unit.shape[1]), dtype=np.float32)
-    np.add.at(sums, row, unit[usable + base])
-    others = sums[row] - unit[usable + base]
-    used = np.full(len(unit), -1, dtype=np.int64)
-    used[usable + base] = image
-    here = np.einsum("ta,ta->t", others, unit[usable + base])
-    best: tuple[float, tuple[int, int, int]] | None = None
-    for further in LAGS:
-        if further == 0:
+    if not np.isfinite(whole).all() or whole.max() <= chance[0] + CLEAR * chance[1] or len(trials) < _FEWEST:
+        return []
+    _, image = np.unique(trial_image[trials], return_inverse=True)
+    zero = LAGS.index(0)
+    start = zero if whole[zero] > _TOLD * whole.max() else int(whole.argmax())
+    state = np.full(len(trials), start)
+    for _ in range(_PASSES):
+        fit = _fit(unit, trials, image, state)
+        before, state = state, _partition(_scores(fit, state), state)
+        if (state == before).all():
+            break
+    alike = fit.alike
+    ends = np.flatnonzero(np.diff(state)) + 1
+    found = []
+    for run in np.split(np.arange(len(trials)), ends):
+        at = int(state[run[0]])
+        if at == zero:
             continue
-        neighbour = unit[usable + base + further]
-        fits = np.einsum("ta,ta->t", others, neighbour)
-        fits -= (used[usable + base + further] == image) * np.einsum("ta,ta->t", neighbour, neighbour)
-        better = (fits - here).astype(np.float64)
-        for ends, part in ((True, better[::-1]), (False, better)):
-            counts = np.arange(1, len(part) + 1)
-            z = np.cumsum(part) / (np.sqrt(counts) * max(float(better.std()), 1e-30))
-            z[: _FEWEST - 1] = -np.inf
-            k = int(z.argmax())
-            if z[k] > _DRIFTED and (best is None or z[k] > best[0]):
-                cut = int(usable[len(part) - 1 - k]) if ends else int(usable[k]) + 1
-                lags = (base, base + further) if ends else (base + further, base)
-                best = (float(z[k]), (cut, *lags))
-    return None if best is None else best[1]
+        # a cut lies somewhere between two trials that were tested
+        first = 0 if run[0] == 0 else int(trials[run[0] - 1] + trials[run[0]] + 1) // 2
+        last = len(unit) - 1 if run[-1] == len(trials) - 1 else int(trials[run[-1]] + trials[run[-1] + 1] + 1) // 2 - 1
+        rest = state != _NO_LAG
+        there = alike[rest, state[rest]] if at == _NO_LAG else alike[run, at]
+        as_they_stand = alike[run, zero]
+        lag = None if at == _NO_LAG else LAGS[at]
+        found.append(Shift(first, last, lag, _mean_known(there), _mean_known(as_they_stand)))
+    return found
+
+
+def _mean_known(values: Float64[np.ndarray, "..."]) -> float:
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if known.size else np.nan
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Fit:
+    """How each trial's response, and its neighbours', fit the mean response to the trial's image in other trials.
+
+    `alike`: cosine with that mean less the mean cosine with those of other images; `spread`: the standard deviation
+    of the latter. NaN where there is no such response, or no other trial.
+    """
+
+    alike: Float64[np.ndarray, "repeated lag"]
+    spread: Float64[np.ndarray, "repeated lag"]
+
+
+def _fit(
+    unit: Float32[np.ndarray, "trial picked"],
+    trials: Int64[np.ndarray, " repeated"],
+    image: Int64[np.ndarray, " repeated"],
+    state: Int64[np.ndarray, " repeated"],
+) -> _Fit:
+    """Hold responses against mean responses, which are made of the trials that fit a lag, each at its own."""
+    own = np.where(state == _NO_LAG, -1, trials + np.append(LAGS, 0)[state])
+    own[(own < 0) | (own >= len(unit))] = -1
+    used = np.flatnonzero(own >= 0)
+    n_images = int(image.max()) + 1
+    counts = np.bincount(image[used], minlength=n_images).astype(np.float64)
+    sums = np.zeros((n_images, unit.shape[1]), dtype=np.float32)
+    order = used[np.argsort(image[used], kind="stable")]
+    present, starts = np.unique(image[order], return_index=True)
+    sums[present] = np.add.reduceat(unit[own[order]], starts, axis=0)
+    owner = np.full(len(unit), -1)
+    owner[own[used]] = image[used]
+    alike = np.full((len(trials), len(LAGS)), np.nan)
+    spread = np.full((len(trials), len(LAGS)), np.nan)
+    dots = unit @ sums.T
+    owned = np.flatnonzero(owner >= 0)
+    dots[owned, owner[owned]] -= np.einsum("ra,ra->r", unit[owned], unit[owned])
+    for k, lag in enumerate(LAGS):
+        inside = np.flatnonzero((trials + lag >= 0) & (trials + lag < len(unit)))
+        row, mine = trials[inside] + lag, image[inside]
+        among = np.broadcast_to(counts, (len(row), n_images)).copy()
+        mean = dots[row].astype(np.float64)
+        theirs = np.flatnonzero(owner[row] >= 0)
+        among[theirs, owner[row[theirs]]] -= 1
+        # the trial's own response is no other trial: neighbours are alike by what drifts slowly
+        apart = np.flatnonzero((own[inside] >= 0) & (own[inside] != row))
+        mean[apart, mine[apart]] -= np.einsum("ra,ra->r", unit[row[apart]], unit[own[inside[apart]]])
+        among[apart, mine[apart]] -= 1
+        mean = np.where(among > 0, mean / np.maximum(among, 1), np.nan)
+        here = mean[np.arange(len(row)), mine]
+        mean[np.arange(len(row)), mine] = np.nan
+        others = np.isfinite(mean).sum(axis=1)
+        total = np.nansum(mean, axis=1) / np.maximum(others, 1)
+        squared = np.nansum(np.square(mean - total[:, None]), axis=1)
+        alike[inside, k] = np.where(others > 0, here - total, np.nan)
+        spread[inside, k] = squared / np.maximum(others, 1)
+    # with few images one trial's spread is known poorly: that of all weighs as five images
+    typical = _mean_known(spread)
+    return _Fit(alike, np.sqrt((n_images * spread + 5 * typical) / (n_images + 5)))
+
+
+def _scores(fit: _Fit, state: Int64[np.ndarray, " repeated"]) -> Float64[np.ndarray, "repeated lag"]:
+    """`alike` in standard deviations of what images that were not shown give, which other lags have; 0 if unknown."""
+    z = np.nan_to_num(fit.alike / np.maximum(fit.spread, 1e-30))
+    elsewhere = np.arange(len(LAGS)) != state[:, None]
+    clipped: np.ndarray = np.clip(z / max(float(z[elsewhere].std()), 1e-30), -_CLIPPED, _CLIPPED)
+    return clipped
+
+
+def _partition(
+    z: Float64[np.ndarray, "repeated lag"], state: Int64[np.ndarray, " repeated"]
+) -> Int64[np.ndarray, " repeated"]:
+    """Most likely lag of each trial, `_NO_LAG` where none fits, changes being rare.
+
+    A trial's score is 0 on average where responses do not belong, m where they do, with variance 1: the log-likelihood
+    of a lag over none is `m z - m^2 / 2`. The best path is found by dynamic programming (Viterbi 1967).
+    """
+    n, rows = len(z), np.arange(len(z))
+    known = state != _NO_LAG
+    m = min(float(z[rows[known], state[known]].mean()), _STRONGEST)
+    if m <= 0:
+        return state
+    gain = np.concatenate([m * z - m * m / 2, np.zeros((n, 1))], axis=1)
+    came = np.empty((n, len(LAGS) + 1), dtype=np.int64)
+    best = gain[0]
+    for t in range(n):
+        top = int(best.argmax())
+        stay = best >= best[top] - _SWITCH
+        came[t] = np.where(stay, np.arange(len(best)), top)
+        best = np.where(stay, best, best[top] - _SWITCH) + (gain[t] if t else 0)
+    path = np.empty(n, dtype=np.int64)
+    path[-1] = int(best.argmax())
+    for t in range(n - 1, 0, -1):
+        path[t - 1] = came[t, path[t]]
+    return _told(z, path)
+
+
+def _told(
+    z: Float64[np.ndarray, "repeated lag"], path: Int64[np.ndarray, " repeated"]
+) -> Int64[np.ndarray, " repeated"]:
+    """The path with runs that are not told from lag 0, or that fit no lag too uncertainly, put back to lag 0."""
+    zero = LAGS.index(0)
+    told = path.copy()
+    fitting = path != _NO_LAG
+    at = z[np.arange(len(z))[fitting], path[fitting]]
+    for run in np.split(np.arange(len(path)), np.flatnonzero(np.diff(path)) + 1):
+        lag = int(path[run[0]])
+        if lag == zero:
+            continue
+        if lag == _NO_LAG:
+            error = float(at.std()) / np.sqrt(len(run)) if len(at) else np.inf
+            enough = len(at) and z[run].mean(axis=0).max() + error < _UNFIT * at.mean()
+            enough = enough and at.mean() - z[run, zero].mean() > _SLIPPED * error
+        else:
+            more = z[run, lag] - z[run, zero]
+            enough = more.mean() > _SLIPPED * max(float(more.std()), 1.0) / np.sqrt(len(run))
+        if len(run) < _FEWEST or not enough:
+            told[run] = zero
+    return told
 
 
 def _participation(vectors: Float32[np.ndarray, "trial picked"]) -> float:
@@ -403,6 +518,7 @@ def _neuron_faults(
 def _repeat_faults(
     enough: bool,
     n_varying: int,
+    n_trials: int,
     alignment: Float64[np.ndarray, " lag"],
     chance: tuple[float, float],
     shifts: Sequence[Shift],
@@ -414,13 +530,7 @@ def _repeat_faults(
         )
     elif not n_varying:
         yield "no neuron's response ever changes; look at what was exported"
-    for shift in shifts:
-        n, late = abs(shift.lag), shift.lag > 0
-        yield (
-            f"{shift.where}: responses come {n} trial{'s' if n > 1 else ''} {'after' if late else 'before'} their "
-            f"images (repeats alike by {shift.there:.3f} there, {shift.as_they_stand:.3f} as they stand); pair each "
-            f"image with the response {n} {'later' if late else 'earlier'}, and look for a lost frame"
-        )
+    yield from (_shift_fault(shift, n_trials) for shift in shifts)
     if enough and n_varying and not shifts:
         at_zero = float(alignment[LAGS.index(0)])
         if not at_zero > chance[0] + CLEAR * chance[1]:
@@ -428,6 +538,23 @@ def _repeat_faults(
                 f"two trials of one image are no more alike than trials of two (by {at_zero:.3f}; permuted images give "
                 f"{chance[0]:.3f} ± {chance[1]:.3f}); responses may belong to other images, or carry no signal"
             )
+
+
+def _shift_fault(shift: Shift, n_trials: int) -> str:
+    whole = shift.first == 0 and shift.last == n_trials - 1
+    where = "all trials" if whole else f"trials {shift.first} to {shift.last}"
+    if shift.lag is None:
+        return (
+            f"{where}: responses fit no image's repeats (alike by {shift.as_they_stand:.3f}, elsewhere by "
+            f"{shift.there:.3f}): shuffled, or misaligned by more than {LAGS[-1]}; leave these trials out, or "
+            "pair them anew"
+        )
+    n, late = abs(shift.lag), shift.lag > 0
+    return (
+        f"{where}: responses come {n} trial{'s' if n > 1 else ''} {'after' if late else 'before'} their "
+        f"images (repeats alike by {shift.there:.3f} there, {shift.as_they_stand:.3f} as they stand); pair each "
+        f"image with the response {n} {'later' if late else 'earlier'}, and look for a lost frame"
+    )
 
 
 def _behaviour_faults(behaviour: Sequence[Channel]) -> Iterator[str]:

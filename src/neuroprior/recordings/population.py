@@ -6,14 +6,17 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from neuroprior.recordings.given import given_scans, refuse_other
 from neuroprior.reliability import Correction, Reliability, response_spread, scan_reliability
 from neuroprior.similarity import average_targets, neuron_rows, target_from_population, target_from_populations
 from neuroprior.similarity.match import Missing, matched_rows
-from neuroprior.types import InputError, Population, Scan, SimilarityTarget, Stimuli, Tier
+from neuroprior.types import Details, InputError, Population, Scan, SimilarityTarget, Stimuli, Tier
 
 __all__ = ["Units", "population_from_scan", "scan_with_neurons", "target_from_scan", "target_from_scans"]
 
 Units = Literal["raw", "standardised"]
+
+_OF_ALL = ("tier", "units", "weights")  # what scans that are averaged have in common
 
 
 def _population(scan: Scan, tier: str, units: str, reliability: Reliability) -> Population:
@@ -43,11 +46,13 @@ def population_from_scan(
     its standard deviation over all trials of the scan (`w` does not normalise scale; "raw" lets strong ones dominate).
     Raises `InputError` where the scan has no trial of `tier`, or too few repeats for Eq. 1.
     """
+    refuse_other("population_from_scan", scan, Scan)
     return _population(scan, tier, units, scan_reliability(scan, correction))
 
 
 def scan_with_neurons(scan: Scan, rule: str, correction: Correction = "none") -> Scan:
     """Return the scan with a part of its neurons (`select_neurons`), the best of them by `w_a` of Eq. 1."""
+    refuse_other("scan_with_neurons", scan, Scan)
     chosen = neuron_rows(scan_reliability(scan, correction).weights.snr.astype(np.float32), rule)
     xyz = None if scan.neuron_xyz is None else scan.neuron_xyz[chosen]
     return replace(scan, responses=scan.responses[:, chosen], neuron_xyz=xyz)
@@ -60,6 +65,7 @@ def target_from_scan(
 
     Arguments and errors as in `population_from_scan`; `details` says what the target rests on.
     """
+    refuse_other("target_from_scan", scan, Scan)
     reliability = scan_reliability(scan, correction)
     population = _population(scan, tier, units, reliability)
     said = _said_of(scan, tier, units, reliability)
@@ -96,20 +102,18 @@ def target_from_scans(
     centred again. Raises `InputError` naming the scan that shows other images, or other pixels under the same id, and
     how many are missing.
     """
-    if not scans:
-        raise InputError("target_from_scans: no scan given; pass at least one")
+    scans = given_scans("target_from_scans", scans)
     if len({id(scan.responses) for scan in scans}) < len(scans):
         raise InputError("target_from_scans: a scan is given twice; it would count twice in the mean")
     shown_by = {f"scan {k} ({scan.name})": _shown_in(scan, tier) for k, scan in enumerate(scans)}
-    mend = "average only scans that showed the same images, or pass missing='intersection'"
+    mend = "average only scans that showed the same images, or pass missing='intersection' (--intersection)"
     rows, *_ = matched_rows("target_from_scans", shown_by, missing, mend)
     shown = scans[0].stimuli.select(next(iter(shown_by.values()))[rows])
     for scan in scans:
         check_same_pixels(scan, shown)
-    said: dict[str, str | int] = {"scan_names": ", ".join(scan.name for scan in scans)}
     every = len(set().union(*(ids.tolist() for ids in shown_by.values())))
     if every == len(shown):  # one matrix in memory, whatever the number of scans
-        of_each: list[dict[str, str | int]] = []
+        of_each: list[Details] = []
 
         def populations() -> Iterator[Population]:
             for scan in scans:
@@ -118,11 +122,23 @@ def target_from_scans(
                 yield _population(scan, tier, units, reliability).select(shown.ids)
 
         made = target_from_populations(populations(), shown)
-        of_all = {key: value for key, value in of_each[0].items() if all(one[key] == value for one in of_each)}
-        return replace(made, details={**made.details, **of_all, **said})
+        return replace(made, details=_said_of_all(of_each))
     parts = [target_from_scan(scan, tier, correction, units=units).select(shown) for scan in scans]
-    mean = average_targets(parts)
-    return replace(mean, details={**mean.details, **said, "images_left_out": every - len(shown)})
+    said = {**_said_of_all([part.details for part in parts]), "images_left_out": every - len(shown)}
+    return replace(average_targets(parts), details=said)
+
+
+def _said_of_all(of_each: Sequence[Details]) -> Details:
+    """What a mean over scans rests on: `key_of_each` lists what each has of its own, in the order of `scan_names`."""
+    if len(of_each) == 1:
+        return of_each[0]
+    listed = {key: ", ".join(str(said[key]) for said in of_each) for key in of_each[0]}
+    return {
+        "averaged_targets": len(of_each),
+        "scan_names": listed.pop("scan"),
+        **{key: of_each[0][key] for key in _OF_ALL},
+        **{f"{key}_of_each": values for key, values in listed.items() if key not in _OF_ALL},
+    }
 
 
 def _shown_in(scan: Scan, tier: Tier) -> np.ndarray:

@@ -1,10 +1,11 @@
 """How stable the similarity of images is: over scans, over repeats, and from single trials to averages (Figure 1)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from neuroprior.recordings.given import given_scans, refuse_other
 from neuroprior.recordings.population import check_same_pixels
 from neuroprior.reliability import snr_weights
 from neuroprior.similarity import (
@@ -20,7 +21,8 @@ from neuroprior.similarity import (
     scan_fluctuation,
     single_trial_similarity,
 )
-from neuroprior.similarity.match import Missing
+from neuroprior.similarity.ceiling import CEILING_IMAGES, CEILING_TRIALS
+from neuroprior.similarity.match import Missing, matched_rows
 from neuroprior.types import Float32, InputError, Population, Scan, Shaped, SimilarityTarget, Stimuli
 from neuroprior.types.arrays import rows_of
 
@@ -28,6 +30,7 @@ __all__ = ["ScanStability", "growth_with_repeats", "scan_stability"]
 
 _PAIRS = 200_000  # of trials of different images whose fluctuation is kept, drawn at random
 _RESAMPLES = 100
+_APART = 3  # trials of an image, of which one and the average of the others share none
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,9 +39,10 @@ class ScanStability:
 
     `oracle`: Eq. 3. `single`, `others`: Eq. 2 of one trial an image, and Eq. 3 of all other trials, so that the two
     share nothing; the paper sets `single` against `oracle`, which holds it. `over_scans`: Eq. 4 of `oracle`;
-    `over_repeats`: Eq. 5 of all scans, each with its own oracle images, as `ceilings` are. The two differ in what is
-    averaged, so beside them stand the matched `single_over_scans` (Eq. 4 of `single`) and `over_trials` (single trials,
-    `i != j`).
+    `over_repeats`: Eq. 5 of all scans, each with its own oracle images, as `ceilings` are; of images with 3 trials or
+    more, as that of 2 is 0 by definition. The two differ in what is averaged, so beside them stand the matched
+    `single_over_scans` (Eq. 4 of `single`) and `over_trials` (single trials, `i != j`).
+    What the repeats do not suffice for is None, and `not_computed` says of each what it needs.
     `models`: given matrices (of twins, say) of the same images. `truths`: of simulated scans, what Eq. 2 makes of each
     one's noise-free responses to these images.
     """
@@ -46,22 +50,27 @@ class ScanStability:
     names: tuple[str, ...]
     stimuli: Stimuli
     oracle: Float32[np.ndarray, "scan image image"]
-    single: Float32[np.ndarray, "scan image image"]
-    others: Float32[np.ndarray, "scan image image"]
+    single: Float32[np.ndarray, "scan image image"] | None
+    others: Float32[np.ndarray, "scan image image"] | None
     over_scans: Float32[np.ndarray, "scan pair"] | None
     single_over_scans: Float32[np.ndarray, "scan pair"] | None
-    over_repeats: Float32[np.ndarray, " repeats"]
+    over_repeats: Float32[np.ndarray, " repeats"] | None
     over_trials: Float32[np.ndarray, " trials"]
-    ceilings: tuple[NoiseCeiling, ...]
+    ceilings: tuple[NoiseCeiling | None, ...]
     models: dict[str, Float32[np.ndarray, "image image"]]
     truths: Float32[np.ndarray, "scan image image"] | None
+    not_computed: tuple[str, ...] = ()
 
     def correlations(self) -> dict[str, list[float]]:
         """Pearson's r over pairs, one a scan: of single trials (inside and apart) and of every model with Eq. 3."""
-        found = {
-            "single trial, inside the average": [_r(a, b) for a, b in zip(self.single, self.oracle, strict=True)],
-            "single trial, apart from the average": [_r(a, b) for a, b in zip(self.single, self.others, strict=True)],
-        }
+        found: dict[str, list[float]] = {}
+        if self.single is not None and self.others is not None:
+            found["single trial, inside the average"] = [
+                _r(a, b) for a, b in zip(self.single, self.oracle, strict=True)
+            ]
+            found["single trial, apart from the average"] = [
+                _r(a, b) for a, b in zip(self.single, self.others, strict=True)
+            ]
         for name, model in self.models.items():
             found[name] = [_r(model, oracle) for oracle in self.oracle]
         if self.truths is not None:
@@ -83,40 +92,48 @@ def scan_stability(
 ) -> ScanStability:
     """Eq. 3 to 5 of the scans' oracle trials, SNR-weighted, with their noise ceilings.
 
+    Two images with 2 trials suffice for Eq. 3 and 4. Eq. 5 needs 3 trials of an image, single trials beside averages 3
+    of every image shown, a noise ceiling 3 images with 4: what cannot be had is None, and said in `not_computed`.
+
     `models`: targets that hold the oracle images, under names for the figures. `truths`: one a scan, in their order.
     `missing`: "intersection" keeps the images that all scans repeated, "error" asks that these be the same. `seed`: of
     single trials and resamples.
-    Raises `InputError` naming the scan whose repeats do not suffice (4 of an image), or the target that lacks images.
+    Raises `InputError` naming the scan without two images repeated, the scans that share too few, or the target that
+    lacks images.
     `progress` is told scans done and scans in all.
     """
-    if not scans:
-        raise InputError("scan stability: no scan given; pass one or more")
+    scans = given_scans("scan stability", scans)
+    for name, model in (models or {}).items():
+        refuse_other(f"scan stability, {name}", model, SimilarityTarget)
     if truths is not None and len(truths) != len(scans):
         raise InputError(f"scan stability: {len(truths)} truths for {len(scans)} scans; give each its own")
-    oracles, singles, others, repeats, trials, ceilings = [], [], [], [], [], []
+    _check_shared(scans, missing)
+    oracles, singles, repeats, trials, ceilings = [], [], [], [], []
     rng = np.random.default_rng(seed)
     for k, scan in enumerate(scans):
         if progress is not None:
             progress(k, len(scans))
         given = oracle_trials(scan)
+        times = np.unique(given.image_ids, return_counts=True)[1]
+        times = times[times > 1]
+        single = ceiling = None
         try:
             ids, matrix = oracle_similarity(*given)
-            single_ids, single, rest = single_trial_similarity(*given, seed=seed)
-            ceilings.append(noise_ceiling(*given, seed=seed, n_splits=10, n_resamples=_RESAMPLES))
-            repeats.append(repeat_fluctuation(*given))
+            if np.count_nonzero(times >= _APART) > 1:
+                single = tuple(map(np.asarray, single_trial_similarity(*given, seed=seed)))
+            if np.count_nonzero(times >= CEILING_TRIALS) >= CEILING_IMAGES:
+                ceiling = noise_ceiling(*given, seed=seed, n_splits=10, n_resamples=_RESAMPLES)
+            # the one pair of an image with two trials differs from its mean, itself, by 0
+            repeats.append(np.asarray(repeat_fluctuation(*given))[np.repeat(times > 2, times * (times - 1) // 2)])
             drawn = pair_fluctuation(*given)
         except InputError as error:
             raise InputError(f"scan {scan.name}, oracle trials: {error}") from None
         trials.append(drawn if len(drawn) <= _PAIRS else rng.choice(drawn, _PAIRS, replace=False))
         oracles.append((ids, matrix))
-        singles.append((single_ids, single))
-        others.append((single_ids, rest))
+        singles.append(single)
+        ceilings.append(ceiling)
     kept, oracle = map(np.asarray, align_matrices(oracles, missing))
-    single_kept, single_all = map(np.asarray, align_matrices(singles, missing))
-    others_all = np.asarray(align_matrices(others, missing)[1])
-    if not np.array_equal(kept, single_kept):
-        once = kept[~np.isin(kept, single_kept)][0]
-        raise InputError(f"scan stability: image {str(once)!r} has fewer than 3 trials in a scan; leave it out")
+    single_all, others, too_few = _apart(singles, kept)
     stimuli = scans[0].stimuli.select(kept)
     for scan in scans:
         check_same_pixels(scan, stimuli)
@@ -126,17 +143,68 @@ def scan_stability(
         stimuli=stimuli,
         oracle=oracle,
         single=single_all,
-        others=others_all,
+        others=others,
         over_scans=np.asarray(scan_fluctuation(oracle)) if several else None,
-        single_over_scans=np.asarray(scan_fluctuation(single_all)) if several else None,
-        over_repeats=np.concatenate(repeats),
+        single_over_scans=np.asarray(scan_fluctuation(single_all)) if several and single_all is not None else None,
+        over_repeats=np.concatenate(repeats) if any(map(len, repeats)) else None,
         over_trials=np.concatenate(trials),
         ceilings=tuple(ceilings),
         models={name: _part(name, target, stimuli) for name, target in (models or {}).items()},
         truths=None
         if truths is None
         else np.stack([_true(truth, np.asarray(ids), kept) for truth, (ids, _) in zip(truths, oracles, strict=True)]),
+        not_computed=tuple(_not_computed([scan.name for scan in scans], ceilings, repeats, too_few)),
     )
+
+
+def _check_shared(scans: Sequence[Scan], missing: Missing) -> None:
+    """Raise `InputError` unless the scans repeated the same images, before anything is made of them."""
+    repeated = {}
+    for k, scan in enumerate(scans):
+        ids, counts = np.unique(scan.trial_ids[scan.tier == "oracle"], return_counts=True)
+        repeated[f"scan {k} ({scan.name})"] = ids[counts > 1]
+    if len(scans) < 2 or not all(len(ids) > 1 for ids in repeated.values()):
+        return  # which scan lacks repeats is said where its weights are made
+    if not set.intersection(*(set(ids.tolist()) for ids in repeated.values())):
+        raise InputError(
+            f"scan stability: {' and '.join(repeated)} have no image ids in common among those repeated; compare scans "
+            "of the same images, under the same ids"
+        )
+    mend = "keep what all repeated with missing='intersection' (--intersection on the command line)"
+    matched_rows("scan stability", repeated, missing, mend)
+
+
+def _apart(
+    singles: Sequence[tuple[np.ndarray, ...] | None], kept: np.ndarray
+) -> tuple[np.ndarray | None, np.ndarray | None, tuple[int, str] | None]:
+    """Single trials, and all others, of the images kept; or None, and a scan and an image with too few trials."""
+    found = []
+    for scan, one in enumerate(singles):
+        lacking = kept if one is None else kept[~np.isin(kept, one[0])]
+        if one is None or len(lacking):
+            return None, None, (scan, str(lacking[0]))
+        found.append(one)
+    single, others = (align_matrices([(one[0], one[side]) for one in found], "intersection")[1] for side in (1, 2))
+    return np.asarray(single), np.asarray(others), None
+
+
+def _not_computed(
+    names: Sequence[str],
+    ceilings: Sequence[NoiseCeiling | None],
+    repeats: Sequence[np.ndarray],
+    too_few: tuple[int, str] | None,
+) -> Iterator[str]:
+    """What the repeats do not suffice for, and what would."""
+    for what, lacking, needs in (
+        ("noise ceiling", [one is None for one in ceilings], f"{CEILING_IMAGES} images with {CEILING_TRIALS} trials"),
+        ("Eq. 5", [not len(one) for one in repeats], "images with 3 trials: of one pair it is 0 by definition"),
+    ):
+        of = [name for name, lacks in zip(names, lacking, strict=True) if lacks]
+        if of:
+            yield f"{what} of {', '.join(of)} (needs {needs})"
+    if too_few is not None:
+        scan, image = too_few
+        yield f"single trials beside averages (need {_APART} trials of an image; {names[scan]} has 2 of {image!r})"
 
 
 def growth_with_repeats(

@@ -1,6 +1,8 @@
 """Stimuli from a file, and the photographs that are always at hand."""
 
 import os
+import re
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
@@ -8,14 +10,15 @@ from typing import TYPE_CHECKING, get_args
 import numpy as np
 
 from neuroprior.recordings.archive import read_archive
+from neuroprior.recordings.formats.hdf5 import hdf5_root
 from neuroprior.types import InputError, Stimuli, Tier, UInt8
 
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["load_stimuli", "packaged_photographs"]
+__all__ = ["holds_responses", "load_stimuli", "packaged_photographs"]
 
-_MAKE = "write it with numpy.savez(file, images=..., names=..., tier=...)"
+_MAKE = "write it with numpy.savez(file, images=..., names=np.asarray(names, str), tier=...)"
 
 
 def load_stimuli(path: str | os.PathLike[str], tier: Tier | None = None) -> Stimuli:
@@ -28,17 +31,28 @@ def load_stimuli(path: str | os.PathLike[str], tier: Tier | None = None) -> Stim
     if tier is not None and tier not in get_args(Tier):
         raise InputError(f"{file}: tier {tier!r} is not one of {', '.join(get_args(Tier))}")
     needed, optional = (("images", "names"), ("tier",)) if tier is None else (("images", "names", "tier"), ())
-    fields = read_archive(file, needed, optional, mend=_MAKE)
+    try:
+        fields = read_archive(file, needed, optional, mend=_MAKE)
+    except InputError:
+        if holds_responses(file):
+            raise InputError(f"{file}: a recording, not stimuli; its images are load_scan(path).stimuli") from None
+        raise
     pixels, names, tiers = fields["images"], fields["names"], fields.get("tier")
     if pixels.dtype != np.uint8 or pixels.ndim != 3:
         raise InputError(
             f"{file}: field 'images' is {pixels.dtype} {pixels.shape}, not uint8 (image, height, width); "
             "convert colour to gray and scale to 0..255"
         )
+    if names.shape != (len(pixels),) and names.shape == pixels.shape[2:]:
+        raise InputError(
+            f"{file}: field 'images' is {pixels.dtype} {pixels.shape} for {len(names)} names; looks like (height, "
+            "width, image): use np.moveaxis(images, 2, 0)"
+        )
     for name, value in (("names", names), ("tier", tiers)):
         if value is not None and (value.dtype.kind != "U" or value.shape != (len(pixels),)):
             raise InputError(
                 f"{file}: field {name!r} is {value.dtype} {value.shape}, not {len(pixels)} strings; give one an image"
+                f"{f', {name}.astype(str)' if value.dtype.kind in 'iuS' else ''}"
             )
     if tiers is not None:
         unknown = sorted(set(np.unique(tiers).tolist()) - set(get_args(Tier)))
@@ -53,6 +67,20 @@ def load_stimuli(path: str | os.PathLike[str], tier: Tier | None = None) -> Stim
         return Stimuli(names, pixels)
     except InputError as error:
         raise InputError(f"{file}: field 'names': {error}") from None
+
+
+def holds_responses(place: Path) -> bool:
+    """Whether this is a recording, of whatever format. Quick, and never raises."""
+    if place.is_dir():
+        return (place / "data" / "responses").is_dir()
+    root = hdf5_root(place)
+    if root is not None:
+        return not root.isdisjoint(("responses", "processing"))  # the latter in NWB
+    try:
+        with zipfile.ZipFile(place) as archive:
+            return any(re.search(r"^(responses|sp)\.npy$|(^|/)data/responses/", name) for name in archive.namelist())
+    except Exception:  # what is raised depends on the bytes that are damaged; what is no archive is no recording either
+        return False
 
 
 @dataclass(frozen=True, slots=True)

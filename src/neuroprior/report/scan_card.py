@@ -46,7 +46,16 @@ def card_json(check: ScanCheck) -> dict[str, Any]:
             }
             for channel in check.behaviour
         },
-        "shifts": [{"where": shift.where, "trials": shift.lag} for shift in check.shifts],
+        "shifts": [
+            {
+                "first": shift.first,
+                "last": shift.last,
+                "lag": shift.lag,
+                "there": _number(shift.there),
+                "as_they_stand": _number(shift.as_they_stand),
+            }
+            for shift in check.shifts
+        ],
         "silent_neurons": check.silent.tolist(),
         "constant_neurons": check.constant.tolist(),
         "duplicated_neurons": [list(pair) for pair in check.duplicated],
@@ -123,7 +132,8 @@ def _figures(check: ScanCheck) -> list[tuple[str, Markup, str]]:
         if np.isfinite(check.alignment).all():
             figure = alignment_by_lag(LAGS, check.alignment, check.chance, CLEAR)
             caption = (
-                "Mean cosine of two trials of one image less that of two images, responses taken so many trials later. "
+                "Of the whole session: mean cosine of two trials of one image less that of two images, responses taken "
+                "so many trials later. "
                 f"It should stand out at 0. Grey: images permuted, ± {CLEAR:g} standard deviations."
             )
             drawn.append(("Do responses belong to their images?", figure, caption))

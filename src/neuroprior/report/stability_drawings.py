@@ -1,11 +1,12 @@
-"""Figure 1 C and D: distributions of fluctuations, single trials against averages, growth with repeats."""
+"""Figure 1 C and D: distributions of fluctuations, single trials and others against averages, growth with repeats."""
 
 from collections.abc import Sequence
+from itertools import cycle
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from neuroprior.report.drawing import GREY, legend, legend_height, name_axes, panel
+from neuroprior.report.drawing import GREY, legend, legend_height, name_axes, panel, words
 from neuroprior.report.palette import LOOKS
 
 _MOST = 3000  # dots
@@ -26,28 +27,38 @@ def fluctuations(values: Sequence[tuple[str, str, np.ndarray]]) -> Figure:
     return figure
 
 
-def against_average(x_name: str, sets: Sequence[tuple[str, str, np.ndarray, np.ndarray]]) -> Figure:
-    """Dots of pairs, y against x, one colour a set: label, look, x, y; with the line of identity."""
-    figure, axes = panel(3.4 + legend_height([label for label, _, _, _ in sets]), 4.2)
-    for label, look, x, y in sets:
-        shown = np.arange(len(x))
-        if len(x) > _MOST:
-            shown = np.random.default_rng(0).choice(len(x), _MOST, replace=False)
-        color = LOOKS[look].color
-        axes.scatter(x[shown], y[shown], s=5, color=color, alpha=0.4, linewidths=0, rasterized=True)
-        axes.scatter([], [], s=30, color=color, label=label)  # what the legend shows
-    ends = [min(float(x.min()) for _, _, x, _ in sets), max(float(x.max()) for _, _, x, _ in sets)]
-    axes.plot(ends, ends, color=GREY, linewidth=1, linestyle="--")
-    name_axes(axes, x_name, "S")
-    legend(figure, axes)
+def against_average(
+    label: str, look: str, x: np.ndarray, y: np.ndarray, limits: tuple[tuple[float, float], tuple[float, float]]
+) -> Figure:
+    """S of one kind against Eq. 3, a dot a pair, with the line of identity; `limits` of both axes.
+
+    A figure for each kind: drawn over one another, dense dots hide wide ones.
+    """
+    figure, axes = panel(3.4, 4.2)
+    shown = np.arange(len(x))
+    if len(x) > _MOST:
+        shown = np.random.default_rng(0).choice(len(x), _MOST, replace=False)
+    axes.scatter(x[shown], y[shown], s=5, color=LOOKS[look].color, alpha=0.4, linewidths=0, rasterized=True)
+    axes.plot(limits[0], limits[0], color=GREY, linewidth=1, linestyle="--")
+    axes.set(xlim=limits[0], ylim=limits[1])
+    name_axes(axes, "S, average over trials (Eq. 3)", words(f"S, {label}"))
     return figure
 
 
 def growth(curves: Sequence[tuple[str, Sequence[tuple[int, float]]]]) -> Figure:
-    """Correlation with the true similarity against the number of trials of each image, a line a scan."""
-    figure, axes = panel(2.6)
-    for _, points in curves:
-        axes.plot(*zip(*points, strict=True), color="#0072B2", alpha=0.6, marker="o", markersize=3, linewidth=1.2)
+    """Correlation with the true similarity against the number of trials of each image, a line and a look a scan."""
+    figure, axes = panel(2.6 + legend_height([name for name, _ in curves]))
+    for (name, points), look in zip(curves, cycle(LOOKS.values()), strict=False):
+        axes.plot(
+            *zip(*points, strict=True),
+            color=look.color,
+            linestyle=look.line,
+            marker=look.marker,
+            markersize=4,
+            linewidth=1.2,
+            label=name,
+        )
     axes.set_ylim(0, 1)
     name_axes(axes, "trials of each image", "r with the true S")
+    legend(figure, axes)
     return figure

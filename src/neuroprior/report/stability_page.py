@@ -21,6 +21,8 @@ from neuroprior.types import Float32
 
 _SCANS = 8  # matrices that are drawn
 _PAIRS = 4
+_MODELS = 4  # that are drawn against Eq. 3
+_MODEL_LOOKS = ("blur", "vgg", "pixel", "lowpass")
 
 Growth = Mapping[str, Sequence[tuple[int, float]]]
 
@@ -41,7 +43,9 @@ def stability_json(found: ScanStability, grown: Growth | None = None) -> dict[st
                 "best_model": round(ceiling.best_model, 4),
             }
             for name, ceiling in zip(found.names, found.ceilings, strict=True)
+            if ceiling is not None
         ],
+        "not_computed": list(found.not_computed),
     }
     if grown:
         said["r_with_truth_by_repeats"] = {name: {str(t): round(r, 4) for t, r in rs} for name, rs in grown.items()}
@@ -67,6 +71,8 @@ def _plates(found: ScanStability, grown: Growth | None) -> list[Plate]:
     mean: Float32[np.ndarray, "image image"] = found.oracle.mean(axis=0)
     order = np.array(leaf_order(mean))
     plates = [_matrices(found, order), _spread(found), _scatter(found)]
+    if found.not_computed:
+        plates.insert(0, Plate("What these repeats do not say", absent=f"{'; '.join(found.not_computed)}."))
     if grown:
         ends = [points[-1] for points in grown.values()]
         caption = (
@@ -82,16 +88,18 @@ def _plates(found: ScanStability, grown: Growth | None) -> list[Plate]:
 
 def _matrices(found: ScanStability, order: np.ndarray) -> Plate:
     shown = list(zip(found.names, found.oracle, strict=True))[:_SCANS] + list(found.models.items())
+    # one scale, so that colours can be compared between animals
+    limit = max(float(np.quantile(np.abs(np.concatenate([pairs_of(matrix) for _, matrix in shown])), 0.99)), 1e-3)
     panels = []
     for k, (name, matrix) in enumerate(shown):
-        limit = max(float(np.quantile(np.abs(pairs_of(matrix)), 0.99)), 1e-3)
         part = np.ascontiguousarray(matrix[np.ix_(order, order)])
         panels.append(Panel(f"matrix-{k}", similarity_matrix(name, part, limit), f"Similarity matrix of {name}."))
     left = len(found.names) - min(len(found.names), _SCANS)
     caption = (
         f"Figure 1 A{', B' if found.models else ''}. Eq. 3 of each scan{', and matrices given' * bool(found.models)}, "
         f"of {len(found.stimuli)} oracle images, in one order (average-linkage clustering of the mean over scans). "
-        f"Colours saturate at each matrix' 99th percentile.{f' {left} more scans are not drawn.' if left else ''}"
+        "Colours are one scale for all, which saturates at their 99th percentile."
+        f"{f' {left} more scans are not drawn.' if left else ''}"
     )
     return Plate("Similarity of the oracle images", tuple(panels), caption)
 
@@ -99,17 +107,12 @@ def _matrices(found: ScanStability, order: np.ndarray) -> Plate:
 def _fluctuations(found: ScanStability) -> list[tuple[str, str, np.ndarray]]:
     """Label, look and values of what Figure 1 C shows."""
     sets = [
+        ("over scans (Eq. 4)", "neural_model", found.over_scans),
         ("over repeats (Eq. 5)", "neural_data", found.over_repeats),
+        ("single trials over scans", "blur", found.single_over_scans),
         ("over trials, i ≠ j", "vgg", found.over_trials),
     ]
-    if found.over_scans is not None and found.single_over_scans is not None:
-        sets = [
-            ("over scans (Eq. 4)", "neural_model", found.over_scans.ravel()),
-            sets[0],
-            ("single trials over scans", "blur", found.single_over_scans.ravel()),
-            sets[1],
-        ]
-    return sets
+    return [(label, look, values.ravel()) for label, look, values in sets if values is not None]
 
 
 def _spread(found: ScanStability) -> Plate:
@@ -117,29 +120,47 @@ def _spread(found: ScanStability) -> Plate:
     said = "; ".join(f"{label}: {values.std():.3f}" for label, _, values in sets)
     caption = (
         f"Figure 1 C. Standard deviations: {said}. Eq. 4 is of averages over trials and of different images, Eq. 5 of "
-        "single pairs of trials of one image; the other two compare like with like: single trials, different images."
+        "single pairs of trials of one image; the others compare like with like: single trials, different images."
     )
     return Plate("How far similarities move", (Panel("fluctuations", fluctuations(sets), caption),), caption)
 
 
 def _scatter(found: ScanStability) -> Plate:
+    """Figure 1 D, a panel a kind, on the same axes; the caption says the r of what is drawn."""
     oracle = np.concatenate([pairs_of(one) for one in found.oracle])
-    rs = {name: float(np.mean(values)) for name, values in found.correlations().items()}
-    looks = iter(("blur", "vgg", "pixel", "lowpass"))
-    sets = [("single trials", "neural_data", oracle, np.concatenate([pairs_of(one) for one in found.single]))]
-    for name, model in list(found.models.items())[:4]:
-        sets.append((name, next(looks), oracle, np.tile(pairs_of(model), len(found.oracle))))
+    rs = {name: minus(f"{np.mean(values):z.2f}") for name, values in found.correlations().items()}
+    sets, said = [], []
+    if found.single is not None:
+        inside, apart = (rs[f"single trial, {where} the average"] for where in ("inside", "apart from"))
+        sets.append(("single trials", "neural_data", np.concatenate([pairs_of(one) for one in found.single])))
+        said.append(f"single trials: r = {inside} inside the average, whose noise they share, {apart} apart from it")
+    for (name, model), look in zip(list(found.models.items())[:_MODELS], _MODEL_LOOKS, strict=False):
+        sets.append((name, look, np.tile(pairs_of(model), len(found.oracle))))
+        said.append(f"{name}: r = {rs[name]}")
     if found.truths is not None:
-        sets.append(("truth", "neural_model", oracle, np.concatenate([pairs_of(one) for one in found.truths])))
-    said = "; ".join(f"{name}: r = {minus(f'{r:z.2f}')}" for name, r in rs.items())
+        sets.append(("truth of these neurons", "neural_model", np.concatenate([pairs_of(one) for one in found.truths])))
+        said.append(f"truth of these very neurons: r = {rs['truth']}")
+    heading = "From single trials to averages"
+    if not sets:
+        return Plate(heading, absent="needs single trials beside averages, models or truths.")
+    left = len(found.models) - min(len(found.models), _MODELS)
     caption = (
-        f"Figure 1 D. Against Eq. 3, off-diagonal pairs of all scans; r is the mean over scans. {said}. A single trial "
-        "inside the average shares its noise; apart from it, it does not. (The paper: 0.39 for single trials, 0.73 for "
-        "models.) Dashed: identity."
+        f"Figure 1 D. Against Eq. 3, off-diagonal pairs of all scans; r is the mean over scans. {'; '.join(said)}. "
+        f"(The paper: 0.39 for single trials, 0.73 for models.) Dashed: identity."
+        f"{f' {left} more models are not drawn.' if left else ''}"
     )
-    return Plate(
-        "From single trials to averages", (Panel("scatter", against_average("S, Eq. 3", sets), caption),), caption
-    )
+    limits = _ends(oracle), _ends(np.concatenate([values for _, _, values in sets]))
+    panels = [
+        Panel(f"scatter-{k}", against_average(label, look, oracle, values, limits), f"{label} against Eq. 3. {caption}")
+        for k, (label, look, values) in enumerate(sets)
+    ]
+    return Plate(heading, tuple(panels), caption)
+
+
+def _ends(values: np.ndarray) -> tuple[float, float]:
+    low, high = float(values.min()), float(values.max())
+    room = 0.03 * max(high - low, 1e-3)
+    return low - room, high + room
 
 
 def _alike(found: ScanStability, mean: Float32[np.ndarray, "image image"]) -> Plate:

@@ -12,9 +12,12 @@ from neuroprior.similarity.oracle import halves, oracle_of, used_trials
 from neuroprior.similarity.unit import Responses, as_weights
 from neuroprior.types import Float64, InputError, Int64, Shaped
 
-__all__ = ["NoiseCeiling", "noise_ceiling"]
+__all__ = ["CEILING_IMAGES", "CEILING_TRIALS", "NoiseCeiling", "noise_ceiling"]
 
 Resampled: TypeAlias = Literal["images", "neurons", "both"]
+
+CEILING_TRIALS, CEILING_IMAGES = 4, 3
+"""Trials of an image that two halves need, and such images that a correlation of pairs needs."""
 
 _LIMIT = 1 - 1e-12  # of a correlation, before its atanh
 
@@ -68,10 +71,13 @@ def noise_ceiling(
         raise InputError(f"noise ceiling: resampled {resampled!r} is not one of {', '.join(get_args(Resampled))}")
     if n_splits < 1 or n_resamples < 2:
         raise InputError(f"noise ceiling: {n_splits} splits and {n_resamples} resamples; give at least 1 and 2")
-    trials = used_trials(responses, image_ids, least=4)
+    trials = used_trials(responses, image_ids, least=CEILING_TRIALS)
     n, n_neurons = len(trials.ids), responses.shape[1]
-    if n < 3:
-        raise InputError(f"noise ceiling: {n} images have 4 or more trials; a correlation of pairs needs 3")
+    if n < CEILING_IMAGES:
+        raise InputError(
+            f"noise ceiling: {n} images have {CEILING_TRIALS} or more trials; a correlation of pairs needs "
+            f"{CEILING_IMAGES}"
+        )
     w = as_weights(weights, responses, "noise ceiling")
     random = np.random.default_rng(seed)
     once = np.ones(n, dtype=np.int64)

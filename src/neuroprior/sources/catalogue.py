@@ -160,6 +160,8 @@ _MADE_OF = {
     ),
     "cifar10": "`neuroprior data fetch cifar10` and --set task.source=cifar_binary --set task.folder="
     "cifar-10-batches-bin --set task.train=null --set task.test=null do without it",
+    "twin-mice": "the commands at the head of recipes/twin-comparison.yaml simulate these scans",
+    "twin-mice-twins": "the commands at the head of recipes/twin-comparison.yaml fit these twins",
     "cifar100": "`neuroprior data fetch cifar100` and --set task.source=cifar_binary --set task.folder="
     "cifar-100-binary --set task.train=null --set task.test=null do without it",
 }

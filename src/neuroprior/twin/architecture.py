@@ -37,7 +37,7 @@ class TwinArchitecture:
     """
 
     core: CoreKind = "separable"
-    channels: int = 32
+    channels: int = 64
     n_layers: int = 3
     first_kernel: int = 9
     kernel: int = 7

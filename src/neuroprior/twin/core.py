@@ -62,7 +62,7 @@ def stacked_core(
 ) -> Core:
     """The core of 2019 (Walker et al., Cadena et al.): dense layers, each sees all before it, the readout sees all.
 
-    `linear`: neither ELU nor batch norm's shift between layers; the whole is then one linear filter of the image.
+    `linear`: no ELU; in evaluation the whole is then one linear filter of the image, and a constant.
     """
     layers: list[nn.Module] = [_layer(nn.Conv2d(in_channels, channels, first_kernel, bias=False), channels, linear)]
     for before in range(1, n_layers):

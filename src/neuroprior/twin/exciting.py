@@ -7,6 +7,7 @@ import torch
 
 from neuroprior.exciting import ExcitingImages, most_exciting_images
 from neuroprior.twin.model import Twin
+from neuroprior.twin.predict import at_neutral
 from neuroprior.types import InputError
 
 __all__ = ["exciting_images"]
@@ -67,8 +68,7 @@ class _Rates:
     def __call__(self, images: torch.Tensor, units: torch.Tensor) -> torch.Tensor:
         n = len(images)
         seen = ((images - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
-        behavior = torch.tensor([self.twin.neutral_behavior], dtype=images.dtype).expand(n, -1)
-        rates: torch.Tensor = self.twin.model(seen, behavior, torch.zeros(n, 2, dtype=images.dtype))
+        rates: torch.Tensor = self.twin.model(seen, *at_neutral(self.twin, n))
         return rates[torch.arange(n), self.neurons[units]]
 
 

@@ -49,14 +49,15 @@ def read_at_plain(
     size = positions.new_tensor([width, height])
     at = (positions + 1) / 2 * (size - 1)
     low = at.detach().floor()
+    lost = at.isnan().any(dim=-1)  # a training that went astray must see it
     corners, weights = [], []
     for step in ((0, 0), (1, 0), (0, 1), (1, 1)):
         corner = low + positions.new_tensor(step)
-        inside = ((corner >= 0) & (corner <= size - 1)).all(dim=-1)
+        outside = ((corner < 0) | (corner > size - 1)).any(dim=-1) & ~lost
         weight = (1 - (at - corner).abs()).prod(dim=-1)
-        x, y = torch.minimum(corner.clamp(min=0), size - 1).long().unbind(-1)
+        x, y = torch.minimum(corner.nan_to_num(0).clamp(min=0), size - 1).long().unbind(-1)
         corners.append(y * width + x + rows[:, None] * (height * width))
-        weights.append(torch.where(inside, weight, 0))
+        weights.append(torch.where(outside, 0, weight))
     four = torch.stack(corners, -1).reshape(-1, 4)
     seen = F.embedding_bag(four, pixels, mode="sum", per_sample_weights=torch.stack(weights, -1).reshape(-1, 4))
     drive: torch.Tensor = torch.linalg.vecdot(seen.view(*positions.shape[:2], -1), features)

@@ -11,7 +11,9 @@ from neuroprior.twin.core import Core
 from neuroprior.twin.modulator import MLPModulator, NoModulation
 from neuroprior.twin.readout import Readout
 from neuroprior.twin.shifter import MLPShifter, NoShift
-from neuroprior.types import Float, Float32, InputError, Int64
+from neuroprior.types import Float, Float32, Float64, InputError, Int64
+
+__all__ = ["EncodingModel", "Standardise", "Twin", "field_centres"]
 
 
 class EncodingModel(nn.Module):
@@ -100,7 +102,6 @@ class Twin:
     the recording, or its repeats, are not at hand; every neuron then counts alike. `neutral_behavior`: the mean of
     each behaviour channel, `neutral_pupil`: of the pupil position, in the model's own units; `neutral_is_assumed`
     where nobody said what they are. `digest`: SHA-256 of the file it was read from, or of its own weights.
-    `fitted_to`: digest of the ids of the images that it was trained on; None where that is not known.
     """
 
     name: str
@@ -126,3 +127,18 @@ class Twin:
     def weights(self) -> Float32[np.ndarray, " neuron"] | None:
         """w_a v_a (Eq. 1, 6); None where they are not known."""
         return None if self.snr is None or self.accuracy is None else self.snr * self.accuracy
+
+
+def field_centres(twin: Twin) -> Float64[np.ndarray, "neuron 2"]:
+    """x, y of each neuron's place in the image, in pixels from its upper left corner, before any shift by the gaze.
+
+    The middle of pixel k is at k + 1/2. The maps are smaller than the image, about the same middle: positions of -1
+    and 1 are the centres of the maps' corner pixels. Of a factorised readout, the place is its mask's centre of mass.
+    """
+    height, width = twin.input_size
+    with torch.inference_mode():
+        seen = twin.model.seen(torch.zeros(1, 1, height, width), torch.tensor([twin.neutral_behavior]))
+        rows, columns = twin.model.core(seen).shape[2:]
+        positions = twin.model.readout.positions.detach().numpy().astype(np.float64)
+    centres: Float64[np.ndarray, "neuron 2"] = ((width, height) + positions * (columns - 1, rows - 1)) / 2
+    return centres

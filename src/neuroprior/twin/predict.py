@@ -1,13 +1,12 @@
-"""Twin -> Population -> SimilarityTarget: what the twin's neurons would say to images, at neutral behaviour."""
+"""Twin -> Population: what the twin's neurons would say to images, at neutral behaviour."""
 
 from collections.abc import Callable
 
 import numpy as np
 import torch
 
-from neuroprior.similarity import target_from_population
 from neuroprior.twin.model import Twin
-from neuroprior.types import Float, InputError, Population, Precision, SimilarityTarget, Stimuli
+from neuroprior.types import Float, Float32, InputError, Population, Precision, Stimuli, Weighting
 
 _CHUNK = 16  # images a pass: their maps stay in the cache from layer to layer, which 64 do not (measured: 1.5 times)
 
@@ -16,6 +15,8 @@ def predict_population(
     twin: Twin,
     stimuli: Stimuli,
     *,
+    weighting: Weighting | None = None,
+    v_power: float = 1.0,
     precision: Precision = "float32",
     progress: Callable[[int, int], None] | None = None,
 ) -> Population:
@@ -25,9 +26,11 @@ def predict_population(
     `stimuli`. Same stimuli, threads and versions: same numbers. `progress` is told images done and images in all.
     `precision: bfloat16` computes the maps with 8 bits of mantissa: for a quick look where a processor is fast at it,
     too coarse for a target that results rest on (`benchmarks/twin_predict.py` says by how much S then differs).
-    Raises `InputError` for images of another size.
+    `weighting`, `v_power`: of the neurons, as in `neuron_weights`.
+    Raises `InputError` for images of another size, or weights that the twin does not know.
     """
     check_size(twin, stimuli)
+    weights = neuron_weights(twin, weighting, v_power)
     mean, std = pixel_scale(twin, stimuli)
     responses = np.empty((len(stimuli), twin.n_neurons), dtype=np.float32)
     with torch.inference_mode():
@@ -40,8 +43,35 @@ def predict_population(
             responses[start : start + n] = rates.float().numpy()
             if progress is not None:
                 progress(start + n, len(stimuli))
-    weights = np.ones(twin.n_neurons, dtype=np.float32) if twin.weights is None else twin.weights
     return Population(image_ids=stimuli.ids, mean=responses, weights=weights, source="twin")
+
+
+def neuron_weights(
+    twin: Twin, weighting: Weighting | None = None, v_power: float = 1.0
+) -> Float32[np.ndarray, " neuron"]:
+    """`w_a v_a^n` (Eq. 1, 6), what each neuron counts in a similarity; n is `v_power`.
+
+    `weighting`: "snr-v" is all of it, "snr" leaves v out, "v" leaves w out, "none" is 1 for every neuron. Where it is
+    not given it is "snr-v", and "none" for a twin that knows no w and v.
+    Raises `InputError` for weights that the twin does not know, or a `v_power` that is negative.
+    """
+    if not 0 <= v_power < float("inf"):
+        raise InputError(f"v_power is {v_power}; it must be 0 or more, and finite")
+    if weighting is None:
+        weighting = "none" if twin.weights is None else "snr-v"
+    weights = np.ones(twin.n_neurons, dtype=np.float32)
+    if weighting == "none":
+        return weights
+    if twin.snr is None or twin.accuracy is None:
+        raise InputError(
+            f"twin {twin.name}: knows no w and v (no recording with repeats), so it cannot weigh neurons by "
+            f"{weighting}; use none"
+        )
+    if weighting in ("snr-v", "snr"):
+        weights *= twin.snr
+    if weighting in ("snr-v", "v"):
+        weights *= twin.accuracy ** np.float32(v_power)
+    return weights
 
 
 def at_neutral(twin: Twin, n: int) -> tuple[Float[torch.Tensor, "n channel"], Float[torch.Tensor, "n 2"]]:
@@ -67,40 +97,3 @@ def pixel_scale(twin: Twin, stimuli: Stimuli) -> tuple[float, float]:
     if not std > 0:
         raise InputError("stimuli: all pixels of all images are equal; z-scoring needs contrast")
     return mean, std
-
-
-def target_from_twin(
-    twin: Twin,
-    stimuli: Stimuli,
-    *,
-    precision: Precision = "float32",
-    progress: Callable[[int, int], None] | None = None,
-) -> SimilarityTarget:
-    """S_model (Eq. 6): Eq. 2 of the twin's predictions, each neuron weighted by w_a v_a where the twin knows them.
-
-    A target of `precision: bfloat16` says in its details that it is coarse.
-    """
-    population = predict_population(twin, stimuli, precision=precision, progress=progress)
-    details = dict(target_details(twin, stimuli))
-    if precision == "bfloat16":
-        details["precision"] = "bfloat16: too coarse for a target that results rest on"
-    return target_from_population(population, stimuli, details=details)
-
-
-def target_details(twin: Twin, stimuli: Stimuli) -> dict[str, str | float | int]:
-    """Say how a target of this twin is made, for every table that uses it."""
-    mean, std = pixel_scale(twin, stimuli)
-    behavior: dict[str, str | float | int] = {}
-    if twin.neutral_behavior:
-        said = ", ".join(f"{value:g}" for value in twin.neutral_behavior)
-        behavior["neutral_behavior"] = f"{said} (assumed: not in the checkpoint)" if twin.neutral_is_assumed else said
-    return {
-        **behavior,
-        "twin": twin.name,
-        "twin_digest": twin.digest,
-        "weights": "1 for every neuron (ready-made twin: no recording, so no w and v)"
-        if twin.weights is None
-        else "w v (Eq. 1, 6)",
-        "pixel_mean": mean,
-        "pixel_std": std,
-    }

@@ -97,9 +97,10 @@ class GaussianReadout(nn.Module):
         """Weight the features at each neuron's shifted position. `rows`: the map of each trial; trial t's is t."""
         if rows is None:
             rows = torch.arange(len(maps), device=maps.device)
-        where = self.positions[None]
         if self.training and self.spread is not None:
             where = self.spread(self.positions, len(rows))
+        else:
+            where = self.positions.clamp(-1, 1)[None]  # as the draws are
         # Under autocast the maps may be coarser than the parameters; what is read out is not.
         at = (where + shift[:, None]).to(self.features.dtype)
         return read_at(maps.to(self.features.dtype), at, self.features, rows) + self.bias

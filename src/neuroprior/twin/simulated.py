@@ -7,9 +7,9 @@ import numpy as np
 import torch
 
 from neuroprior.recordings import Behaviour, Noise, SimulatedScan, Viewing, simulate_from_rates
-from neuroprior.twin.model import Twin
+from neuroprior.twin.model import Twin, field_centres
 from neuroprior.twin.predict import at_neutral, pixel_scale, predict_population
-from neuroprior.types import Float32, Float64, InputError, Int64, Stimuli
+from neuroprior.types import Float32, InputError, Int64, Stimuli
 
 __all__ = ["simulate_from_twin"]
 
@@ -86,7 +86,7 @@ def simulate_from_twin(
         stimuli,
         oracle_ids,
         viewing=viewing,
-        centre=_centres(twin)[neurons],
+        centre=field_centres(twin)[neurons],
         snr_median=snr_median,
         snr_spread=snr_spread,
         noise=noise,
@@ -94,15 +94,3 @@ def simulate_from_twin(
         name=name,
         progress=progress,
     )
-
-
-def _centres(twin: Twin) -> Float64[np.ndarray, "neuron 2"]:
-    """Where in the image (x, y in pixels) each neuron's readout lies: the maps are smaller, about the same middle."""
-    channels = len(twin.neutral_behavior)
-    height, width = twin.input_size
-    with torch.inference_mode():
-        maps = twin.model.core(torch.zeros(1, 1 + channels, height, width))
-        positions = twin.model.readout.positions.numpy().astype(np.float64)
-    rows, columns = maps.shape[2:]
-    centres: Float64[np.ndarray, "neuron 2"] = (width, height) + positions * (columns - 1, rows - 1)
-    return centres / 2

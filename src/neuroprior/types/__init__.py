@@ -34,8 +34,12 @@ __all__ = [
     "TargetSource",
     "Tier",
     "UInt8",
+    "Weighting",
     "load_target",
 ]
 
 Precision = Literal["float32", "bfloat16"]
 """What a network's layers are computed in; similarities are float32 always."""
+
+Weighting = Literal["snr-v", "snr", "v", "none"]
+"""What a twin's neurons count by in a similarity: w v (Eq. 1, 6), w alone, v alone, or all alike."""

@@ -1,6 +1,6 @@
 """Stimuli and what looked at them -> the targets that networks are taught, and the controls beside them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,8 +8,25 @@ from typing import Any
 import numpy as np
 
 from neuroprior.experiment.engine import Say
-from neuroprior.experiment.inputs import TIERS, chosen_neurons, chosen_rows, matrix_of, scans_of, stimuli_of, twin_of
-from neuroprior.experiment.sections import MADE, MatrixTarget, ScansTarget, SimulatedMouseTarget, TwinTarget
+from neuroprior.experiment.inputs import (
+    TIERS,
+    chosen_neurons,
+    chosen_rows,
+    every_stimulus_of,
+    fit_of,
+    matrix_of,
+    scans_of,
+    stimuli_of,
+    twin_of,
+)
+from neuroprior.experiment.sections import (
+    MADE,
+    FittedTwinsTarget,
+    MatrixTarget,
+    ScansTarget,
+    SimulatedMouseTarget,
+    TwinTarget,
+)
 from neuroprior.experiment.steps.settings import TARGET_FILE, ControlWork, TargetWork
 from neuroprior.networks import vgg_target
 from neuroprior.recordings import (
@@ -28,7 +45,16 @@ from neuroprior.similarity import (
     target_from_population,
 )
 from neuroprior.sources import data_path
-from neuroprior.twin import Twin, predict_population, simulate_from_twin, target_details, untrained_twin
+from neuroprior.twin import (
+    Denoiser,
+    Twin,
+    predict_denoised,
+    predict_population,
+    simulate_from_twin,
+    target_details,
+    target_from_twin,
+    untrained_twin,
+)
 from neuroprior.types import Details, Population, SimilarityTarget, Stimuli
 
 _STIMULI = "stimuli.npz"
@@ -62,6 +88,15 @@ def make_targets(work: TargetWork, out: Path, say: Say) -> None:
             say(f"similarity over {len(scans)} scans", 0.5)
             target_from_scans(scans, "train").select(shown["train"]).save(out / "data.safetensors")
             target_from_scans(scans, "oracle").save(out / "heldout.safetensors")
+        case FittedTwinsTarget():
+            say("reading recordings and twins", 0.0)
+            scans, twins = fit_of(work.target)
+            target_from_scans(scans, "train").select(shown["train"]).save(out / "data.safetensors")
+            # All training images, as in `data`: of both the same part is kept, centred on the same images.
+            everything, of_tier = every_stimulus_of(work.stimuli, work.target)
+            for name, one in zip(("model", "heldout"), TIERS, strict=True):
+                seen = everything.select(everything.ids[of_tier == one])
+                _of_twins(work.target, twins, seen, say).select(shown[one]).save(out / f"{name}.safetensors")
         case MatrixTarget():
             say("reading the matrix", 0.0)
             whole = matrix_of(work.target, work.stimuli)
@@ -98,12 +133,9 @@ def make_control(work: ControlWork, inputs: Mapping[str, Path], out: Path, say: 
                 data_path(str(work.vgg)), stimuli, progress=lambda done, of: say("VGG-19", 0.9 * done / of)
             )
         case "random_twin":
-            assert isinstance(work.target, TwinTarget)  # the recipe was checked
-            untrained = untrained_twin(twin_of(work.target), work.seed, stimuli)
             # Those that give every image the same response have no similarity to teach: a control must have one.
-            population = _predicted(untrained, stimuli, say, work.target.neurons)
-            details = {**_said_of(work.target, untrained, stimuli), "weights": "1 for every neuron (untrained twin)"}
-            made = target_from_population(population, stimuli, details=details)
+            made = _untrained_target(work, stimuli, say)
+            made = replace(made, details={**made.details, "weights": "1 for every neuron (untrained twin)"})
         case "simulated_data":
             assert isinstance(work.target, TwinTarget)
             twin = twin_of(work.target)
@@ -166,14 +198,53 @@ def _responses(work: ControlWork, everything: Stimuli, stimuli: Stimuli, oracle:
         case SimulatedMouseTarget():
             return _mouse(work.target, everything, oracle).truth.select(stimuli.ids)
         case ScansTarget():
-            parts = [population_from_scan(scan, "train").select(stimuli.ids) for scan in scans_of(work.target)]
-            return Population(
-                stimuli.ids,
-                np.concatenate([part.mean for part in parts], axis=1),
-                np.concatenate([part.weights for part in parts]),
-                "recorded",
-            )
+            return _beside(population_from_scan(scan, "train").select(stimuli.ids) for scan in scans_of(work.target))
+        case FittedTwinsTarget(weighting=weighting, v_power=v_power):
+            _, twins = fit_of(work.target)
+            return _beside(predict_denoised(twin, stimuli, weighting=weighting, v_power=v_power) for twin in twins)
     raise AssertionError("the recipe was checked: a matrix has no responses")
+
+
+def _beside(populations: Iterable[Population]) -> Population:
+    """Return the neurons of all populations as those of one."""
+    parts = list(populations)
+    mean = np.concatenate([part.mean for part in parts], axis=1)
+    return Population(parts[0].image_ids, mean, np.concatenate([part.weights for part in parts]), parts[0].source)
+
+
+def _of_twins(target: FittedTwinsTarget, twins: Sequence[Denoiser], stimuli: Stimuli, say: Say) -> SimilarityTarget:
+    looking = f"twins of {len(twins)} scans look at {len(stimuli)} images"
+    return target_from_twin(
+        twins,
+        stimuli,
+        weighting=target.weighting,
+        v_power=target.v_power,
+        progress=lambda done, of: say(looking, 0.9 * done / of),
+    )
+
+
+def _untrained_target(work: ControlWork, stimuli: Stimuli, say: Say) -> SimilarityTarget:
+    match work.target:
+        case TwinTarget():
+            untrained = untrained_twin(twin_of(work.target), work.seed, stimuli)
+            population = _predicted(untrained, stimuli, say, work.target.neurons)
+            return target_from_population(population, stimuli, details=_said_of(work.target, untrained, stimuli))
+        case FittedTwinsTarget():
+            _, twins = fit_of(work.target)
+            return target_from_twin(untrained_twins(twins, work.seed, stimuli), stimuli)
+    raise AssertionError("the recipe was checked: no other target has a twin")
+
+
+def untrained_twins(twins: Sequence[Denoiser], seed: int, stimuli: Stimuli) -> list[Twin]:
+    """Return `untrained_twin` of each scan, with a draw of its own for its neurons; all on one core, as in a fit."""
+    drawn: list[Twin] = []
+    for k, twin in enumerate(twins):
+        one = twin if isinstance(twin, Twin) else twin.folds[0]
+        untrained = untrained_twin(one, seed * len(twins) + k, stimuli)
+        if drawn:
+            untrained.model.core = drawn[0].model.core
+        drawn.append(untrained)
+    return drawn
 
 
 def _predicted(twin: Twin, stimuli: Stimuli, say: Say, neurons: str | None) -> Population:

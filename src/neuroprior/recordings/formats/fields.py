@@ -1,8 +1,9 @@
 """What every format's reader ends in: arrays under the names of the plain format, checked once, to a `Scan`."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from typing import get_args
 
@@ -11,11 +12,12 @@ import numpy as np
 from neuroprior.types import Float32, InputError, Int64, Scan, Shaped, Stimuli, Tier, UInt8
 from neuroprior.types.recordings import two_tiers
 
-__all__ = ["NEEDED", "OPTIONAL", "Fields", "scan_fields", "stimuli_of_trials"]
+__all__ = ["NEEDED", "OPTIONAL", "Fields", "Unsound", "not_read", "scan_fields", "stimuli_of_trials", "unsound"]
 
 NEEDED = ("name", "images", "image_names", "trial_image", "responses", "tier")
-OPTIONAL = ("behavior", "behavior_names", "pupil_center", "neuron_xyz")
+OPTIONAL = ("behavior", "behavior_names", "pupil_center", "neuron_xyz", "notes")
 
+_PASSED_OVER = 8  # fields that are named
 _ROWS = 256  # of a large array looked at together, so that one in a file is never held whole
 
 
@@ -35,7 +37,76 @@ def scan_fields(scan: Scan) -> dict[str, np.ndarray]:
         fields["pupil_center"] = scan.pupil_center
     if scan.neuron_xyz is not None:
         fields["neuron_xyz"] = scan.neuron_xyz
+    if scan.notes:
+        fields["notes"] = np.array(scan.notes, dtype=np.str_)
     return fields
+
+
+def not_read(kind: str, held: Iterable[str]) -> list[str]:
+    """Return a note for each name in a plain file that is no field, with the field that may have been meant."""
+    known, names = (*NEEDED, *OPTIONAL), list(held)
+    others = [name for name in names if name not in known]
+    absent = [name for name in known if name not in names]
+    notes = []
+    for name in others[:_PASSED_OVER]:
+        meant = get_close_matches(name, absent, n=1)
+        notes.append(f"{kind} {name!r} is not read{f' (did you mean {meant[0]!r}?)' if meant else ''}")
+    if len(others) > _PASSED_OVER:
+        notes.append(f"{len(others) - _PASSED_OVER} more are not read")
+    return notes
+
+
+@dataclass(frozen=True, slots=True)
+class Unsound:
+    """Values that are not finite: where the first stands, and how many there are, on how many rows and columns.
+
+    `throughout`: columns of which every value is so.
+    """
+
+    row: int
+    column: int
+    values: int
+    rows: int
+    columns: int
+    throughout: tuple[int, ...]
+
+    def spread(self, row: str, column: str) -> str:
+        """Return ', the first of ...', or nothing for a single value."""
+        if self.values == 1:
+            return ""
+        counts = ((self.rows, row), (self.columns, column))
+        of = " and ".join(f"{n:,} {what}{'s' * (n > 1)}" for n, what in counts)
+        return f", the first of {self.values:,} such values on {of}"
+
+    def mend(self, row: str) -> str:
+        """Return what to do about them."""
+        return f"drop the {row}{'s' * (self.rows > 1)} or mend the value{'s' * (self.values > 1)}"
+
+
+def unsound(values: np.ndarray, rows: Int64[np.ndarray, " row"], *, may_miss: bool = False) -> Unsound | None:
+    """Return what is not finite in these rows, None where all is; NaN passes where it `may_miss`.
+
+    A large array is looked at a few rows at a time, so that one in a file is never held whole.
+    """
+    first: tuple[int, int] | None = None
+    bad_values = bad_rows = 0
+    bad_columns = np.zeros(values.shape[1], dtype=np.int64)
+    for start in range(0, len(rows), _ROWS):
+        part = rows[start : start + _ROWS]
+        block = values[part]
+        bad = np.isinf(block) if may_miss else ~np.isfinite(block)
+        if not bad.any():
+            continue
+        if first is None:
+            row, column = np.argwhere(bad)[0]
+            first = int(part[row]), int(column)
+        bad_values += int(np.count_nonzero(bad))
+        bad_rows += int(bad.any(axis=1).sum())
+        bad_columns += bad.sum(axis=0)
+    if first is None:
+        return None
+    throughout = tuple(np.flatnonzero(bad_columns == len(rows)).tolist())
+    return Unsound(*first, bad_values, bad_rows, int(np.count_nonzero(bad_columns)), throughout)
 
 
 def stimuli_of_trials(
@@ -81,13 +152,13 @@ class Fields:
 
     def scan(self) -> Scan:
         """Check everything, and return it as a `Scan`."""
-        images = self.images("images")
+        images = self.images("images", "image_names")
         ids = self.unique("image_names", len(images), "image")
         self._each_image_once(images, ids)
         trial_image = self.rows_of("trial_image", len(images))
         self._each_image_shown(trial_image, ids)
         trials = len(trial_image)
-        responses = self.reals("responses", trials, "trial", None)
+        responses = self.reals("responses", trials, "trial", None, column="neuron")
         behavior = None
         if self.both("behavior", "behavior_names"):
             behavior = self.reals("behavior", trials, "trial", None, may_miss=True)
@@ -106,7 +177,7 @@ class Fields:
             neuron_xyz=self.reals("neuron_xyz", responses.shape[1], "neuron", 3)
             if "neuron_xyz" in self.values
             else None,
-            notes=tuple(self.notes),
+            notes=self._all_notes(),
         )
 
     def fault(self, field: str, said: str) -> InputError:
@@ -132,9 +203,15 @@ class Fields:
             raise self.no(field, "one string", "give the recording a name")
         return str(value)
 
-    def images(self, field: str) -> UInt8[np.ndarray, "image height width"]:
-        """Gray pictures of 8 bits."""
-        value = self.values[field]
+    def images(self, field: str, names: str) -> UInt8[np.ndarray, "image height width"]:
+        """Gray pictures of 8 bits, along the axis of the images that have these names."""
+        value, named = self.values[field], self.values[names].shape
+        if value.ndim == 3 and named != (len(value),) and named == value.shape[2:]:
+            raise self.fault(
+                field,
+                f"is {value.dtype} {value.shape} for {named[0]} names; looks like (height, width, image): use "
+                f"np.moveaxis({field}, 2, 0)",
+            )
         if value.dtype != np.uint8 or value.ndim != 3 or not value.size:
             raise self.no(field, "uint8 (image, height, width)", "convert colour to gray and scale to 0..255")
         return value
@@ -153,6 +230,8 @@ class Fields:
     def strings(self, field: str, n: int, what: str) -> Shaped[np.ndarray, " row"]:
         """One string for each of `n`."""
         value = self.values[field]
+        if value.dtype.kind in "iuS" and value.shape == (n,):
+            raise self.no(field, f"{n} strings", f"give one for each {what}: {field}.astype(str)")
         if value.dtype.kind != "U" or value.shape != (n,):
             raise self.no(field, f"{n} strings", f"give one for each {what}")
         return value
@@ -185,26 +264,40 @@ class Fields:
         return value
 
     def reals(
-        self, field: str, n: int, what: str, columns: int | None, *, may_miss: bool = False
+        self, field: str, n: int, what: str, columns: int | None, *, column: str = "column", may_miss: bool = False
     ) -> Float32[np.ndarray, "row column"]:
         """Real numbers as float32, one row for each of `n`, finite; NaN where it `may_miss` says so."""
         value = self.values[field]
-        fits = value.ndim == 2 and len(value) == n and value.shape[1] == (columns or max(1, value.shape[1]))
-        if value.dtype.kind not in "fiu" or not fits:
+        table = value.dtype.kind in "fiu" and value.ndim == 2 and bool(value.size)
+        if table and len(value) != n and value.shape[1] == n and len(value) == (columns or len(value)):
+            said = f"is {value.dtype} {value.shape} for {n} {what}s; looks transposed: use {field}.T"
+            raise self.fault(field, said)
+        if table and len(value) != n and value.shape[1] == (columns or value.shape[1]):
+            said = f"has {len(value)} rows, but there are {n} {what}s in {self._counted(what)!r}"
+            raise self.fault(field, f"{said}; give one row for each {what}")
+        if not table or value.shape != (n, columns or value.shape[1]):
             raise self.no(field, f"real numbers ({n}, {columns or '1 or more'})", f"give one row for each {what}")
         with np.errstate(over="ignore"):  # what is too large for float32 becomes inf, and is said below
             single = value.astype(np.float32, copy=False)
-        for start in range(0, len(single), _ROWS):
-            block = single[start : start + _ROWS]
-            sound = ~np.isinf(block) if may_miss else np.isfinite(block)
-            if not sound.all():
-                row, column = np.argwhere(~sound)[0]
-                row += start
-                said = f"is {value[row, column]} in row {row}, column {column}; drop the {what} or mend the value"
-                if not np.isfinite(single[:, column]).any():
-                    said = f"is {value[row, column]} in all of column {column}; drop the column"
-                raise self.fault(field, said)
-        return single
+        found = unsound(single, np.arange(n), may_miss=may_miss)
+        if found is None:
+            return single
+        if found.throughout:
+            first, *others = found.throughout
+            more, them = (f" (and of {len(others)} more)", "columns") if others else ("", "column")
+            raise self.fault(field, f"is {value[0, first]} in all of column {first}{more}; drop the {them}")
+        first_value = f"is {value[found.row, found.column]} in row {found.row}, column {found.column}"
+        raise self.fault(field, f"{first_value}{found.spread(what, column)}; {found.mend(what)}")
+
+    def _counted(self, what: str) -> str:
+        """What the file calls the field by which these are counted."""
+        by = {"trial": "trial_image", "neuron": "responses"}[what]
+        return self.where.get(by, by)
+
+    def _all_notes(self) -> tuple[str, ...]:
+        """What the file was written with, then what its reader did; a note that came before is not said again."""
+        written = self.strings("notes", self.values["notes"].size, "note").tolist() if "notes" in self.values else ()
+        return tuple(dict.fromkeys((*written, *self.notes)))
 
     def _each_image_once(self, images: np.ndarray, ids: np.ndarray) -> None:
         seen: dict[bytes, int] = {}

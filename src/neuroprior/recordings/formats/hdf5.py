@@ -1,19 +1,19 @@
 """HDF5 files: opened, believed only as far as their bytes bear them out, and written whole or not at all."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from neuroprior.files import appearing_whole
+from neuroprior.recordings.growth import grown_too_far
 from neuroprior.types import InputError
 
 __all__ = ["Hdf5", "hdf5_root", "opened_hdf5", "write_hdf5"]
 
-_LARGE, _MOST_FOLD = 1 << 28, 1100  # bytes, and times that a dataset may grow by: deflate reaches 1030 on zeros alone
 _BLOCK = 1 << 24  # bytes read at a time
 _LONGEST = 4096  # characters of a text: ids and names are far shorter
 _TEXTS = 256  # texts read at a time
@@ -25,12 +25,14 @@ class Hdf5:
     """An HDF5 file that is open for reading. `mend` ends the messages about what is damaged or missing.
 
     Every method raises `InputError` naming file and dataset: for what is missing, damaged, kept in another file,
-    an object that is no text, and for a dataset that says it is far larger than what is stored of it.
+    an object that is no text, and for datasets that say they are far larger than what is stored of them, each or all
+    that were asked for together. `sizes`: of those, bytes claimed and stored.
     """
 
     file: Path
     handle: Any
     mend: str
+    sizes: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     def fault(self, name: str, said: str) -> InputError:
         """Return the error that names file and dataset, and says this of it."""
@@ -40,6 +42,17 @@ class Hdf5:
         """Whether something of this name is there, sound or not."""
         with self._reading(name):
             return self._found(name) is not None
+
+    def names(self) -> list[str]:
+        """Return what stands at the root."""
+        with self._reading("/"):  # a damaged name may be no text, or of several lines
+            return [" ".join(str(name).split()) for name in self.handle]
+
+    def refuse_growth(self, names: Iterable[str]) -> None:
+        """Look at the size of these datasets, where they are there, before the values of any are read."""
+        for name in names:
+            if self.holds(name):
+                self.dataset(name)
 
     def dataset(self, name: str) -> Any:
         """Return the dataset as h5py has it: with values, in this file, stored as it says."""
@@ -60,10 +73,15 @@ class Hdf5:
             claimed, stored = found.size * found.dtype.itemsize, found.id.get_storage_size()
             if claimed and not stored:
                 raise self.fault(name, f"was never written; {self.mend}")
-            if claimed > _LARGE and claimed > _MOST_FOLD * stored:
-                raise self.fault(
-                    name, f"says it is {claimed >> 20} MB, of which {stored >> 10} kB are stored; {self.mend}"
-                )
+            too_far = grown_too_far(claimed, stored)
+            if too_far is not None:
+                raise self.fault(name, f"{too_far}; {self.mend}")
+            self.sizes[name] = claimed, stored
+            in_all, in_file = (sum(sizes) for sizes in zip(*self.sizes.values(), strict=True))
+            # datasets may share their bytes
+            too_far = grown_too_far(in_all, min(in_file, self.file.stat().st_size))
+            if too_far is not None:
+                raise InputError(f"{self.file}: {too_far}; {self.mend}")
         return found
 
     def array(self, name: str) -> np.ndarray:
@@ -118,8 +136,7 @@ class Hdf5:
 
     def missing(self, name: str) -> InputError:
         """Return the error for a dataset that is not there, which says what is."""
-        with self._reading(name):  # a damaged name may be no text, or of several lines
-            held = " ".join(", ".join(sorted(map(str, self.handle))).split()) or "nothing"
+        held = ", ".join(sorted(self.names())) or "nothing"
         return self.fault(name, f"is missing (the file holds {held}); {self.mend}")
 
     def _found(self, name: str) -> Any:

@@ -16,7 +16,7 @@ next 30,000 the same ones flipped, those above textures. It is looked for beside
 The trials of a `Scan` are the columns of `sp`, then the repeats of each test image. Test images are oracle, as is an
 image that `sp` shows more than once; all others are train, none validation. Such files hold no behaviour and no pupil.
 Further fields, which `save` writes and others need not know, say what those above cannot: `name`, `image_names` (one a
-picture of the bank), `tier` (column), `trial_order` (place of each trial in the scan) and `zpos` (neuron).
+picture of the bank), `tier` (column), `trial_order` (place of each trial in the scan), `zpos` (neuron) and `notes`.
 """
 
 import hashlib
@@ -40,8 +40,8 @@ _NATURAL = 30_000  # pictures before their flipped versions begin
 _CATEGORIES = 16  # of textures
 _NEEDED = ("sp", "istim_sp", "istim_ss")
 _POSITION = ("xpos", "ypos", "iplane", "zpos")
-_OURS = ("name", "image_names", "tier", "trial_order", "ss_labels")
-_MEND = "take the file as it was published, or give it the fields that the documentation of this format lists"
+_OURS = ("name", "image_names", "tier", "trial_order", "ss_labels", "notes")
+_MEND = "take the file as it was published, or give it the fields that docs/recordings.md lists"
 _RAGGED = (
     "where its images have unequal repeats, keep as many of each as all have, as one array of numbers: "
     "numpy.stack([repeats[:fewest] for repeats in ss_all]); older files with averages alone hold no trials"
@@ -112,6 +112,8 @@ def read_nat60k(file: Path) -> Scan:
         fields["neuron_xyz"] = xyz
         if "zpos" not in values:
             notes.append("neuron_xyz: z is the number of the imaging plane (iplane), not micrometres")
+    if "notes" in values:
+        fields["notes"] = values["notes"]
     if "trial_order" in values:
         order = _order(fault, len(shown))
         fields |= {name: fields[name][order] for name in ("trial_image", "responses", "tier")}
@@ -151,6 +153,8 @@ def write_nat60k(scan: Scan, file: Path) -> None:
     if scan.neuron_xyz is not None:
         x, y, z = scan.neuron_xyz.T
         fields |= {"xpos": x, "ypos": y, "zpos": z, "iplane": np.unique(z, return_inverse=True)[1]}
+    if scan.notes:
+        fields["notes"] = np.array(scan.notes)
     bank = file.with_name(file.stem + _OWN)
     for place in (file, bank):
         if place.is_dir():

@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 
 from neuroprior.files import appearing_whole
+from neuroprior.recordings.growth import grown_too_far
 from neuroprior.recordings.npy import Header, read_array, read_header
 from neuroprior.types import InputError
 
 __all__ = ["NpyTree", "opened_tree", "write_tree"]
 
 _MEND = "take another copy of the recording"
-_LARGE, _MOST_FOLD = 1 << 28, 1100  # bytes, and times that a zip may grow by: deflate reaches 1030 on zeros alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,10 +111,9 @@ def opened_tree(path: Path, folders: Iterable[str]) -> Iterator[NpyTree]:
     with archive:
         infos = archive.infolist()
         _refuse_what_leads_out(path, infos)
-        claimed, stored = sum(info.file_size for info in infos), path.stat().st_size
-        if claimed > _LARGE and claimed > _MOST_FOLD * stored:
-            said = f"grows from {stored >> 10} kB to {claimed >> 20} MB, as no recording does"
-            raise InputError(f"{path}: {said}; {_MEND}")
+        too_far = grown_too_far(sum(info.file_size for info in infos), path.stat().st_size)
+        if too_far is not None:
+            raise InputError(f"{path}: {too_far}; {_MEND}")
         folders = tuple(folders)
         top = _top(path, [info.filename for info in infos], folders)
         names: dict[str, set[str]] = {top + folder: set() for folder in folders}

@@ -28,7 +28,7 @@ import numpy as np
 from neuroprior.recordings.formats.fields import Fields
 from neuroprior.recordings.formats.nwb_file import NwbFile, Windows, opened_nwb
 from neuroprior.recordings.formats.nwb_scenes import Presentations, pictures_of, presentations_of
-from neuroprior.recordings.formats.nwb_write import CHANNEL, write_nwb
+from neuroprior.recordings.formats.nwb_write import CHANNEL, NOTE, write_nwb
 from neuroprior.recordings.formats.scan_format import ScanFormat
 from neuroprior.types import Scan, Shaped
 
@@ -74,6 +74,9 @@ def read_nwb(
             "responses": responses,
             "tier": np.where(counts > 1, "oracle", "train")[trial_image] if shown.tier is None else shown.tier,
         }
+        ours = [line.removeprefix(NOTE) for line in str(nwb.root.notes or "").splitlines() if line.startswith(NOTE)]
+        if ours:
+            fields["notes"] = np.array(ours)
         where = {
             "name": "general/session_id",
             "images": pictures.path,
@@ -81,6 +84,7 @@ def read_nwb(
             "trial_image": shown.frames_path,
             "responses": f"{nwb.path(source)}/data",
             "tier": f"{shown.path}/tier",
+            "notes": "general/notes",
         }
         notes = [*shown.notes, *pictures.notes, *notes, *_behavior(nwb, shown.windows, fields, where)]
         notes += _positions(nwb, source, fields, where)

@@ -127,6 +127,7 @@ def opened_nwb(file: Path) -> Iterator[NwbFile]:
     with opened_hdf5(file, "give an NWB 2 file, which is one of HDF5") as stored:
         try:
             _refuse_another(file, stored.handle)
+            _refuse_ragged(stored)
             with warnings.catch_warnings(action="ignore"), pynwb.NWBHDF5IO(str(file), mode="r") as io:
                 yield NwbFile(file, io.read(), io.manager, Hdf5(file, stored.handle, _MEND))
         except InputError:
@@ -134,6 +135,34 @@ def opened_nwb(file: Path) -> Iterator[NwbFile]:
         except Exception as error:  # h5py's, hdmf's and pynwb's are of many kinds
             said = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
             raise InputError(f"{file}: cannot be read as NWB 2 ({said}); {_MEND}") from None
+
+
+def _refuse_ragged(stored: Hdf5) -> None:
+    """Raise `InputError` for a table whose columns differ in length, of which pynwb would only say what it was at."""
+    import h5py  # type: ignore[import-untyped]  # here, so that other formats do without
+
+    tables: list[Any] = []
+    stored.handle.visititems(lambda _, one: tables.append(one) if isinstance(one, h5py.Group) else None)
+    for table in tables:
+        if "colnames" not in table.attrs:
+            continue
+        names = [
+            name for name in ("id", *map(str, table.attrs["colnames"])) if isinstance(table.get(name), h5py.Dataset)
+        ]
+        rows = {name: len(table[_with_rows(table, name)]) for name in names}
+        for name, held in rows.items():
+            first = names[0]
+            if held != rows[first]:
+                place = table.name.strip("/")
+                said = f"has {held} rows, but {first!r} of its table has {rows[first]}; give every row of it a value"
+                raise stored.fault(f"{place}/{name}", said)
+
+
+def _with_rows(table: Any, column: str) -> str:
+    """The dataset that has a value for each row: of a column of lists, its index (or that one's)."""
+    while f"{column}_index" in table:
+        column = f"{column}_index"
+    return column
 
 
 def _within(container: Any) -> Iterator[Any]:

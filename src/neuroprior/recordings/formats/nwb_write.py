@@ -16,9 +16,10 @@ from neuroprior.recordings.formats.nwb_file import NEEDS_PYNWB
 from neuroprior.recordings.formats.nwb_scenes import PRESENTATIONS, TEMPLATES
 from neuroprior.types import InputError, Scan
 
-__all__ = ["CHANNEL", "write_nwb"]
+__all__ = ["CHANNEL", "NOTE", "write_nwb"]
 
 CHANNEL = "neuroprior: channel {} of behavior"  # the comment by which a reader knows their order
+NOTE = "neuroprior: "  # before each note of ours among a lab's
 
 _SECONDS = 0.5  # of a presentation
 
@@ -66,6 +67,7 @@ def _container(scan: Scan, identifier: str) -> Any:
         session_description="Responses to natural images, one sample a presentation",
         identifier=identifier,
         session_id=scan.name,
+        notes="\n".join(NOTE + " ".join(note.splitlines()) for note in scan.notes) or None,
         session_start_time=epoch,
         file_create_date=epoch,
     )

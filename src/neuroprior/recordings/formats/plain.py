@@ -4,14 +4,15 @@
 | --- | --- | --- |
 | `name` | one string | what messages and results call the recording |
 | `images` | uint8 (image, height, width) | what was shown: gray, 0 black to 255 white |
-| `image_names` | string (image) | unique ids of the images, one for each picture |
+| `image_names` | string (image) | unique ids of the images, one for each picture; of numbers, `ids.astype(str)` |
 | `trial_image` | integer (trial) | row of `images` shown on each trial, from 0; every image is shown |
 | `responses` | float (trial, neuron) | any non-negative activity measure, one unit for the whole scan, finite |
-| `tier` | string (trial) | "train", "validation" or "oracle" (images shown repeatedly), one for each image |
+| `tier` | string (trial) | "train", "validation", "oracle" (repeated): one per trial; all trials of an image the same |
 | `behavior` | float (trial, channel) | optional: running speed, pupil size, ...; NaN where not tracked |
 | `behavior_names` | string (channel) | their names, unique; needed where `behavior` is there |
 | `pupil_center` | float (trial, 2) | optional: x, y in the tracker's pixels; NaN where the eye was not found |
 | `neuron_xyz` | float (neuron, 3) | optional: cortical coordinates in micrometres, finite |
+| `notes` | string (note) | optional: what was done to the recording on its way |
 
 Floats are kept as float32, integers as int64. Strings are NumPy's unicode arrays, never objects: nothing is unpickled.
 """
@@ -19,19 +20,23 @@ Floats are kept as float32, integers as int64. Strings are NumPy's unicode array
 import zipfile
 from pathlib import Path
 
-from neuroprior.recordings.archive import read_archive, write_archive
-from neuroprior.recordings.formats.fields import NEEDED, OPTIONAL, Fields, scan_fields
+from neuroprior.recordings.archive import archive_fields, read_archive, write_archive
+from neuroprior.recordings.formats.fields import NEEDED, OPTIONAL, Fields, not_read, scan_fields
 from neuroprior.recordings.formats.scan_format import ScanFormat
 from neuroprior.types import Scan
 
 __all__ = ["PLAIN", "read_plain", "write_plain"]
 
-_MEND = "write it with neuroprior.recordings.save_scan, or numpy.savez and the fields that its documentation lists"
+_MEND = (
+    "write it with neuroprior.recordings.save_scan, or numpy.savez and the fields that docs/recordings.md lists (texts "
+    "as np.asarray(names, str))"
+)
 
 
 def read_plain(file: Path) -> Scan:
     """Read a plain .npz recording. Raises `InputError`, one line naming file, field and what it must be."""
-    return Fields(file, read_archive(file, NEEDED, OPTIONAL, mend=_MEND)).scan()
+    values = read_archive(file, NEEDED, OPTIONAL, mend=_MEND)
+    return Fields(file, values, notes=not_read("field", archive_fields(file, _MEND))).scan()
 
 
 def write_plain(scan: Scan, file: Path) -> None:

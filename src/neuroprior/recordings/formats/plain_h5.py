@@ -8,14 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from neuroprior.recordings.formats.fields import NEEDED, OPTIONAL, Fields, scan_fields
+from neuroprior.recordings.formats.fields import NEEDED, OPTIONAL, Fields, not_read, scan_fields
 from neuroprior.recordings.formats.hdf5 import Hdf5, hdf5_root, opened_hdf5, write_hdf5
 from neuroprior.recordings.formats.scan_format import ScanFormat
 from neuroprior.types import Scan
 
 __all__ = ["PLAIN_H5", "read_plain_h5", "write_plain_h5"]
 
-_MEND = "write it with neuroprior.recordings.save_scan, or with h5py and the fields that its documentation lists"
+_MEND = "write it with neuroprior.recordings.save_scan, or with h5py and the fields that docs/recordings.md lists"
 
 
 def read_plain_h5(file: Path) -> Scan:
@@ -24,8 +24,9 @@ def read_plain_h5(file: Path) -> Scan:
         for name in NEEDED:
             if not source.holds(name):
                 raise source.missing(name)
+        source.refuse_growth((*NEEDED, *OPTIONAL))
         values = {name: _values(source, name) for name in (*NEEDED, *OPTIONAL) if source.holds(name)}
-        return Fields(file, values, kind="dataset").scan()
+        return Fields(file, values, kind="dataset", notes=not_read("dataset", source.names())).scan()
 
 
 def _values(source: Hdf5, name: str) -> np.ndarray:

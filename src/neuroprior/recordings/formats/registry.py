@@ -31,7 +31,7 @@ def load_scan(
     if format is not None and format not in [entry.name for entry in SCAN_FORMATS]:
         raise InputError(f"{place}: format {format!r} is not one of {known}")
     if not place.exists():
-        raise InputError(f"{place}: no such file or folder; give a recording in one of these formats: {known}")
+        raise InputError(f"{place}: no such file or folder; give the path of a recording")
     found = [e for e in SCAN_FORMATS if (e.name == format if format is not None else e.recognises(place))]
     if not found:
         raise InputError(f"{place}: no known format of recordings; the formats are {known}")

@@ -42,6 +42,7 @@ def read_sensorium_h5(file: Path) -> Scan:
         for name in ("images", "responses", "tiers"):
             if not source.holds(name):
                 raise source.missing(name)
+        source.refuse_growth(_PLACES.values())
         values = {"name": np.array(named_after(file))}
         for name in (*TRIALS, *NEURONS, *OURS):
             if source.holds(_PLACES[name]):

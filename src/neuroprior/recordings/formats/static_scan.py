@@ -12,8 +12,8 @@ Both hold one picture a trial, and of each trial what was shown, to what end, an
 | `frame_image_id`, `frame_image_class` | integer, string (trial) | together they name the picture: "imagenet-1234" |
 | `unit_ids`, `cell_motor_coordinates` | (neuron), (neuron, 3) | optional |
 
-Three arrays are ours, written only by us and passed over by other readers: `name` of the recording, `image_name`
-(trial) where ids are not of the lab's form, and `behavior_names` where the columns are not those three.
+Four arrays are ours, written only by us and passed over by other readers: `name` of the recording, `image_name`
+(trial) where ids are not of the lab's form, `behavior_names` where the columns are not those three, and `notes`.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
-from neuroprior.recordings.formats.fields import Fields, scan_fields, stimuli_of_trials
+from neuroprior.recordings.formats.fields import Fields, scan_fields, stimuli_of_trials, unsound
 from neuroprior.types import InputError, Scan
 
 __all__ = [
@@ -44,7 +44,7 @@ BEHAVIOR = ("pupil_dilation", "d_pupil_dilation", "running_speed")
 _PICTURES = ("frame_image", "colorframeprojector_image", "image")  # each with _id and _class; the first that is there
 TRIALS = ("tiers", "image_name", *(f"{picture}_{part}" for picture in _PICTURES for part in ("id", "class")))
 NEURONS = ("unit_ids", "cell_motor_coordinates")
-OURS = ("name", "behavior_names")
+OURS = ("name", "behavior_names", "notes")
 
 _TIERS = {"train": "train", "validation": "validation", "test": "oracle", "final_test": "oracle"}
 _WITHHELD = ("test", "final_test")  # the tiers whose responses a competition keeps to itself
@@ -93,6 +93,8 @@ class StaticScan:
             values |= {"behavior": self.values["behavior"][kept], "behavior_names": self._behavior_names()}
         if "pupil_center" in self.values:
             values["pupil_center"] = self.values["pupil_center"][kept]
+        if "notes" in self.values:
+            values["notes"] = self._decoded("notes")
         if "cell_motor_coordinates" in self.values:
             values["neuron_xyz"] = self.values["cell_motor_coordinates"]
         return Fields(self.file, values, where, "dataset", (*self.notes, *notes)).scan()
@@ -190,14 +192,11 @@ class StaticScan:
         if values.dtype.kind not in "fiu" or values.ndim != 2:
             said = f"is {values.dtype} {values.shape}, not real numbers (trial, channel); give one row for each trial"
             raise self.fault(name, said)
-        for part in _parts(trials):
-            block = values[part]
-            sound = ~np.isinf(block) if may_miss else np.isfinite(block)
-            if not sound.all():
-                row, column = np.argwhere(~sound)[0]
-                trial = int(part[row])
-                said = f"is {block[row, column]} on trial {trial}, column {column}; drop the trial or mend the value"
-                raise self.fault(name, said, trial)
+        found = unsound(values, trials, may_miss=may_miss)
+        if found is not None:
+            what = "neuron" if name == "responses" else "column"
+            said = f"is {values[found.row, found.column]} on trial {found.row}, column {found.column}"
+            raise self.fault(name, f"{said}{found.spread('trial', what)}; {found.mend('trial')}", found.row)
 
 
 def _rows(values: np.ndarray, rows: np.ndarray) -> np.ndarray:
@@ -299,6 +298,8 @@ def tables_of(scan: Scan, file: Path) -> StaticTables:
     ours = {"name": np.array(scan.name)}
     if scan.behavior is not None and scan.behavior_names != BEHAVIOR:
         ours["behavior_names"] = np.array(scan.behavior_names, dtype=np.str_)
+    if scan.notes:
+        ours["notes"] = np.array(scan.notes)
     return StaticTables(of_trials, of_neurons, ours)
 
 

@@ -47,7 +47,9 @@ def private_noise(
     """`c_a = (sigma_a^2 / snr_a^2 - outer_a) / mean_a`: the Fano factor that leaves `sigma_a / eta_a` the `snr` drawn.
 
     `outer_variance`: what behaviour and shared noise do to repeats of an image. Where they alone exceed the noise that
-    the snr allows, private variance stays at 1 % of the squared mean rate, and the snr is what then comes out. A neuron
+    the snr allows, private variance stays at 1 % of the squared mean rate, and the snr is what then comes out. There is
+    no upper bound: at a low snr noise is rare, strong responses (gamma of shape `mean_a / c_a` far below 1), and a
+    session may be too short for one, as a recording's may; a bound would give another snr than was asked for. A neuron
     that the images do not drive apart has a Fano factor of 1 and `sigma_a` 0.
     Returns the true `sigma_a^2` and `eta_a^2 = outer_a + c_a mean_a`, and `c_a`.
     """

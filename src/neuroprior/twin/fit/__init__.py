@@ -1,7 +1,7 @@
 """Training: scans in, twins out."""
 
-from neuroprior.twin.fit.fitting import FitProgress, FittedTwins, fit_twin
+from neuroprior.twin.fit.fitting import FitDivergedError, FitProgress, FittedTwins, fit_twin
 from neuroprior.twin.fit.settings import FitSettings
 from neuroprior.twin.fit.so_far import FitEpoch
 
-__all__ = ["FitEpoch", "FitProgress", "FitSettings", "FittedTwins", "fit_twin"]
+__all__ = ["FitDivergedError", "FitEpoch", "FitProgress", "FitSettings", "FittedTwins", "fit_twin"]

@@ -24,7 +24,7 @@ from neuroprior.twin.fit.trials import ImageBank, ScanTrials, image_bank, scan_t
 from neuroprior.twin.model import EncodingModel, Twin
 from neuroprior.types import Float, InputError, Int64, Scan
 
-__all__ = ["FitProgress", "FittedTwins", "fit_twin"]
+__all__ = ["FitDivergedError", "FitProgress", "FittedTwins", "fit_twin"]
 
 _EPS = 1e-6
 _CHUNK = 64
@@ -50,6 +50,15 @@ class FittedTwins(Sequence[Twin]):
     def __getitem__(self, index: slice) -> tuple[Twin, ...]: ...
     def __getitem__(self, index: int | slice) -> Twin | tuple[Twin, ...]:
         return self.twins[index]
+
+
+class FitDivergedError(FloatingPointError):
+    """The loss was no longer finite. `fitted`: the twins of the best epoch; None where no epoch was finished."""
+
+    def __init__(self, said: str, fitted: FittedTwins | None) -> None:
+        kept = "no epoch was finished" if fitted is None else f"the twins of its best epoch, {_best(fitted)}, are kept"
+        super().__init__(f"{said}; {kept}")
+        self.fitted = fitted
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +91,8 @@ def fit_twin(
     validation, or a part of the training images): restored and slowed when it stops rising, ended after some of these.
     Each twin brings w_a and v_a from its oracle trials, where they repeat; otherwise `notes` says so.
     With a `checkpoint`, a fit that was stopped at any step goes on from the last one kept, to the same bytes.
-    Raises `InputError` for scans that cannot be fitted together or a checkpoint of another fit, `FloatingPointError`
-    naming step and learning rate where the loss is no longer finite.
+    Raises `InputError` for scans that cannot be fitted together or a checkpoint of another fit, `FitDivergedError`
+    naming step and learning rate, with the best twins so far, where the loss is no longer finite.
     """  # fmt: skip
     scans = [scans] if isinstance(scans, Scan) else list(scans)
     if not scans:
@@ -97,13 +106,18 @@ def fit_twin(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         models = new_models(trials, bank, architecture)
-        fit = _Fit(models, trials, bank, settings, _digest(scans, architecture, settings, leave_out))
+        fit = _Fit(models, trials, bank, settings, fit_digest(scans, architecture, settings, leave_out))
         if checkpoint is not None and (saved := checkpoint.load()) is not None:
             fit.so_far.restore(saved)
-        fit.run(NoLog() if log is None else log, checkpoint, progress)
+        failed = fit.run(NoLog() if log is None else log, checkpoint, progress)
+    if failed is not None and not fit.so_far.best:
+        raise FitDivergedError(failed, None)
     made = [settled(model, scan, bank) for model, scan in zip(models, trials, strict=True)]
     notes = tuple(note for _, said in made for note in said)
-    return FittedTwins(tuple(twin for twin, _ in made), tuple(fit.so_far.history), architecture, settings, notes)
+    fitted = FittedTwins(tuple(twin for twin, _ in made), tuple(fit.so_far.history), architecture, settings, notes)
+    if failed is not None:
+        raise FitDivergedError(failed, fitted)
+    return fitted
 
 
 class _Fit:
@@ -120,11 +134,13 @@ class _Fit:
 
     def run(
         self, log: TrainingLog, checkpoint: Checkpoint | None, progress: Callable[[FitProgress], None] | None
-    ) -> None:
+    ) -> str | None:
+        """Train until the end; the models then hold their best weights. Return what went wrong, if anything did."""
         settings, so_far = self.settings, self.so_far
         steps = math.ceil(len(self.images) / settings.batch_images)
         log.go_on_from(so_far.epoch * steps + so_far.step)
         clock = _Clock()
+        failed: str | None = None
         try:
             while so_far.epoch < settings.max_epochs and so_far.decays <= settings.decays:
                 if so_far.step == 0:
@@ -145,12 +161,11 @@ class _Fit:
                 if so_far.waited >= settings.patience:
                     so_far.decay(settings.decay)
         except FloatingPointError as error:
-            so_far.use_best()
-            kept = f"the best weights, of epoch {_best(so_far)}, are kept" if so_far.best else "no epoch was finished"
-            raise FloatingPointError(f"{error}; {kept}") from None
+            failed = str(error)
         finally:
             log.close()
         so_far.use_best()
+        return failed
 
     def _step(self, images: Int64[np.ndarray, " batch"], where: str) -> None:
         settings, so_far = self.settings, self.so_far
@@ -167,7 +182,7 @@ class _Fit:
         whole = loss + penalty
         if not torch.isfinite(whole):
             raise FloatingPointError(
-                f"twin fit: the loss is {float(whole)} at {where}, learning rate {so_far.learning_rate:g}; lower it"
+                f"twin fit: the loss is {whole.item()} at {where}, learning rate {so_far.learning_rate:g}; lower it"
             )
         so_far.optimizer.zero_grad(set_to_none=True)
         whole.backward()  # type: ignore[no-untyped-call] # missing from torch's stub
@@ -205,14 +220,14 @@ class _Fit:
         return penalty
 
     def validation_correlation(self) -> float:
-        """Mean over all neurons of Pearson's r over the validation trials; neurons that never vary are left out."""
+        """Mean over all neurons of Pearson's r over the validation trials, 0 for those that never vary."""
         self.all.eval()
         every = []
         for model, scan in zip(self.models, self.trials, strict=True):
             predicted = np.concatenate([part.numpy() for part in self._of_trials(model, scan, scan.validation)])
             responses = scan.responses(scan.validation).numpy()
             every.append(correlation(predicted.astype(np.float64), responses.astype(np.float64)))
-        return float(np.nanmean(np.nan_to_num(np.concatenate(every), nan=0.0)))
+        return float(np.nan_to_num(np.concatenate(every), nan=0.0).mean())
 
     def _of_trials(
         self, model: EncodingModel, scan: ScanTrials, trials: Int64[np.ndarray, " some"]
@@ -247,20 +262,23 @@ class _Batch:
 
 
 class _Clock:
-    """Seconds a step, the last ones counting most."""
+    """Seconds a step, the last ones counting most; the first, in which loops are compiled, not at all."""
 
     def __init__(self) -> None:
-        self._last, self._mean = time.monotonic(), 0.0
+        self._last: float | None = None
+        self._mean = 0.0
 
     def tick(self) -> float:
         now = time.monotonic()
-        taken, self._last = now - self._last, now
-        self._mean = taken if not self._mean else 0.95 * self._mean + 0.05 * taken
+        if self._last is not None:
+            taken = now - self._last
+            self._mean = taken if not self._mean else 0.95 * self._mean + 0.05 * taken
+        self._last = now
         return self._mean
 
 
-def _best(so_far: FitSoFar) -> int:
-    return max(so_far.history, key=lambda epoch: epoch.validation_correlation).epoch
+def _best(fitted: FittedTwins) -> int:
+    return max(fitted.history, key=lambda epoch: epoch.validation_correlation).epoch
 
 
 def _by_image(
@@ -296,12 +314,14 @@ def _all_trials(
             f"twin fit: scan {scans[0].name} records {', '.join(scans[0].behavior_names) or 'no behaviour'}, another "
             "something else; one core cannot take both as channels: use behavior='modulator'"
         )
+    # an image that is oracle in one scan is held back in all: the core is common
+    oracle = {name for scan in scans for name in scan.trial_ids[scan.tier == "oracle"].tolist()}
     return [
         scan_trials(
             scan,
             rows,
             settings,
-            left_out,
+            left_out | oracle,
             needs_behavior=architecture.behavior != "none",
             needs_pupil=architecture.shifter != "none",
         )
@@ -309,22 +329,26 @@ def _all_trials(
     ]
 
 
-def _digest(
+def fit_digest(
     scans: Sequence[Scan], architecture: TwinArchitecture, settings: FitSettings, leave_out: Sequence[str]
 ) -> str:
-    """What a fit is a function of: a checkpoint of another one is not gone on from."""
+    """SHA-256 of all that a fit is a function of: a checkpoint of another one is not gone on from."""
     said = {
         "architecture": asdict(architecture),
         "settings": asdict(settings),
         "leave_out": sorted(leave_out),
-        "scans": [_scan_digest(scan) for scan in scans],
+        "scans": [scan_digest(scan) for scan in scans],
     }
     return hashlib.sha256(json.dumps(said).encode()).hexdigest()
 
 
-def _scan_digest(scan: Scan) -> str:
+def scan_digest(scan: Scan) -> str:
+    """SHA-256 of a scan's images, trials, responses and behaviour."""
     sha = hashlib.sha256(f"{scan.name} {scan.stimuli.digest} {scan.responses.shape}".encode())
     sha.update(np.ascontiguousarray(scan.trial_image).data)
     for start in range(0, len(scan.responses), 256):
         sha.update(np.ascontiguousarray(scan.responses[start : start + 256]).data)
+    for part in (scan.behavior, scan.pupil_center, scan.neuron_xyz):
+        sha.update(b"none" if part is None else np.ascontiguousarray(part).data)
+    sha.update(" ".join(scan.tier.tolist()).encode())
     return sha.hexdigest()

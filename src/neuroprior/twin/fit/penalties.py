@@ -14,7 +14,7 @@ _LAPLACE = ((0.25, 0.5, 0.25), (0.5, -3.0, 0.5), (0.25, 0.5, 0.25))
 
 
 def roughness(filters: Float[torch.Tensor, "channel input k k"]) -> Float[torch.Tensor, ""]:
-    """mean_c |L * w_c|^2 / |w_c|^2, L the Laplacian: 0 for a constant filter, 10.375 for one pixel alone.
+    """mean_c |L * w_c|^2 / |w_c|^2, L the Laplacian, zeros around the filter: 10.25 for one pixel alone.
 
     Relative to the filter's own size: batch norm takes the scale out of the first layer, so an absolute penalty would
     only shrink the weights.

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from neuroprior.twin.fit.settings import FitSettings
-from neuroprior.types import Float, Float32, InputError, Int64, Scan, Shaped, UInt8
+from neuroprior.types import Bool, Float, Float32, Float64, InputError, Int64, Scan, Shaped, UInt8
 
 __all__ = ["ImageBank", "ScanTrials", "image_bank", "scan_trials"]
 
@@ -59,11 +59,22 @@ class ScanTrials:
         return torch.from_numpy(self.behavior[trials]), torch.from_numpy(self.pupil[trials])
 
 
-def held_out(ids: Shaped[np.ndarray, " image"], fraction: float, seed: int) -> Shaped[np.ndarray, " image"]:
+def held_out(ids: Shaped[np.ndarray, " image"], fraction: float, seed: int) -> Bool[np.ndarray, " image"]:
     """Which images are held out: by a hash of the id, so that all scans agree and order does not matter."""
-    draws = [hashlib.sha256(f"{seed} {name}".encode()).digest()[:8] for name in ids.tolist()]
-    chosen: np.ndarray = np.array([int.from_bytes(d, "big") / 2**64 < fraction for d in draws], dtype=bool)
+    chosen: np.ndarray = _draws(ids, f"held out {seed}") < fraction
     return chosen
+
+
+def fold_of(ids: Shaped[np.ndarray, " image"], n_folds: int, seed: int) -> Int64[np.ndarray, " image"]:
+    """Which fold an image is of, from 0 to n_folds - 1: by a hash of the id, as `held_out`."""
+    fold: np.ndarray = (_draws(ids, f"fold {seed}") * n_folds).astype(np.int64)
+    return fold
+
+
+def _draws(ids: Shaped[np.ndarray, " image"], purpose: str) -> Float64[np.ndarray, " image"]:
+    """A number in [0, 1) of every id."""
+    hashes = [hashlib.sha256(f"{purpose} {name}".encode()).digest()[:6] for name in ids.tolist()]
+    return np.array([int.from_bytes(some, "big") / 2**48 for some in hashes], dtype=np.float64)
 
 
 def scan_trials(
@@ -132,6 +143,8 @@ def image_bank(scans: Sequence[Scan]) -> ImageBank:
         ids |= {names[k]: len(ids) + n for n, k in enumerate(new)}
         parts.append(scan.stimuli.pixels[new])
     pixels = np.concatenate(parts)
+    if not any((scan.tier == "train").any() for scan in scans):
+        raise InputError(f"scan {first.name}: no trial is of tier train; a twin needs 2 or more to train on")
     shown = pixels[sorted({ids[name] for scan in scans for name in _train_ids(scan)})]
     std = float(shown.std(dtype=np.float64))
     if not std > 0:

@@ -1,0 +1,171 @@
+"""A fit is a folder: the twins, what they were fitted with and to, and the state to go on from if it is stopped.
+
+```
+twin.safetensors      the twins of all scans; of a crossfit, fold-0/twin.safetensors and so on
+fit.json              architecture, settings, digests of the scans, history, notes: what made them
+log.jsonl             loss and validation correlation, a line an epoch
+checkpoint.safetensors  only until the fit is done
+```
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from neuroprior.checkpoint import Checkpoint
+from neuroprior.files import read_json, write_json
+from neuroprior.logs import JsonLines
+from neuroprior.twin.architecture import TwinArchitecture
+from neuroprior.twin.denoise import CrossfitTwin, Denoiser, fit_crossfit
+from neuroprior.twin.fit import FitDivergedError, FitEpoch, FitProgress, FitSettings, FittedTwins, fit_twin
+from neuroprior.twin.fit.fitting import fit_digest, scan_digest
+from neuroprior.twin.pretrained import load_twin
+from neuroprior.twin.saved import is_saved, load_twins, save_twins
+from neuroprior.types import InputError, Scan
+
+__all__ = ["FitFolder", "fit_in_folder", "load_denoisers", "load_fit"]
+
+_TWINS, _SAID, _LOG, _CHECKPOINT = "twin.safetensors", "fit.json", "log.jsonl", "checkpoint.safetensors"
+_SECONDS = 30.0  # between checkpoints
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FitFolder:
+    """A finished fit: its twins (one a scan), and what `fit.json` says of each fold (one without crossfit)."""
+
+    twins: tuple[Denoiser, ...]
+    said: tuple[dict[str, Any], ...]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is to be said of the fit, each once."""
+        return tuple(dict.fromkeys(note for fold in self.said for note in fold["notes"]))
+
+    @property
+    def history(self) -> tuple[tuple[FitEpoch, ...], ...]:
+        """The epochs of every fold."""
+        return tuple(tuple(FitEpoch(**epoch) for epoch in fold["history"]) for fold in self.said)
+
+
+def fit_in_folder(
+    scans: Sequence[Scan],
+    folder: Path,
+    architecture: TwinArchitecture,
+    settings: FitSettings,
+    *,
+    n_folds: int = 0,
+    progress: Callable[[int, FitProgress], None] | None = None,
+    seconds: float = _SECONDS,
+) -> FitFolder:
+    """Fit the scans into `folder`, going on from what is there of the same fit; what is finished is not done again.
+
+    `n_folds`: 0, or a crossfit of so many. `progress` is told the fold, and where its fit is. `seconds`: of work that
+    a killed fit loses at most.
+    Raises as `fit_twin`, after the twins of the best epoch were kept where the loss was lost, and `InputError` where
+    the folder holds another fit.
+    """
+
+    def fit(fold: int, left_out: tuple[str, ...]) -> FittedTwins:
+        place = folder if not n_folds else folder / f"fold-{fold}"
+        tell = None if progress is None else (lambda at: progress(fold, at))
+        return _fit_one(scans, place, architecture, settings, left_out, tell, seconds)
+
+    if n_folds:
+        fit_crossfit(scans, n_folds, architecture, settings, fit=fit)
+        write_json(folder / _SAID, {"folds": n_folds, "seed": settings.seed})
+    else:
+        fit(0, ())
+    return load_fit(folder)
+
+
+def _fit_one(
+    scans: Sequence[Scan],
+    place: Path,
+    architecture: TwinArchitecture,
+    settings: FitSettings,
+    left_out: tuple[str, ...],
+    progress: Callable[[FitProgress], None] | None,
+    seconds: float,
+) -> FittedTwins:
+    digest = fit_digest(scans, architecture, settings, left_out)
+    if (place / _TWINS).exists():
+        said = read_json(place / _SAID)
+        if said.get("digest") != digest:
+            raise InputError(
+                f"{place}: holds twins of another fit (its scans, settings or architecture differ); name another --out"
+            )
+        if not said.get("failed"):
+            history = tuple(FitEpoch(**epoch) for epoch in said["history"])
+            return FittedTwins(load_twins(place / _TWINS), history, architecture, settings, tuple(said["notes"]))
+    place.mkdir(parents=True, exist_ok=True)
+    checkpoint = Checkpoint(place / _CHECKPOINT, seconds)
+    failed = None
+    try:
+        fitted = fit_twin(
+            scans, architecture, settings, leave_out=left_out, log=JsonLines(place / _LOG), checkpoint=checkpoint,
+            progress=progress,
+        )  # fmt: skip
+    except FitDivergedError as error:
+        checkpoint.path.unlink(missing_ok=True)  # from there it would only diverge again
+        if error.fitted is None:
+            raise
+        fitted, failed = error.fitted, error
+    # what is said of the twins comes first: a folder with twins is a finished one
+    write_json(
+        place / _SAID,
+        {
+            "digest": digest,
+            "architecture": asdict(architecture),
+            "settings": asdict(settings),
+            "scans": {scan.name: scan_digest(scan) for scan in scans},
+            "left_out": len(left_out),
+            "history": [asdict(epoch) for epoch in fitted.history],
+            "notes": list(fitted.notes),
+            "failed": None if failed is None else str(failed),
+        },
+    )
+    save_twins(fitted, place / _TWINS)
+    if failed is not None:
+        raise failed
+    checkpoint.path.unlink(missing_ok=True)
+    return fitted
+
+
+def load_fit(folder: Path) -> FitFolder:
+    """Read a finished fit. Raises `InputError` where there is none, or a part of it is missing."""
+    said = read_json(folder / _SAID)
+    if not said:
+        raise InputError(f"{folder}: no finished fit ({_SAID} is missing or damaged); `neuroprior twin fit` makes one")
+    n_folds = said.get("folds")
+    places = [folder] if n_folds is None else [folder / f"fold-{k}" for k in range(n_folds)]
+    each = tuple(read_json(place / _SAID) for place in places)
+    for place, one in zip(places, each, strict=True):
+        if one.get("failed"):
+            raise InputError(
+                f"{place}: the fit failed ({one['failed']}); fit again, or name {_TWINS} in it to use its best twins"
+            )
+    folds = [load_twins(place / _TWINS) for place in places]
+    if n_folds is None:
+        return FitFolder(folds[0], each)
+    crossed = tuple(CrossfitTwin(tuple(twins), said["seed"]) for twins in zip(*folds, strict=True))
+    return FitFolder(crossed, each)
+
+
+def load_denoisers(path: Path, *, scan: str | None = None) -> tuple[Denoiser, ...]:
+    """Read what can denoise, whatever it is: a fit's folder, a file of twins, a Sensorium checkpoint.
+
+    `scan`: the name of one of several. Raises `InputError` for anything else, or a name that is not there.
+    """
+    if path.is_dir():
+        twins: tuple[Denoiser, ...] = load_fit(path).twins
+    elif is_saved(path):
+        twins = load_twins(path)
+    else:
+        return (load_twin(path, scan=scan),)
+    if scan is None:
+        return twins
+    names = [twin.name for twin in twins]
+    if scan not in names:
+        raise InputError(f"{path}: no scan {scan!r}; it holds {', '.join(names)}")
+    return (twins[names.index(scan)],)

@@ -1,0 +1,518 @@
+"""Fitting: it learns, it repeats itself to the byte, it goes on where it was stopped, and it says what it cannot do."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from small_mouse import neurons_of, small_mouse, trials_of
+
+from neuroprior.checkpoint import Checkpoint
+from neuroprior.twin import (
+    FitEpoch,
+    FitProgress,
+    FitSettings,
+    FittedTwins,
+    TwinArchitecture,
+    fit_twin,
+    predict_population,
+    score_twin,
+)
+from neuroprior.twin.core import Core
+from neuroprior.twin.evaluate import correlation, predict_trials
+from neuroprior.twin.fit import FitDivergedError
+from neuroprior.twin.fit.fitting import _EPS, _all_trials, _Fit
+from neuroprior.twin.fit.models import new_models
+from neuroprior.twin.fit.so_far import FitSoFar
+from neuroprior.twin.fit.trials import image_bank
+from neuroprior.types import InputError, Precision, Scan
+
+SMALL = TwinArchitecture(core="stacked", channels=4, n_layers=2, first_kernel=7, kernel=3)
+QUICK = FitSettings(max_epochs=2, batch_images=16, learning_rate=1e-2, validation_fraction=0.2)
+
+
+@pytest.fixture(scope="module")
+def mouse() -> Scan:
+    return small_mouse()
+
+
+@pytest.fixture(scope="module")
+def fitted(mouse) -> FittedTwins:
+    torch.set_num_threads(1)
+    return fit_twin(mouse, SMALL, QUICK)
+
+
+def weights(twins: FittedTwins) -> list[str]:
+    """SHA-256 of each twin's parameters and buffers."""
+    return [twin.digest for twin in twins]
+
+
+def other_responses(scan: Scan, trials: np.ndarray) -> Scan:
+    """The scan with other responses on these trials."""
+    responses = scan.responses.copy()
+    responses[trials] = 3 * responses[trials][::-1] + 1
+    return replace(scan, responses=responses)
+
+
+# It learns
+
+
+def test_a_small_mouse_is_learned(mouse):
+    settings = replace(QUICK, max_epochs=14, patience=14)
+    learned = fit_twin(mouse, SMALL, settings)
+    followed = [epoch.validation_correlation for epoch in learned.history]
+    assert max(followed) > 0.55  # 0.23 after the first epoch; 0.65 when it ends by itself
+    assert max(followed) > followed[0] + 0.2
+    assert learned.history[-1].loss < learned.history[0].loss
+    (twin,) = learned
+    assert not any(p.requires_grad for p in twin.model.parameters())
+    scores = score_twin(twin, mouse)
+    assert np.array_equal(twin.accuracy, scores.accuracy)
+    assert scores.oracle_fraction > 0.8
+    assert np.array_equal(twin.weights, twin.snr * twin.accuracy)
+    rates = predict_population(twin, mouse.stimuli)
+    assert np.array_equal(rates.weights, twin.weights)
+    assert (rates.mean >= 0).all()
+    mean = mouse.responses.mean(axis=0)
+    assert np.corrcoef(rates.mean.mean(axis=0), mean)[0, 1] > 0.9  # in units of the responses
+    assert abs(rates.mean.mean() / mean.mean() - 1) < 0.1
+    shuffled = neurons_of(mouse, [*range(1, 30), 0])
+    assert score_twin(twin, shuffled).accuracy.mean() < 0.5 * twin.accuracy.mean()
+
+
+def test_behaviour_that_matters_is_learned_and_neutral_behaviour_is_its_mean():
+    running = small_mouse(gain=0.8, noise=0.1)
+    settings = replace(QUICK, max_epochs=8, learning_rate=2e-2)
+    train = running.tier == "train"
+    faster = replace(running, behavior=running.behavior + np.float32([3, 0]))  # by a standard deviation: exp(0.8)
+    reached, raised = {}, {}
+    for kind in ("none", "modulator", "channels"):
+        twin = fit_twin(running, replace(SMALL, behavior=kind), settings)[0]
+        now, then = (predict_trials(twin, scan, np.arange(60)).mean() for scan in (running, faster))
+        reached[kind], raised[kind] = twin.accuracy.mean(), then / now
+        assert np.allclose(twin.neutral_behavior, running.behavior[train].mean(axis=0), atol=1.0)
+        assert np.allclose(twin.neutral_pupil, running.pupil_center[train].mean(axis=0), atol=2.0)
+    # the modulator scales the drive before ELU + 1, so it can say less than the rates that were simulated ask for
+    assert reached["none"] + 0.02 < reached["modulator"] < reached["channels"] - 0.1
+    assert raised["none"] == 1
+    assert raised["modulator"] > 1.05
+    assert raised["channels"] > 1.5
+
+
+@pytest.mark.parametrize(
+    "variant",
+    [
+        {"behavior": "channels"},
+        {"behavior": "none", "shifter": "none"},
+        {"readout": "factorised"},
+        {"readout": "factorised", "behavior": "channels"},
+        {"core": "separable", "positions": "cortical", "covariance": "isotropic"},
+        {"linear": True},
+    ],
+    ids=lambda variant: " ".join(map(str, variant.values())),
+)
+def test_every_variant_learns_something_and_predicts(mouse, variant):
+    learns_something(mouse, replace(SMALL, **variant), "float32")
+
+
+@pytest.mark.parametrize(
+    "variant", [{"core": "separable"}, {"readout": "factorised", "behavior": "channels"}], ids=["separable", "channels"]
+)
+def test_half_the_digits_are_enough_to_learn(mouse, variant):
+    learns_something(mouse, replace(SMALL, **variant), "bfloat16")
+
+
+def learns_something(mouse: Scan, architecture: TwinArchitecture, precision: Precision) -> None:
+    settings = replace(QUICK, precision=precision, max_epochs=4, group_sparsity=0.01)
+    made = fit_twin(mouse, architecture, settings)
+    assert np.isfinite(predict_population(made[0], mouse.stimuli).mean).all()
+    assert max(epoch.validation_correlation for epoch in made.history) > 0.15
+    assert all(np.isfinite([epoch.loss, epoch.penalty]).all() for epoch in made.history)
+
+
+# The loss
+
+
+def fit_of(scans: list[Scan], architecture: TwinArchitecture = SMALL, settings: FitSettings = QUICK) -> _Fit:
+    """A fit before its first step, its models in evaluation: no draws, no batch statistics."""
+    bank = image_bank(scans)
+    trials = _all_trials(scans, bank, architecture, settings, frozenset())
+    torch.manual_seed(0)
+    fit = _Fit(new_models(trials, bank, architecture), trials, bank, settings, "test")
+    for model in fit.models:  # shifts and gains are 0 and 1 to begin with, which would hide mistakes
+        for part in (model.shifter, model.modulator):
+            for weight in part.parameters():
+                weight.data.normal_(std=0.2)
+    fit.all.eval()
+    return fit
+
+
+def after_step(fit: _Fit, images: np.ndarray) -> tuple[float, float, torch.Tensor]:
+    """Loss and penalty of a step, and the gradient of the core's first filters."""
+    before = fit.so_far.sums.clone()
+    fit._step(images, "a test")
+    loss, penalty = (fit.so_far.sums - before).tolist()
+    return loss, penalty, fit.core.filters.grad.clone()
+
+
+@pytest.mark.parametrize("behavior", ["modulator", "channels"])
+def test_the_loss_is_the_mean_poisson_loss_of_a_response(mouse, behavior):
+    """Of every training trial as the whole model predicts it, however the core's work is shared."""
+    scans = [mouse, neurons_of(trials_of(small_mouse("second", seed=1), np.arange(90)), slice(0, 12))]
+    fit = fit_of(scans, replace(SMALL, behavior=behavior))
+    total, count = 0.0, 0
+    for model, trials in zip(fit.models, fit.trials, strict=True):
+        behaviour, pupil = trials.conditions(trials.train)
+        with torch.no_grad():
+            rates = model(fit.bank.z_scored(trials.row[trials.train]), behaviour, pupil) / model.unit
+        r = torch.from_numpy(trials.scan.responses[trials.train] / trials.unit)
+        total += float((rates - r * (rates + _EPS).log()).sum())
+        count += r.numel()
+    loss, _, _ = after_step(fit, fit.images)
+    assert loss == pytest.approx(total / count, rel=1e-5)
+
+
+def test_the_loss_does_not_grow_with_the_batch(mouse):
+    whole = after_step(fit_of([mouse]), fit_of([mouse]).images)
+    fit = fit_of([mouse], settings=replace(QUICK, learning_rate=1e-12))
+    parts = [after_step(fit, fit.images[k::4]) for k in range(4)]
+    sizes = np.array([len(fit.images[k::4]) for k in range(4)])
+    assert np.average([loss for loss, _, _ in parts], weights=sizes) == pytest.approx(whole[0], rel=1e-5)
+    assert all(penalty == pytest.approx(whole[1], rel=1e-5) for _, penalty, _ in parts)
+    mean = sum(float(n) * slope for n, (_, _, slope) in zip(sizes, parts, strict=True)) / float(sizes.sum())
+    assert torch.allclose(mean, whole[2], atol=1e-6, rtol=1e-3)
+
+
+def test_the_loss_does_not_grow_with_the_neurons(mouse):
+    """Every neuron twice: the same loss, the same penalty, the same gradient of the core."""
+    one, two = fit_of([mouse]), fit_of([neurons_of(mouse, [*range(30), *range(30)])])
+    two.core.load_state_dict(one.core.state_dict())
+    for name in ("features", "bias"):
+        getattr(two.models[0].readout, name).data = torch.cat([getattr(one.models[0].readout, name).data] * 2)
+    two.models[0].readout.places.positions.data = torch.cat([one.models[0].readout.positions.data] * 2)
+    two.models[0].shifter.load_state_dict(one.models[0].shifter.state_dict())
+    held, doubled = one.models[0].modulator.mlp, two.models[0].modulator.mlp
+    doubled[0].load_state_dict(held[0].state_dict())
+    for name in ("weight", "bias"):
+        getattr(doubled[2], name).data = torch.cat([getattr(held[2], name).data] * 2)
+    a, b = after_step(one, one.images[:20]), after_step(two, two.images[:20])
+    assert b[:2] == pytest.approx(a[:2], rel=1e-5)
+    assert torch.allclose(b[2], a[2], atol=1e-6, rtol=1e-3)
+
+
+def test_each_penalty_is_counted_as_often_as_it_is_asked_for(mouse):
+    bare = replace(QUICK, smoothness=0.0, group_sparsity=0.0, readout_l1=0.0)
+    images = fit_of([mouse]).images[:5]
+
+    def penalty(**strengths: float) -> float:
+        return after_step(fit_of([mouse], settings=replace(bare, **strengths)), images)[1]
+
+    assert penalty() == 0
+    each = [penalty(**{name: 1.0}) for name in ("smoothness", "group_sparsity", "readout_l1")]
+    assert min(each) > 0
+    assert penalty(smoothness=2.0, group_sparsity=0.5, readout_l1=3.0) == pytest.approx(
+        2 * each[0] + 0.5 * each[1] + 3 * each[2], rel=1e-5
+    )
+
+
+# Several scans
+
+
+def core_passes(monkeypatch, scans: list[Scan], architecture: TwinArchitecture = SMALL) -> int:
+    """Images that the core sees in training."""
+    seen, forward = [], Core.forward
+
+    def counted(self, images):
+        if self.training:
+            seen.append(len(images))
+        return forward(self, images)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Core, "forward", counted)
+        fit_twin(scans, architecture, replace(QUICK, max_epochs=1))
+    return sum(seen)
+
+
+def test_scans_that_share_images_share_the_core(monkeypatch, mouse):
+    second = small_mouse("second", seed=1)
+    alone = core_passes(monkeypatch, [mouse])
+    assert core_passes(monkeypatch, [mouse, second]) == alone
+    renamed = replace(second, stimuli=replace(second.stimuli, ids=np.char.add("b-", second.stimuli.ids)))
+    assert core_passes(monkeypatch, [mouse, renamed]) > 1.8 * alone
+    # behaviour beside the image: every trial is a pass of its own
+    assert core_passes(monkeypatch, [mouse, second], replace(SMALL, behavior="channels")) == 2 * alone
+
+
+def test_each_scan_gets_its_twin_with_the_common_core(mouse):
+    second = neurons_of(small_mouse("second", seed=1), slice(0, 7))
+    first, other = fit_twin([mouse, second], SMALL, QUICK)
+    assert (first.name, other.name, first.n_neurons, other.n_neurons) == ("mouse", "second", 30, 7)
+    images = torch.randn(2, 1, 16, 24)
+    assert torch.equal(first.model.core(images), other.model.core(images))
+    assert first.digest != other.digest
+    assert (first.pixel_mean, first.pixel_std) == (other.pixel_mean, other.pixel_std)
+
+
+def test_what_is_held_back_is_never_trained_on(mouse, fitted):
+    """Its responses may be anything: the weights stay as they are, to the byte."""
+    oracle = np.flatnonzero(mouse.tier == "oracle")
+    assert weights(fit_twin(other_responses(mouse, oracle), SMALL, QUICK)) == weights(fitted)
+    names = ["image-004", "image-040", "image-111"]
+    some = np.flatnonzero(np.isin(mouse.trial_ids, names))
+    left_out = [
+        weights(fit_twin(scan, SMALL, QUICK, leave_out=names)) for scan in (mouse, other_responses(mouse, some))
+    ]
+    assert left_out[0] == left_out[1]
+    assert left_out[0] != weights(fitted)
+    assert weights(fit_twin(other_responses(mouse, some), SMALL, QUICK)) != weights(fitted)
+
+
+def test_an_oracle_image_of_one_scan_is_held_back_in_all(mouse):
+    """The core is common: what one scan's neurons said to it would be learned from."""
+    second = small_mouse("second", seed=1)
+    names = ["image-004", "image-040", "image-111"]
+    tier = np.where(np.isin(second.trial_ids, names), "oracle", second.tier)
+    second = replace(second, tier=tier)
+    some = np.flatnonzero(np.isin(mouse.trial_ids, names))
+    one, other = (weights(fit_twin([first, second], SMALL, QUICK)) for first in (mouse, other_responses(mouse, some)))
+    assert one == other
+
+
+def test_scans_that_cannot_be_fitted_together_are_said(mouse):
+    with pytest.raises(InputError, match="no scan given"):
+        fit_twin([], SMALL, QUICK)
+    with pytest.raises(InputError, match="two scans are called 'mouse'; give each a name of its own"):
+        fit_twin([mouse, mouse], SMALL, QUICK)
+    still = replace(mouse, name="still", behavior=None, behavior_names=())
+    with pytest.raises(InputError, match="one core cannot take both as channels: use behavior='modulator'"):
+        fit_twin([mouse, still], replace(SMALL, behavior="channels"), QUICK)
+    assert len(fit_twin([mouse, still], SMALL, replace(QUICK, max_epochs=1))) == 2
+    with pytest.raises(InputError, match="no neuron_xyz; use free ones"):
+        fit_twin(replace(mouse, neuron_xyz=None), replace(SMALL, positions="cortical"), QUICK)
+    with pytest.raises(InputError, match="too small for a first filter of 16"):
+        fit_twin(mouse, replace(SMALL, first_kernel=16), QUICK)
+
+
+# The same numbers, stopped or not
+
+
+def test_the_same_seed_gives_the_same_bytes_and_leaves_random_numbers_alone(mouse, fitted):
+    state = torch.random.get_rng_state()
+    again = fit_twin(mouse, SMALL, QUICK)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert weights(again) == weights(fitted)
+    assert again.history == fitted.history
+    other = fit_twin(mouse, SMALL, replace(QUICK, seed=1))
+    assert weights(other) != weights(fitted)
+
+
+class Killed(Exception):
+    """Raised where a process would have been killed."""
+
+
+def kill_at(step: int):
+    """Progress that raises at the `step`-th step told of."""
+    told: list[FitProgress] = []
+
+    def progress(now: FitProgress) -> None:
+        told.append(now)
+        if len(told) == step:
+            raise Killed
+
+    return progress
+
+
+# fast enough to get worse now and then, so that waiting, restoring and slowing are kept too
+RESTLESS = replace(QUICK, max_epochs=6, patience=2, decays=2, learning_rate=0.1)
+
+
+@pytest.fixture(scope="module")
+def restless(mouse) -> FittedTwins:
+    torch.set_num_threads(1)
+    return fit_twin(mouse, SMALL, RESTLESS)
+
+
+def test_a_fit_ends_with_its_best_weights_after_its_decays(mouse, restless):
+    rates = [epoch.learning_rate for epoch in restless.history]
+    followed = [epoch.validation_correlation for epoch in restless.history]
+    expected, best, waited = RESTLESS.learning_rate, -1.0, 0
+    for rate, reached in zip(rates, followed, strict=True):
+        assert rate == pytest.approx(expected)
+        waited, best = (0, reached) if reached > best else (waited + 1, best)
+        if waited == RESTLESS.patience:
+            expected, waited = expected * RESTLESS.decay, 0
+    trials = fit_of([mouse], settings=RESTLESS).trials[0].validation
+    found = correlation(
+        predict_trials(restless[0], mouse, trials).astype(np.float64), mouse.responses[trials].astype(np.float64)
+    )
+    assert found.mean() == pytest.approx(max(followed), abs=1e-5)
+
+
+@pytest.mark.parametrize("steps", [(1,), (2,), (6, 1, 3), (7,), (8, 9), (20,)])
+def test_a_fit_that_is_killed_and_goes_on_gives_the_same_bytes(mouse, restless, tmp_path, steps):
+    checkpoint = Checkpoint(tmp_path / "fit.safetensors", seconds=0)
+    for step in steps:
+        with pytest.raises(Killed):
+            fit_twin(mouse, SMALL, RESTLESS, checkpoint=checkpoint, progress=kill_at(step))
+    resumed = fit_twin(mouse, SMALL, RESTLESS, checkpoint=checkpoint)
+    assert weights(resumed) == weights(restless)
+    assert resumed.history == restless.history
+    assert len({epoch.learning_rate for epoch in restless.history}) > 1  # it did decay
+
+
+def test_a_fit_that_ended_is_taken_from_its_checkpoint(mouse, restless, tmp_path):
+    checkpoint = Checkpoint(tmp_path / "fit.safetensors", seconds=0)
+    done = fit_twin(mouse, SMALL, RESTLESS, checkpoint=checkpoint)
+    assert weights(done) == weights(restless)
+    told: list[FitProgress] = []
+    again = fit_twin(mouse, SMALL, RESTLESS, checkpoint=checkpoint, progress=told.append)
+    assert weights(again) == weights(done)
+    assert again.history == done.history
+    assert not told
+
+
+def test_a_checkpoint_of_another_fit_is_refused(mouse, tmp_path):
+    checkpoint = Checkpoint(tmp_path / "fit.safetensors", seconds=0)
+    with pytest.raises(Killed):
+        fit_twin(mouse, SMALL, QUICK, checkpoint=checkpoint, progress=kill_at(2))
+    tier = mouse.tier.astype("<U10")
+    tier[np.isin(mouse.trial_image, [1, 2])] = "validation"
+    others = [
+        (mouse, replace(SMALL, channels=5), QUICK, ()),
+        (mouse, SMALL, replace(QUICK, seed=1), ()),
+        (mouse, SMALL, QUICK, ("image-000",)),
+        (other_responses(mouse, np.array([3])), SMALL, QUICK, ()),
+        (replace(mouse, tier=tier), SMALL, QUICK, ()),
+        (replace(mouse, behavior=mouse.behavior * 2), SMALL, QUICK, ()),
+        (replace(mouse, pupil_center=None), SMALL, QUICK, ()),
+        (replace(mouse, neuron_xyz=None), SMALL, QUICK, ()),
+        ([mouse, small_mouse("second")], SMALL, QUICK, ()),
+    ]
+    for scans, architecture, settings, leave_out in others:
+        with pytest.raises(InputError, match=r"the checkpoint is of another fit .* name another --out, or delete it"):
+            fit_twin(scans, architecture, settings, leave_out=leave_out, checkpoint=checkpoint)
+
+
+def test_slowing_down_begins_again_from_the_best_weights_without_momentum():
+    models = torch.nn.ModuleList([torch.nn.Linear(2, 1)])
+    optimizer = torch.optim.Adam(models.parameters(), 0.1)
+    so_far = FitSoFar(models, optimizer, torch.Generator(), "test")
+    kept = []
+    for epoch, reached in enumerate((0.2, 0.5, 0.4)):
+        models[0](torch.ones(3, 2)).sum().backward()
+        optimizer.step()
+        assert so_far.end_epoch(FitEpoch(epoch + 1, 1.0, 0.0, reached, 0.1)) == (epoch != 2)
+        kept.append(models[0].weight.detach().clone())
+    assert so_far.waited == 1
+    so_far.decay(0.3)
+    assert torch.equal(models[0].weight, kept[1])
+    assert not torch.equal(kept[2], kept[1])
+    assert not optimizer.state
+    assert (so_far.learning_rate, so_far.waited, so_far.decays) == (pytest.approx(0.03), 0, 1)
+
+
+def test_progress_counts_up_and_its_bounds_hold(mouse):
+    told: list[FitProgress] = []
+    made = fit_twin(mouse, SMALL, replace(QUICK, max_epochs=3), progress=told.append)
+    places = [now.epoch - 1 + now.part for now in told]
+    assert places == sorted(places)
+    assert places[-1] == 3
+    assert all(0 <= now.seconds_at_least <= now.seconds_at_most for now in told)
+    assert told[-1].seconds_at_most == 0
+    assert told[-1].best_correlation == max(epoch.validation_correlation for epoch in made.history[:-1])
+
+
+def test_the_log_has_a_line_an_epoch(mouse, fitted):
+    lines: list[tuple[int, dict[str, float | int]]] = []
+
+    class Kept:
+        def write(self, step: int, values) -> None:
+            lines.append((step, dict(values)))
+
+        def go_on_from(self, step: int) -> None:
+            lines.append((step, {}))
+
+        def close(self) -> None:
+            lines.append((-1, {}))
+
+    fit_twin(mouse, SMALL, QUICK, log=Kept())
+    assert [step for step, _ in lines] == [0, *(lines[1][0] * k for k in (1, 2)), -1]
+    for (_, values), epoch in zip(lines[1:-1], fitted.history, strict=True):
+        assert values["loss"] == epoch.loss
+        assert values["validation_correlation"] == epoch.validation_correlation
+
+
+# What goes wrong
+
+
+def test_a_loss_that_is_not_finite_stops_and_names_step_and_learning_rate(mouse):
+    with pytest.raises(
+        FloatingPointError, match=r"loss is (nan|inf) at epoch 1, step \d+, learning rate 1e\+30.*no epoch was finished"
+    ) as stopped:
+        fit_twin(mouse, SMALL, replace(QUICK, learning_rate=1e30))
+    assert stopped.value.fitted is None
+
+
+def test_the_best_twins_outlive_a_loss_that_is_not_finite(mouse, fitted, tmp_path):
+    checkpoint = Checkpoint(tmp_path / "fit.safetensors", seconds=0)
+    settings = replace(QUICK, max_epochs=4)
+    with pytest.raises(Killed):
+        fit_twin(mouse, SMALL, settings, checkpoint=checkpoint, progress=kill_at(2 * len(steps_of(mouse)) + 2))
+    state = checkpoint.load()
+    for name, value in state["models"].items():
+        if name.endswith("readout.features"):
+            value[3] = torch.nan
+    checkpoint.save(state)
+    with pytest.raises(FitDivergedError, match=r"loss is nan at epoch 3, step 2, learning rate 0.01") as stopped:
+        fit_twin(mouse, SMALL, settings, checkpoint=checkpoint)
+    kept = stopped.value.fitted
+    assert [epoch.validation_correlation for epoch in kept.history] == [
+        epoch.validation_correlation for epoch in fitted.history
+    ]
+    assert weights(kept) == weights(fitted)  # of the two epochs before
+    assert np.isfinite(predict_population(kept[0], mouse.stimuli).mean).all()
+
+
+def steps_of(scan: Scan) -> range:
+    """The steps of an epoch."""
+    return range(-(-len(fit_of([scan]).images) // QUICK.batch_images))
+
+
+def test_a_scan_without_repeats_trains_and_says_once_that_its_neurons_count_alike(mouse):
+    once = trials_of(mouse, np.flatnonzero(mouse.tier == "train"), "once")
+    made = fit_twin([mouse, once], SMALL, replace(QUICK, max_epochs=1))
+    assert made.notes == ("scan once: no two images were repeated, so its neurons have no w and v: all count alike",)
+    assert made[0].weights is not None
+    assert (made[1].snr, made[1].accuracy, made[1].weights) == (None, None, None)
+    assert (predict_population(made[1], mouse.stimuli).weights == 1).all()
+
+
+def test_trials_that_were_not_tracked_are_dropped_and_said_or_imputed(mouse):
+    behavior = mouse.behavior.copy()
+    behavior[np.flatnonzero(mouse.tier == "train")[:9], 0] = np.nan
+    gaps = replace(mouse, behavior=behavior)
+    dropped = fit_twin(gaps, SMALL, QUICK)
+    assert dropped.notes == ("scan mouse: 9 trials left out, as behaviour or pupil was not tracked on them",)
+    imputed = fit_twin(gaps, SMALL, replace(QUICK, missing_behavior="mean"))
+    assert imputed.notes == ()
+    assert len({*weights(dropped), *weights(imputed), *weights(fit_twin(mouse, SMALL, QUICK))}) == 3
+    for twins in (dropped, imputed):
+        assert np.isfinite(predict_population(twins[0], mouse.stimuli).mean).all()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"batch_images": 0}, "batch_images is 0; it must be 1 or more"),
+        ({"patience": 0}, "patience is 0; it must be 1 or more"),
+        ({"decays": -1}, "decays is -1; it must be 0 or more"),
+        ({"smoothness": float("nan")}, "smoothness is nan; it must be 0 or more"),
+        ({"learning_rate": 0.0}, "learning_rate is 0.0; it must be above 0"),
+        ({"decay": 1.0}, "decay is 1.0; it must be between 0 and 1"),
+        ({"validation_fraction": 0.0}, "validation_fraction is 0.0; it must be between 0 and 1"),
+        ({"missing_behavior": "zero"}, "missing_behavior is 'zero'; choose drop or mean"),
+    ],
+)
+def test_settings_out_of_range_are_said(shapes_unchecked, wrong, said):
+    with pytest.raises(InputError, match=said):
+        FitSettings(**wrong)
