@@ -55,7 +55,8 @@ def fit(
     batch_images: Annotated[int, typer.Option(help="Images a step, with all their trials in all scans.")] = 32,
     learning_rate: Annotated[float, typer.Option(help="Of Adam, to begin with.")] = 5e-3,
     max_epochs: Annotated[int, typer.Option(help="At most so many.")] = 100,
-    patience: Annotated[int, typer.Option(help="Epochs without a better validation correlation to wait for.")] = 4,
+    patience: Annotated[int, typer.Option(help="Epochs with little gain in validation correlation to wait for.")] = 3,
+    least_gain: Annotated[float, typer.Option(help="Of the validation correlation: less is little.")] = 1e-3,
     decays: Annotated[int, typer.Option(help="How often the best is restored and the learning rate lowered.")] = 3,
     smoothness: Annotated[float, typer.Option(help="Weight of the first filters' roughness (Laplacian).")] = 1e-2,
     group_sparsity: Annotated[float, typer.Option(help="Weight of the later layers' group sparsity.")] = 0.0,
@@ -83,7 +84,7 @@ def fit(
         readout=readout, positions=positions, covariance=covariance, shifter=shifter, behavior=behavior,
     )  # fmt: skip
     settings = FitSettings(
-        batch_images=batch_images, learning_rate=learning_rate, max_epochs=max_epochs, patience=patience,
+        batch_images=batch_images, learning_rate=learning_rate, max_epochs=max_epochs, patience=patience, least_gain=least_gain,
         decays=decays, smoothness=smoothness, group_sparsity=group_sparsity, readout_l1=readout_l1,
         missing_behavior=missing_behavior, precision=precision, seed=seed,
     )  # fmt: skip

@@ -323,7 +323,7 @@ def kill_at(step: int):
 
 
 # fast enough to get worse now and then, so that waiting, restoring and slowing are kept too
-RESTLESS = replace(QUICK, max_epochs=6, patience=2, decays=2, learning_rate=0.1)
+RESTLESS = replace(QUICK, max_epochs=6, patience=2, least_gain=0.0, decays=2, learning_rate=0.1)
 
 
 @pytest.fixture(scope="module")
@@ -401,7 +401,7 @@ def test_slowing_down_begins_again_from_the_best_weights_without_momentum():
     for epoch, reached in enumerate((0.2, 0.5, 0.4)):
         models[0](torch.ones(3, 2)).sum().backward()
         optimizer.step()
-        assert so_far.end_epoch(FitEpoch(epoch + 1, 1.0, 0.0, reached, 0.1)) == (epoch != 2)
+        so_far.end_epoch(FitEpoch(epoch + 1, 1.0, 0.0, reached, 0.1), 0.0)
         kept.append(models[0].weight.detach().clone())
     assert so_far.waited == 1
     so_far.decay(0.3)
@@ -409,6 +409,17 @@ def test_slowing_down_begins_again_from_the_best_weights_without_momentum():
     assert not torch.equal(kept[2], kept[1])
     assert not optimizer.state
     assert (so_far.learning_rate, so_far.waited, so_far.decays) == (pytest.approx(0.03), 0, 1)
+
+
+def test_a_small_gain_is_kept_and_waited_through():
+    models = torch.nn.ModuleList([torch.nn.Linear(2, 1)])
+    so_far = FitSoFar(models, torch.optim.Adam(models.parameters(), 0.1), torch.Generator(), "test")
+    waited = []
+    for epoch, reached in enumerate((0.2, 0.205, 0.208, 0.211, 0.25)):
+        so_far.end_epoch(FitEpoch(epoch + 1, 1.0, 0.0, reached, 0.1), 0.01)
+        waited.append(so_far.waited)
+        assert so_far.best_correlation == reached
+    assert waited == [0, 1, 2, 0, 0]  # gains add up: from 0.2 to 0.211 is one
 
 
 def test_progress_counts_up_and_its_bounds_hold(mouse):

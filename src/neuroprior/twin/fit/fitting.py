@@ -156,7 +156,7 @@ class _Fit:
                         checkpoint.save(so_far.state())
                 loss, penalty = (so_far.sums / steps).tolist()
                 ended = FitEpoch(so_far.epoch + 1, loss, penalty, self.validation_correlation(), so_far.learning_rate)
-                so_far.end_epoch(ended)
+                so_far.end_epoch(ended, settings.least_gain)
                 log.write(so_far.epoch * steps, asdict(ended))
                 if so_far.waited >= settings.patience:
                     so_far.decay(settings.decay)

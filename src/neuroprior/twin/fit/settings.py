@@ -12,9 +12,9 @@ __all__ = ["FitSettings"]
 class FitSettings:
     """Training of a twin: Adam on the mean Poisson loss and three penalties, stopped by the validation correlation.
 
-    `batch_images`: images a step; all training trials of these, in all scans, are its batch. `patience`: epochs
-    without a better validation correlation after which the best weights are restored and the learning rate is
-    multiplied by `decay`; after `decays` of these the training ends. `validation_fraction`: of the training images,
+    `batch_images`: images a step; all training trials of these, in all scans, are its batch. `patience`: epochs in
+    which the validation correlation gains less than `least_gain`, after which the best weights are restored and the
+    learning rate is multiplied by `decay`; after `decays` of these the training ends. `validation_fraction`: of the training images,
     held out where a scan has no trials of tier validation. `missing_behavior`: trials whose behaviour or pupil
     position is NaN are left out ("drop") or get its mean ("mean"). Penalties (`penalties.py`) are added to the mean
     loss of one response, so their strengths do not depend on batch or neuron count.
@@ -24,7 +24,8 @@ class FitSettings:
     batch_images: int = 32
     learning_rate: float = 5e-3
     max_epochs: int = 100
-    patience: int = 4
+    patience: int = 3
+    least_gain: float = 1e-3
     decays: int = 3
     decay: float = 0.3
     smoothness: float = 1e-2
@@ -39,7 +40,7 @@ class FitSettings:
         for name in ("batch_images", "max_epochs", "patience"):
             if getattr(self, name) < 1:
                 raise InputError(f"fit: {name} is {getattr(self, name)}; it must be 1 or more")
-        for name in ("smoothness", "group_sparsity", "readout_l1", "decays", "seed"):
+        for name in ("least_gain", "smoothness", "group_sparsity", "readout_l1", "decays", "seed"):
             if not getattr(self, name) >= 0:
                 raise InputError(f"fit: {name} is {getattr(self, name)}; it must be 0 or more")
         if not self.learning_rate > 0:

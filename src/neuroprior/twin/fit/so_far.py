@@ -37,6 +37,7 @@ class FitSoFar:
         self.order = torch.empty(0, dtype=torch.long)
         self.sums = torch.zeros(2, dtype=torch.float64)  # loss, penalty of this epoch's steps
         self.waited = 0
+        self.gained_from = -math.inf  # correlation from which a gain is counted
         self.decays = 0
         self.history: list[FitEpoch] = []
         self.best_correlation = -math.inf
@@ -53,17 +54,18 @@ class FitSoFar:
         self.order, self.step = order, 0
         self.sums = torch.zeros(2, dtype=torch.float64)
 
-    def end_epoch(self, ended: FitEpoch) -> bool:
-        """Keep the log, and the weights where they were never better; return whether they were."""
+    def end_epoch(self, ended: FitEpoch, least_gain: float) -> None:
+        """Keep the log, and the weights where they were never better; wait where that is by less than `least_gain`."""
         self.history.append(ended)
-        better = ended.validation_correlation > self.best_correlation
-        if better:
+        if ended.validation_correlation > self.best_correlation:
             self.best_correlation = ended.validation_correlation
             self.best = copy.deepcopy(self.models.state_dict())
-        self.waited = 0 if better else self.waited + 1
+        if self.best_correlation > self.gained_from + least_gain:
+            self.gained_from, self.waited = self.best_correlation, 0
+        else:
+            self.waited += 1
         self.epoch += 1
         self.step = 0
-        return better
 
     def decay(self, by: float) -> None:
         """Go back to the best weights, with a lower learning rate and no memory of past gradients."""
@@ -98,6 +100,7 @@ class FitSoFar:
             "epoch": self.epoch,
             "step": self.step,
             "waited": self.waited,
+            "gained_from": self.gained_from if self.best else None,
             "decays": self.decays,
             "history": [asdict(epoch) for epoch in self.history],
             "best_correlation": self.best_correlation if self.best else None,
@@ -128,7 +131,8 @@ class FitSoFar:
         self.epoch, self.step, self.waited, self.decays = (state[k] for k in ("epoch", "step", "waited", "decays"))
         self.history = [FitEpoch(**epoch) for epoch in state["history"]]
         self.best = state["best"]
-        self.best_correlation = -math.inf if state["best_correlation"] is None else state["best_correlation"]
+        if self.best:
+            self.best_correlation, self.gained_from = state["best_correlation"], state["gained_from"]
 
     def _parameters(self) -> list[nn.Parameter]:
         return [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
