@@ -137,9 +137,9 @@ def test_what_does_not_exist_is_said(shapes_unchecked, wrong, said):
 
 
 def test_images_smaller_than_the_first_filter_are_said():
-    with pytest.raises(InputError, match="images of 9x16 are too small for a first filter of 9; set first_kernel"):
-        TwinArchitecture().map_size((9, 16))
-    assert TwinArchitecture().map_size((10, 16)) == (2, 8)
+    with pytest.raises(InputError, match="images of 15x30 are too small for a first filter of 15; set first_kernel"):
+        TwinArchitecture().map_size((15, 30))
+    assert TwinArchitecture().map_size((16, 30)) == (2, 16)
 
 
 def test_cortical_positions_need_the_cortex():

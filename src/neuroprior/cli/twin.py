@@ -32,7 +32,7 @@ def fit(
     ),
     channels: Annotated[int, typer.Option(help="Of every layer of the core.")] = 64,
     layers: Annotated[int, typer.Option(help="Of the core.")] = 3,
-    first_kernel: Annotated[int, typer.Option(help="Side of the first layer's filters, in pixels.")] = 9,
+    first_kernel: Annotated[int, typer.Option(help="Side of the first layer's filters, in pixels.")] = 15,
     kernel: Annotated[int, typer.Option(help="Side of the others'; odd.")] = 7,
     linear: Annotated[bool, typer.Option("--linear", help="No nonlinearity in the core (an ablation).")] = False,
     readout: Annotated[Literal["gaussian", "factorised"], typer.Option(help="One point a neuron, or a mask.")] = (
@@ -60,7 +60,7 @@ def fit(
     decays: Annotated[int, typer.Option(help="How often the best is restored and the learning rate lowered.")] = 3,
     smoothness: Annotated[float, typer.Option(help="Weight of the first filters' roughness (Laplacian).")] = 1e-2,
     group_sparsity: Annotated[float, typer.Option(help="Weight of the later layers' group sparsity.")] = 0.0,
-    readout_l1: Annotated[float, typer.Option(help="Weight of the L1 norm of the readout's features.")] = 1e-3,
+    readout_l1: Annotated[float, typer.Option(help="Weight of the L1 norm of the readout's features.")] = 3e-3,
     missing_behavior: Annotated[
         Literal["drop", "mean"],
         typer.Option(help="Trials of which behaviour or pupil is NaN: left out, or the mean."),
@@ -84,9 +84,9 @@ def fit(
         readout=readout, positions=positions, covariance=covariance, shifter=shifter, behavior=behavior,
     )  # fmt: skip
     settings = FitSettings(
-        batch_images=batch_images, learning_rate=learning_rate, max_epochs=max_epochs, patience=patience, least_gain=least_gain,
-        decays=decays, smoothness=smoothness, group_sparsity=group_sparsity, readout_l1=readout_l1,
-        missing_behavior=missing_behavior, precision=precision, seed=seed,
+        batch_images=batch_images, learning_rate=learning_rate, max_epochs=max_epochs, patience=patience,
+        least_gain=least_gain, decays=decays, smoothness=smoothness, group_sparsity=group_sparsity,
+        readout_l1=readout_l1, missing_behavior=missing_behavior, precision=precision, seed=seed,
     )  # fmt: skip
     if crossfit < 0 or crossfit == 1:
         raise InputError(f"--crossfit {crossfit}: give 2 or more folds, or 0 for one model")

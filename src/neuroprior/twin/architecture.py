@@ -39,7 +39,7 @@ class TwinArchitecture:
     core: CoreKind = "separable"
     channels: int = 64
     n_layers: int = 3
-    first_kernel: int = 9
+    first_kernel: int = 15
     kernel: int = 7
     linear: bool = False
     readout: ReadoutKind = "gaussian"

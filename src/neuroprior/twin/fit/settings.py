@@ -14,10 +14,10 @@ class FitSettings:
 
     `batch_images`: images a step; all training trials of these, in all scans, are its batch. `patience`: epochs in
     which the validation correlation gains less than `least_gain`, after which the best weights are restored and the
-    learning rate is multiplied by `decay`; after `decays` of these the training ends. `validation_fraction`: of the training images,
-    held out where a scan has no trials of tier validation. `missing_behavior`: trials whose behaviour or pupil
-    position is NaN are left out ("drop") or get its mean ("mean"). Penalties (`penalties.py`) are added to the mean
-    loss of one response, so their strengths do not depend on batch or neuron count.
+    learning rate is multiplied by `decay`; after `decays` of these the training ends. `validation_fraction`: of the
+    training images, held out where a scan has no trials of tier validation. `missing_behavior`: trials whose behaviour
+    or pupil position is NaN are left out ("drop") or get its mean ("mean"). Penalties (`penalties.py`) are added to the
+    mean loss of one response, so their strengths do not depend on batch or neuron count.
     Raises `InputError` for numbers out of range.
     """
 
@@ -30,7 +30,7 @@ class FitSettings:
     decay: float = 0.3
     smoothness: float = 1e-2
     group_sparsity: float = 0.0
-    readout_l1: float = 1e-3
+    readout_l1: float = 3e-3
     validation_fraction: float = 0.1
     missing_behavior: Literal["drop", "mean"] = "drop"
     precision: Precision = "float32"
