@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors import SafetensorError
 
 from neuroprior.cli import main
 from neuroprior.recordings import packaged_photographs, save_scan, simulate_scan
@@ -100,6 +101,29 @@ def test_a_crossfit_is_a_folder_of_folds(mice, tmp_path, capsys):
     assert "a crossfit is several models" in err
 
 
+def test_one_folder_holds_twins_or_a_crossfit(mice, tmp_path, capsys):
+    for first, second in ((["--crossfit", "2"], []), ([], ["--crossfit", "2"])):
+        out = tmp_path / f"twins{len(first)}"
+        assert call(capsys, "twin", "fit", mice[0], "--out", out, *SMALL, *first)[0] == 0
+        kept = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+        status, _, err = call(capsys, "twin", "fit", mice[0], "--out", out, *SMALL, *second)
+        assert status == 2
+        assert "name another --out" in err
+        assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == kept
+
+
+def test_a_full_disk_is_one_line(mice, tmp_path, capsys, monkeypatch):
+    def full(*_, **__):
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("neuroprior.checkpoint.save_file", full)
+    monkeypatch.setattr("neuroprior.twin.folder._SECONDS", 0.0)
+    status, _, err = call(capsys, "twin", "fit", mice[0], "--out", tmp_path / "twins", *SMALL)
+    assert status == 2
+    assert "no space left on the disk" in err.splitlines()[-1]
+    assert "Traceback" not in err
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -124,8 +148,9 @@ def test_a_loss_that_is_lost_ends_with_1_and_keeps_the_best_twins(mice, tmp_path
     status, _, err = call(capsys, "twin", "fit", mice[0], "--out", out, *lost)
     assert status == 1
     assert "learning rate 1e+08" in err.splitlines()[-1]
-    if (out / "twin.safetensors").exists():
+    if (out / "twin.safetensors").exists():  # where an epoch was finished before
         assert json.loads((out / "fit.json").read_text())["failed"]
+        assert call(capsys, "twin", "score", out, mice[0])[0] == 2
 
 
 def test_one_of_several_scans_is_exported(twins, tmp_path, capsys):

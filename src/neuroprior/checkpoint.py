@@ -1,6 +1,8 @@
 """The whole state of a training in one file, so that one that was killed goes on as if nothing had happened."""
 
 import json
+import os
+import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -33,11 +35,14 @@ class Checkpoint:
         return time.monotonic() - self._last >= self.seconds
 
     def save(self, state: Mapping[str, Any]) -> None:
-        """Replace what was kept by `state`."""
+        """Replace what was kept by `state`. Raises `OSError` where the disk takes no more; the old state then stays."""
         tensors: dict[str, torch.Tensor] = {}
         nesting = _without_tensors(state, "", tensors)
         with appearing_whole(self.path) as temporary:
-            save_file(tensors, temporary, metadata={"state": json.dumps(nesting)})
+            try:
+                save_file(tensors, temporary, metadata={"state": json.dumps(nesting)})
+            except SafetensorError as error:
+                raise _of_the_disk(error, self.path) from None
         self._last = time.monotonic()
 
     def load(self) -> dict[str, Any] | None:
@@ -52,6 +57,12 @@ class Checkpoint:
         except (SafetensorError, ValueError, KeyError, TypeError, OSError) as error:
             raise InputError(f"{self.path}: damaged ({error}); delete it, and the training begins again") from None
         return state
+
+
+def _of_the_disk(error: SafetensorError, path: Path) -> Exception:
+    """Return the library's error about a disk as Python's own, which everyone above knows how to say."""
+    number = re.search(r"\(os error (\d+)\)", str(error))
+    return error if number is None else OSError(int(number[1]), os.strerror(int(number[1])), str(path))
 
 
 def _without_tensors(value: Any, name: str, tensors: dict[str, torch.Tensor]) -> Any:

@@ -90,6 +90,8 @@ def fit(
     )  # fmt: skip
     if crossfit < 0 or crossfit == 1:
         raise InputError(f"--crossfit {crossfit}: give 2 or more folds, or 0 for one model")
+    if out.exists() and not out.is_dir():
+        raise InputError(f"--out {out}: is a file; name a folder")
     scans = [load_scan(path, format) for path in paths]
     with Progress() as progress:
         try:
@@ -114,6 +116,8 @@ def fit(
         of = f"fold {k + 1}: " if crossfit else ""
         print(f"{of}{len(fold)} epochs; validation correlation {best.validation_correlation:.3f} at epoch {best.epoch}")
     _print_scores(scores)
+    if crossfit:
+        print("scores and page: of the first fold's models; v is the mean over folds")
     print(f"twins: {out}; page: {page}")
 
 
@@ -281,7 +285,7 @@ def _print_scores(scores: Scored) -> None:
     rows = []
     for name, score in scores.items():
         if score is None:
-            print(f"{name}: no such trials to score on")
+            print(f"{name}: no such trials to score on (log.jsonl holds what a fit held out of tier train)")
             continue
         cells = [name, str(len(score.single_trial)), str(score.n_trials)]
         for key in ("single_trial", "to_average", "feve", "oracle"):
@@ -301,5 +305,7 @@ def _print_scores(scores: Scored) -> None:
 
 def _tell(progress: Progress, label: str, at: "FitProgress") -> None:
     best = "" if at.best_correlation == -np.inf else f", best r {at.best_correlation:.3f}"
-    left = f"{duration(at.seconds_at_least)} to {duration(at.seconds_at_most)} left"
+    left = ""
+    if at.seconds_at_least is not None and at.seconds_at_most is not None:
+        left = f"{duration(at.seconds_at_least)} to {duration(at.seconds_at_most)} left"
     progress.update(label, f"epoch {at.epoch}, decay {at.decays}{best}", at.part, note=left)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from neuroprior.reliability import oracle_correlation, scan_reliability
+from neuroprior.reliability import oracle_correlation
 from neuroprior.twin.model import Twin
 from neuroprior.twin.predict import check_size, pixel_scale
 from neuroprior.types import Float32, Float64, InputError, Int64, Scan, Tier
@@ -165,9 +165,3 @@ def _conditions(twin: Twin, scan: Scan, trials: np.ndarray) -> tuple[np.ndarray,
         where = scan.pupil_center[trials]
         pupil = np.where(np.isfinite(where).all(axis=1, keepdims=True), where, still)
     return behavior, pupil
-
-
-def snr_and_accuracy(twin: Twin, scan: Scan) -> tuple[Float32[np.ndarray, " neuron"], Float32[np.ndarray, " neuron"]]:
-    """w_a (Eq. 1) and v_a (Eq. 6) of a scan's oracle trials. Raises `InputError` where too few of them are repeats."""
-    snr = scan_reliability(scan).weights.snr.astype(np.float32)
-    return snr, score_twin(twin, scan).accuracy

@@ -56,20 +56,26 @@ def fit_in_folder(
     *,
     n_folds: int = 0,
     progress: Callable[[int, FitProgress], None] | None = None,
-    seconds: float = _SECONDS,
+    seconds: float | None = None,
 ) -> FitFolder:
     """Fit the scans into `folder`, going on from what is there of the same fit; what is finished is not done again.
 
     `n_folds`: 0, or a crossfit of so many. `progress` is told the fold, and where its fit is. `seconds`: of work that
-    a killed fit loses at most.
-    Raises as `fit_twin`, after the twins of the best epoch were kept where the loss was lost, and `InputError` where
-    the folder holds another fit.
+    a killed fit loses at most; 30 unless given.
+    Raises as `fit_twin`, after the twins of the best epoch were kept where the loss was lost; `InputError` where the
+    folder holds another fit; `OSError` where the disk takes no more.
     """
+
+    alone, folds = folder / _TWINS, sorted(folder.glob("fold-*"))
+    if (n_folds and (alone.exists() or (folder / _CHECKPOINT).exists())) or (not n_folds and folds):
+        held = "twins without crossfit" if n_folds else "a crossfit"
+        raise InputError(f"{folder}: holds {held}; name another --out")
 
     def fit(fold: int, left_out: tuple[str, ...]) -> FittedTwins:
         place = folder if not n_folds else folder / f"fold-{fold}"
         tell = None if progress is None else (lambda at: progress(fold, at))
-        return _fit_one(scans, place, architecture, settings, left_out, tell, seconds)
+        every = _SECONDS if seconds is None else seconds
+        return _fit_one(scans, place, architecture, settings, left_out, tell, every)
 
     if n_folds:
         fit_crossfit(scans, n_folds, architecture, settings, fit=fit)

@@ -130,7 +130,7 @@ class Twin:
 
 
 def field_centres(twin: Twin) -> Float64[np.ndarray, "neuron 2"]:
-    """x, y of each neuron's place in the image, in pixels from its upper left corner, before any shift by the gaze.
+    """x, y of each neuron's place in the image at neutral gaze, in pixels from its upper left corner.
 
     The middle of pixel k is at k + 1/2. The maps are smaller than the image, about the same middle: positions of -1
     and 1 are the centres of the maps' corner pixels. Of a factorised readout, the place is its mask's centre of mass.
@@ -139,6 +139,8 @@ def field_centres(twin: Twin) -> Float64[np.ndarray, "neuron 2"]:
     with torch.inference_mode():
         seen = twin.model.seen(torch.zeros(1, 1, height, width), torch.tensor([twin.neutral_behavior]))
         rows, columns = twin.model.core(seen).shape[2:]
-        positions = twin.model.readout.positions.detach().numpy().astype(np.float64)
+        # shift and positions are learned together: only their sum means anything
+        shift = twin.model.shifter(twin.model.pupil_scale(torch.tensor([twin.neutral_pupil])))
+        positions = (twin.model.readout.positions + shift).detach().numpy().astype(np.float64)
     centres: Float64[np.ndarray, "neuron 2"] = ((width, height) + positions * (columns - 1, rows - 1)) / 2
     return centres

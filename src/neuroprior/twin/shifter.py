@@ -9,7 +9,7 @@ from neuroprior.types import Float
 
 
 class MLPShifter(nn.Module):
-    """shift = tanh(W_k ... tanh(W_1 pupil + b_1) ... + b_k), in the readout's units (image half-widths)."""
+    """shift = tanh(W_k ... tanh(W_1 pupil + b_1) ... + b_k), in units of half the maps' width and height."""
 
     def __init__(self, layers: list[nn.Linear]) -> None:
         super().__init__()

@@ -151,7 +151,7 @@ def after_step(fit: _Fit, images: np.ndarray) -> tuple[float, float, torch.Tenso
     """Loss and penalty of a step, and the gradient of the core's first filters."""
     before = fit.so_far.sums.clone()
     fit._step(images, "a test")
-    loss, penalty = (fit.so_far.sums - before).tolist()
+    loss, penalty = ((fit.so_far.sums - before) / len(images)).tolist()
     return loss, penalty, fit.core.filters.grad.clone()
 
 
@@ -428,7 +428,8 @@ def test_progress_counts_up_and_its_bounds_hold(mouse):
     places = [now.epoch - 1 + now.part for now in told]
     assert places == sorted(places)
     assert places[-1] == 3
-    assert all(0 <= now.seconds_at_least <= now.seconds_at_most for now in told)
+    assert (told[0].seconds_at_least, told[0].seconds_at_most) == (None, None)  # nothing was measured yet
+    assert all(0 <= now.seconds_at_least <= now.seconds_at_most for now in told[1:])
     assert told[-1].seconds_at_most == 0
     assert told[-1].best_correlation == max(epoch.validation_correlation for epoch in made.history[:-1])
 
@@ -484,6 +485,16 @@ def test_the_best_twins_outlive_a_loss_that_is_not_finite(mouse, fitted, tmp_pat
     assert np.isfinite(predict_population(kept[0], mouse.stimuli).mean).all()
 
 
+def test_predictions_that_are_not_finite_are_no_best_epoch(mouse):
+    """At such a rate one step takes the weights to where nothing can be predicted, with no loss of it seen."""
+    lost = replace(QUICK, learning_rate=1e30, batch_images=len(fit_of([mouse]).images))
+    with pytest.raises(
+        FitDivergedError, match=r"predictions are not finite after epoch 1.*no epoch was finished"
+    ) as error:
+        fit_twin(mouse, SMALL, lost)
+    assert error.value.fitted is None
+
+
 def steps_of(scan: Scan) -> range:
     """The steps of an epoch."""
     return range(-(-len(fit_of([scan]).images) // QUICK.batch_images))
@@ -492,7 +503,9 @@ def steps_of(scan: Scan) -> range:
 def test_a_scan_without_repeats_trains_and_says_once_that_its_neurons_count_alike(mouse):
     once = trials_of(mouse, np.flatnonzero(mouse.tier == "train"), "once")
     made = fit_twin([mouse, once], SMALL, replace(QUICK, max_epochs=1))
-    assert made.notes == ("scan once: no two images were repeated, so its neurons have no w and v: all count alike",)
+    (said,) = made.notes
+    assert said.startswith("scan once: its neurons have no w and v, and count alike (")
+    assert "0 of 0 images have 2 or more trials" in said
     assert made[0].weights is not None
     assert (made[1].snr, made[1].accuracy, made[1].weights) == (None, None, None)
     assert (predict_population(made[1], mouse.stimuli).weights == 1).all()

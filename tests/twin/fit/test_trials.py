@@ -52,6 +52,15 @@ def test_images_left_out_are_in_no_list(mouse):
     assert trials.dropped == 0
 
 
+def test_images_left_out_do_not_stop_a_fit_either(mouse):
+    """Not where the scan has validation trials of its own: what a fold leaves out must not choose its best epoch."""
+    tier = mouse.tier.astype("<U10")
+    tier[np.isin(mouse.trial_ids, [f"image-{k:03d}" for k in range(20)])] = "validation"
+    names = frozenset(f"image-{k:03d}" for k in range(5))
+    trials = sorted_trials(replace(mouse, tier=tier), left_out=names)
+    assert set(mouse.trial_ids[trials.validation].tolist()) == {f"image-{k:03d}" for k in range(5, 20)}
+
+
 def test_all_scans_hold_out_the_same_images_in_any_order():
     ids = np.array([f"photograph-{k}" for k in range(4000)])
     held = held_out(ids, 0.1, 0)
@@ -102,7 +111,7 @@ def test_what_the_twin_does_not_take_costs_no_trial(mouse):
     assert trials.dropped == 0
     assert np.isfinite(trials.behavior).all()
     assert np.isfinite(trials.pupil).all()
-    with pytest.raises(InputError, match=r"0 trials to train on.*have no behaviour or pupil: missing_behavior='mean'"):
+    with pytest.raises(InputError, match=r"0 trials to train on.*have no behaviour or pupil: missing behavior 'mean'"):
         sorted_trials(blind, needs_pupil=False)
 
 

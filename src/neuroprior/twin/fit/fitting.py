@@ -63,14 +63,17 @@ class FitDivergedError(FloatingPointError):
 
 @dataclass(frozen=True, slots=True)
 class FitProgress:
-    """Where a fit is. `seconds_at_least`, `seconds_at_most`: what is left if no, or if every, epoch improves on."""
+    """Where a fit is. `seconds_at_least`, `seconds_at_most`: what is left if no, or if every, epoch improves on.
+
+    None at the first step, by which no step can be measured.
+    """
 
     epoch: int
     part: float
     decays: int
     best_correlation: float
-    seconds_at_least: float
-    seconds_at_most: float
+    seconds_at_least: float | None
+    seconds_at_most: float | None
 
 
 def fit_twin(
@@ -154,7 +157,7 @@ class _Fit:
                         progress(self._progress(clock.tick(), so_far.step / steps, steps))
                     if checkpoint is not None and checkpoint.is_due():
                         checkpoint.save(so_far.state())
-                loss, penalty = (so_far.sums / steps).tolist()
+                loss, penalty = (so_far.sums / len(self.images)).tolist()
                 ended = FitEpoch(so_far.epoch + 1, loss, penalty, self.validation_correlation(), so_far.learning_rate)
                 so_far.end_epoch(ended, settings.least_gain)
                 log.write(so_far.epoch * steps, asdict(ended))
@@ -187,7 +190,7 @@ class _Fit:
         so_far.optimizer.zero_grad(set_to_none=True)
         whole.backward()  # type: ignore[no-untyped-call] # missing from torch's stub
         so_far.optimizer.step()
-        so_far.sums += torch.stack([loss.detach(), penalty.detach()]).double()
+        so_far.sums += len(images) * torch.stack([loss.detach(), penalty.detach()]).double()
 
     def _predicted(self, images: Int64[np.ndarray, " batch"]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Rates and responses of all training trials of these images, scan by scan."""
@@ -225,6 +228,11 @@ class _Fit:
         every = []
         for model, scan in zip(self.models, self.trials, strict=True):
             predicted = np.concatenate([part.numpy() for part in self._of_trials(model, scan, scan.validation)])
+            if not np.isfinite(predicted).all():
+                raise FloatingPointError(
+                    f"twin fit: predictions are not finite after epoch {self.so_far.epoch + 1}, learning rate "
+                    f"{self.so_far.learning_rate:g}; lower it"
+                )
             responses = scan.responses(scan.validation).numpy()
             every.append(correlation(predicted.astype(np.float64), responses.astype(np.float64)))
         return float(np.nan_to_num(np.concatenate(every), nan=0.0).mean())
@@ -239,15 +247,19 @@ class _Fit:
                 maps = self.core(model.seen(self.bank.z_scored(scan.row[some]), behavior))
                 yield model.rates(maps, behavior, pupil)
 
-    def _progress(self, seconds_a_step: float, part: float, steps: int) -> FitProgress:
+    def _progress(self, seconds_a_step: float | None, part: float, steps: int) -> FitProgress:
         settings, so_far = self.settings, self.so_far
-        epoch = seconds_a_step * steps
+        epoch = None if seconds_a_step is None else seconds_a_step * steps
         least = settings.patience * (settings.decays + 1 - so_far.decays) - so_far.waited - part
         most = settings.max_epochs - so_far.epoch - part
         return FitProgress(
-            so_far.epoch + 1, part, so_far.decays, so_far.best_correlation,
-            max(0.0, min(least, most)) * epoch, max(0.0, most) * epoch,
-        )  # fmt: skip
+            so_far.epoch + 1,
+            part,
+            so_far.decays,
+            so_far.best_correlation,
+            None if epoch is None else max(0.0, min(least, most)) * epoch,
+            None if epoch is None else max(0.0, most) * epoch,
+        )
 
 
 class _Batch:
@@ -266,13 +278,13 @@ class _Clock:
 
     def __init__(self) -> None:
         self._last: float | None = None
-        self._mean = 0.0
+        self._mean: float | None = None
 
-    def tick(self) -> float:
+    def tick(self) -> float | None:
         now = time.monotonic()
         if self._last is not None:
             taken = now - self._last
-            self._mean = taken if not self._mean else 0.95 * self._mean + 0.05 * taken
+            self._mean = taken if self._mean is None else 0.95 * self._mean + 0.05 * taken
         self._last = now
         return self._mean
 

@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from neuroprior.reliability import scan_reliability
 from neuroprior.twin.architecture import TwinArchitecture
-from neuroprior.twin.evaluate import snr_and_accuracy
+from neuroprior.twin.evaluate import score_twin
 from neuroprior.twin.fit.receptive_fields import first_positions
 from neuroprior.twin.fit.trials import ImageBank, ScanTrials
 from neuroprior.twin.model import EncodingModel, Standardise, Twin
@@ -74,13 +75,10 @@ def settled(model: EncodingModel, scan: ScanTrials, bank: ImageBank) -> tuple[Tw
     if scan.dropped:
         notes.append(f"scan {name}: {scan.dropped} trials left out, as behaviour or pupil was not tracked on them")
     try:
-        snr, accuracy = snr_and_accuracy(twin, scan.scan)
-    except InputError:
-        return twin, [
-            *notes,
-            f"scan {name}: no two images were repeated, so its neurons have no w and v: all count alike",
-        ]
-    return replace(twin, snr=snr, accuracy=accuracy), notes
+        snr = scan_reliability(scan.scan).weights.snr.astype(np.float32)
+    except InputError as error:
+        return twin, [*notes, f"scan {name}: its neurons have no w and v, and count alike ({error})"]
+    return replace(twin, snr=snr, accuracy=score_twin(twin, scan.scan).accuracy), notes
 
 
 def weights_digest(model: nn.Module) -> str:

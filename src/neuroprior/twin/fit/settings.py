@@ -1,5 +1,6 @@
 """How a twin is trained."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -43,8 +44,8 @@ class FitSettings:
         for name in ("least_gain", "smoothness", "group_sparsity", "readout_l1", "decays", "seed"):
             if not getattr(self, name) >= 0:
                 raise InputError(f"fit: {name} is {getattr(self, name)}; it must be 0 or more")
-        if not self.learning_rate > 0:
-            raise InputError(f"fit: learning_rate is {self.learning_rate}; it must be above 0")
+        if not 0 < self.learning_rate < math.inf:
+            raise InputError(f"fit: learning_rate is {self.learning_rate}; it must be above 0, and finite")
         for name in ("decay", "validation_fraction"):
             if not 0 < getattr(self, name) < 1:
                 raise InputError(f"fit: {name} is {getattr(self, name)}; it must be between 0 and 1")

@@ -35,7 +35,7 @@ class FitSoFar:
         self.epoch = 0
         self.step = 0
         self.order = torch.empty(0, dtype=torch.long)
-        self.sums = torch.zeros(2, dtype=torch.float64)  # loss, penalty of this epoch's steps
+        self.sums = torch.zeros(2, dtype=torch.float64)  # of loss and penalty over this epoch's images
         self.waited = 0
         self.gained_from = -math.inf  # correlation from which a gain is counted
         self.decays = 0

@@ -86,7 +86,7 @@ def scan_trials(
     needs_behavior: bool = True,
     needs_pupil: bool = True,
 ) -> ScanTrials:
-    """Sort the trials of a scan. Oracle images are in no list; `left_out` images are not trained on either.
+    """Sort the trials of a scan. Oracle images are in no list, nor are those of `left_out`.
 
     Raises `InputError` where nothing is left to train on, or to stop by.
     """
@@ -98,15 +98,15 @@ def scan_trials(
     usable = tracked & seen
     out = np.isin(scan.stimuli.ids, list(left_out))[scan.trial_image]
     train = (scan.tier == "train") & ~out
-    validation = scan.tier == "validation"
-    if not validation.any():
+    validation = (scan.tier == "validation") & ~out
+    if not (scan.tier == "validation").any():
         kept = held_out(scan.stimuli.ids, settings.validation_fraction, settings.seed)[scan.trial_image]
         train, validation = train & ~kept, train & kept
     fitted, held = (np.flatnonzero(part & usable) for part in (train, validation))
     dropped = int(np.count_nonzero((train | validation) & ~usable))
     for what, some in (("train on", fitted), ("stop by (tier validation)", held)):
         if len(some) < 2:
-            lost = f" ({dropped} have no behaviour or pupil: missing_behavior='mean' keeps them)" if dropped else ""
+            lost = f" ({dropped} have no behaviour or pupil: missing behavior 'mean' keeps them)" if dropped else ""
             raise InputError(f"scan {scan.name}: {len(some)} trials to {what}{lost}; a twin needs 2 or more")
     mean, std = _moments(scan.responses, fitted)
     unit = np.maximum(std, _LEAST_STD * std.mean())
