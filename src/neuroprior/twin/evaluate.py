@@ -7,12 +7,11 @@ import torch
 
 from neuroprior.reliability import oracle_correlation
 from neuroprior.twin.model import Twin
-from neuroprior.twin.predict import check_size, pixel_scale
+from neuroprior.twin.predict import check_size, passes, pixel_scale, rates_of
 from neuroprior.types import Float32, Float64, InputError, Int64, Scan, Tier
 
 __all__ = ["TwinScores", "explained_variance", "predict_trials", "score_twin"]
 
-_CHUNK = 16  # images a pass, as in `predict_population`
 _FEV_THRESHOLD = 0.15
 
 
@@ -65,14 +64,11 @@ def predict_trials(twin: Twin, scan: Scan, trials: Int64[np.ndarray, " some"]) -
             "score a twin on the scan that it was fitted to"
         )
     behavior, pupil = _conditions(twin, scan, trials)
-    mean, std = pixel_scale(twin, scan.stimuli)
+    scale = pixel_scale(twin, scan.stimuli)
     rates = np.empty((len(trials), twin.n_neurons), dtype=np.float32)
-    with torch.inference_mode():
-        for start in range(0, len(trials), _CHUNK):
-            rows = slice(start, start + _CHUNK)
-            pixels = scan.stimuli.pixels[scan.trial_image[trials[rows]]].astype(np.float32)
-            images = ((torch.from_numpy(pixels) - mean) / std)[:, None].contiguous(memory_format=torch.channels_last)
-            rates[rows] = twin.model(images, torch.from_numpy(behavior[rows]), torch.from_numpy(pupil[rows])).numpy()
+    for rows in passes(len(trials)):
+        pixels = scan.stimuli.pixels[scan.trial_image[trials[rows]]]
+        rates[rows] = rates_of(twin, pixels, scale, torch.from_numpy(behavior[rows]), torch.from_numpy(pupil[rows]))
     return rates
 
 

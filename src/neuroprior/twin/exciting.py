@@ -7,7 +7,7 @@ import torch
 
 from neuroprior.exciting import ExcitingImages, most_exciting_images
 from neuroprior.twin.model import Twin
-from neuroprior.twin.predict import at_neutral
+from neuroprior.twin.predict import at_neutral, known_scale
 from neuroprior.types import InputError
 
 __all__ = ["exciting_images"]
@@ -39,7 +39,7 @@ def exciting_images(
     strange = [n for n in neurons if not 0 <= n < twin.n_neurons]
     if strange:
         raise InputError(f"twin {twin.name}: no neuron {strange[0]}; it has {twin.n_neurons}, counted from 0")
-    mean, std = _pixel_scale(twin, pixel_scale)
+    mean, std = known_scale(twin, pixel_scale)
     height, width = twin.input_size
     return most_exciting_images(
         _Rates(twin, torch.tensor([int(n) for n in neurons]), mean, std),
@@ -70,16 +70,3 @@ class _Rates:
         seen = ((images - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
         rates: torch.Tensor = self.twin.model(seen, *at_neutral(self.twin, n))
         return rates[torch.arange(n), self.neurons[units]]
-
-
-def _pixel_scale(twin: Twin, given: tuple[float, float] | None) -> tuple[float, float]:
-    if given is None:
-        if twin.pixel_mean is None or twin.pixel_std is None:
-            raise InputError(
-                f"twin {twin.name}: its file does not say what pixels are z-scored with; give pixel_scale=(mean, "
-                "standard deviation) of the images it was trained on, in units of 0..255"
-            )
-        return twin.pixel_mean, twin.pixel_std
-    if not given[1] > 0:
-        raise InputError(f"pixel_scale: the standard deviation is {given[1]:g}; it must be above 0")
-    return given

@@ -11,9 +11,9 @@ from neuroprior.twin.core import Core
 from neuroprior.twin.modulator import MLPModulator, NoModulation
 from neuroprior.twin.readout import Readout
 from neuroprior.twin.shifter import MLPShifter, NoShift
-from neuroprior.types import Float, Float32, Float64, InputError, Int64
+from neuroprior.types import Float, Float32, Float64, InputError, Int64, Shaped
 
-__all__ = ["EncodingModel", "Standardise", "Twin", "field_centres"]
+__all__ = ["EncodingModel", "Standardise", "Twin", "field_centres", "z_scored"]
 
 
 class EncodingModel(nn.Module):
@@ -127,6 +127,14 @@ class Twin:
     def weights(self) -> Float32[np.ndarray, " neuron"] | None:
         """w_a v_a (Eq. 1, 6); None where they are not known."""
         return None if self.snr is None or self.accuracy is None else self.snr * self.accuracy
+
+
+def z_scored(
+    pixels: Shaped[np.ndarray, "image height width"], mean: float, std: float
+) -> Float[torch.Tensor, "image 1 height width"]:
+    """Return pixels (0..255) as a core takes them: z-scored, channels last."""
+    images = (torch.from_numpy(pixels.astype(np.float32)) - mean) / std
+    return images[:, None].contiguous(memory_format=torch.channels_last)
 
 
 def field_centres(twin: Twin) -> Float64[np.ndarray, "neuron 2"]:

@@ -1,14 +1,14 @@
 """Twin -> Population: what the twin's neurons would say to images, at neutral behaviour."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
 
-from neuroprior.twin.model import Twin
-from neuroprior.types import Float, Float32, InputError, Population, Precision, Stimuli, Weighting
+from neuroprior.twin.model import Twin, z_scored
+from neuroprior.types import Float, Float32, InputError, Population, Precision, Shaped, Stimuli, Weighting
 
-_CHUNK = 16  # images a pass: their maps stay in the cache from layer to layer, which 64 do not (measured: 1.5 times)
+_PASS = 16  # images: their maps stay in the cache from layer to layer, which those of 64 do not (measured: 1.5 times)
 
 
 def predict_population(
@@ -31,19 +31,34 @@ def predict_population(
     """
     check_size(twin, stimuli)
     weights = neuron_weights(twin, weighting, v_power)
-    mean, std = pixel_scale(twin, stimuli)
+    scale = pixel_scale(twin, stimuli)
     responses = np.empty((len(stimuli), twin.n_neurons), dtype=np.float32)
-    with torch.inference_mode():
-        for start in range(0, len(stimuli), _CHUNK):
-            pixels = torch.from_numpy(stimuli.pixels[start : start + _CHUNK].astype(np.float32))
-            images = ((pixels - mean) / std)[:, None].contiguous(memory_format=torch.channels_last)
-            n = len(images)
-            with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
-                rates = twin.model(images, *at_neutral(twin, n))
-            responses[start : start + n] = rates.float().numpy()
-            if progress is not None:
-                progress(start + n, len(stimuli))
+    for rows in passes(len(stimuli)):
+        pixels = stimuli.pixels[rows]
+        responses[rows] = rates_of(twin, pixels, scale, *at_neutral(twin, len(pixels)), precision=precision)
+        if progress is not None:
+            progress(rows.stop, len(stimuli))
     return Population(image_ids=stimuli.ids, mean=responses, weights=weights, source="twin")
+
+
+def passes(n: int) -> Iterator[slice]:
+    """Cut `n` images or trials into what a twin looks at together."""
+    return (slice(start, min(start + _PASS, n)) for start in range(0, n, _PASS))
+
+
+def rates_of(
+    twin: Twin,
+    pixels: Shaped[np.ndarray, "trial height width"],
+    scale: tuple[float, float],
+    behavior: Float[torch.Tensor, "trial channel"],
+    pupil: Float[torch.Tensor, "trial 2"],
+    *,
+    precision: Precision = "float32",
+) -> Float32[np.ndarray, "trial neuron"]:
+    """One pass: responses to pixels (0..255), z-scored by `scale`, with each trial's behaviour and pupil position."""
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
+        rates: np.ndarray = twin.model(z_scored(pixels, *scale), behavior, pupil).float().numpy()
+    return rates
 
 
 def neuron_weights(
@@ -97,3 +112,17 @@ def pixel_scale(twin: Twin, stimuli: Stimuli) -> tuple[float, float]:
     if not std > 0:
         raise InputError("stimuli: all pixels of all images are equal; z-scoring needs contrast")
     return mean, std
+
+
+def known_scale(twin: Twin, given: tuple[float, float] | None) -> tuple[float, float]:
+    """Return `given`, or the twin's own mean and standard deviation. Raises `InputError` where neither is there."""
+    if given is None:
+        if twin.pixel_mean is None or twin.pixel_std is None:
+            raise InputError(
+                f"twin {twin.name}: its file does not say what pixels are z-scored with; give pixel_scale=(mean, "
+                "standard deviation) of the images it was trained on, in units of 0..255"
+            )
+        return twin.pixel_mean, twin.pixel_std
+    if not given[1] > 0:
+        raise InputError(f"pixel_scale: the standard deviation is {given[1]:g}; it must be above 0")
+    return given

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from neuroprior.twin.model import EncodingModel, Twin
-from neuroprior.twin.predict import at_neutral
+from neuroprior.twin.predict import at_neutral, known_scale
 from neuroprior.twin.saved import replacing
 from neuroprior.types import Float, InputError
 
@@ -42,7 +42,7 @@ def twin_program(
     """
     if conditions not in get_args(ProgramConditions):
         raise InputError(f"program: conditions is {conditions!r}; choose {', '.join(get_args(ProgramConditions))}")
-    mean, std = _scale(twin, pixel_scale)
+    mean, std = known_scale(twin, pixel_scale)
     n = torch.export.Dim("image", min=1)
     height, width = twin.input_size
     # two images to trace it with: of one, the program would take one alone
@@ -95,19 +95,6 @@ class _AtNeutral(nn.Module):
         n = images.shape[0]
         rates: torch.Tensor = self.rates(images, self.behavior.expand(n, -1), self.pupil.expand(n, -1))
         return rates
-
-
-def _scale(twin: Twin, given: tuple[float, float] | None) -> tuple[float, float]:
-    if given is not None and not given[1] > 0:
-        raise InputError(f"pixel_scale: the standard deviation is {given[1]:g}; it must be above 0")
-    if given is not None:
-        return given
-    if twin.pixel_mean is None or twin.pixel_std is None:
-        raise InputError(
-            f"twin {twin.name}: its file does not say what pixels are z-scored with; give pixel_scale=(mean, standard "
-            "deviation) of the images it is to see, in units of 0..255"
-        )
-    return twin.pixel_mean, twin.pixel_std
 
 
 def _said(twin: Twin, conditions: str, mean: float, std: float) -> dict[str, object]:

@@ -4,16 +4,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 
 from neuroprior.recordings import Behaviour, Noise, SimulatedScan, Viewing, simulate_from_rates
 from neuroprior.twin.model import Twin, field_centres
-from neuroprior.twin.predict import at_neutral, pixel_scale, predict_population
+from neuroprior.twin.predict import at_neutral, passes, pixel_scale, predict_population, rates_of
 from neuroprior.types import Float32, InputError, Int64, Stimuli
 
 __all__ = ["simulate_from_twin"]
 
-_CHUNK = 16  # images a pass, as in `predict_population`
 _USUAL_NOISE, _USUAL_BEHAVIOUR = Noise(), Behaviour()
 
 
@@ -29,13 +27,10 @@ class TwinRates:
     def __call__(self, pixels: Float32[np.ndarray, "image height width"]) -> Float32[np.ndarray, "image neuron"]:
         """Return the rates to these pixels (0..255)."""
         rates = np.empty((len(pixels), len(self.neurons)), dtype=np.float32)
-        with torch.inference_mode():
-            for start in range(0, len(pixels), _CHUNK):
-                part = (torch.from_numpy(pixels[start : start + _CHUNK]) - self.pixel_mean) / self.pixel_std
-                images = part[:, None].contiguous(memory_format=torch.channels_last)
-                n = len(images)
-                seen = self.twin.model(images, *at_neutral(self.twin, n))
-                rates[start : start + n] = seen.numpy()[:, self.neurons]
+        scale = self.pixel_mean, self.pixel_std
+        for rows in passes(len(pixels)):
+            part = pixels[rows]
+            rates[rows] = rates_of(self.twin, part, scale, *at_neutral(self.twin, len(part)))[:, self.neurons]
         return rates
 
 

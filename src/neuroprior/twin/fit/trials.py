@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from neuroprior.twin.fit.settings import FitSettings
+from neuroprior.twin.model import z_scored
 from neuroprior.types import Bool, Float, Float32, Float64, InputError, Int64, Scan, Shaped, UInt8
 
 __all__ = ["ImageBank", "ScanTrials", "image_bank", "scan_trials"]
@@ -28,8 +29,7 @@ class ImageBank:
 
     def z_scored(self, rows: Int64[np.ndarray, " batch"]) -> Float[torch.Tensor, "batch 1 height width"]:
         """Return images as the core takes them."""
-        pixels = torch.from_numpy(self.pixels[rows].astype(np.float32))
-        return ((pixels - self.mean) / self.std)[:, None].contiguous(memory_format=torch.channels_last)
+        return z_scored(self.pixels[rows], self.mean, self.std)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
