@@ -10,20 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import numpy as np
 import typer
 
-from neuroprior.cli.options import Json
+from neuroprior.cli.options import Force, Format, Json, Module, Series, check_format, check_free, format_named
 from neuroprior.cli.progress import Progress
 from neuroprior.cli.tables import print_table
 from neuroprior.types import InputError, Scan, SimilarityTarget, load_target
 
 if TYPE_CHECKING:
-    from neuroprior.recordings import ScanFormat
+    pass
 
 app = typer.Typer(help="Recordings: check, convert, simulate, compare and plan them.", no_args_is_help=True)
-
-Format = Annotated[str | None, typer.Option("--format", help="How the recordings are kept; found by looking without.")]
-Module = Annotated[str | None, typer.Option(help="Of an NWB file with several: processing module of the responses.")]
-Series = Annotated[str | None, typer.Option(help="Of an NWB file with several: series of the responses.")]
-Force = Annotated[bool, typer.Option("--force", help="Replace files that are there already.")]
 
 
 @app.command("check")
@@ -93,10 +88,10 @@ def convert(
 
     if path.exists() and out.exists() and path.samefile(out):
         raise InputError(f"{out}: is the recording itself; name another file")
-    drops = _format_named(to, "--to").drops
+    drops = format_named(to, "--to").drops
     check_free(out, force)
     if to != "sensorium" and not any(out.name.endswith(entry.suffix) for entry in SCAN_FORMATS if entry.name == to):
-        raise InputError(f"{out}: a file of format {to} ends in {_format_named(to, '--to').suffix}; name it so")
+        raise InputError(f"{out}: a file of format {to} ends in {format_named(to, '--to').suffix}; name it so")
     scan = load_scan(path, format, module=module, series=series)
     save_scan(scan, out, to)
     lost = [field for field in drops if _holds(scan, field)]
@@ -155,7 +150,7 @@ def simulate(
     )
     from neuroprior.twin import load_twin, simulate_from_twin
 
-    kept = _format_named(to, "--to")
+    kept = format_named(to, "--to")
     Viewing(n_repeats=repeats, n_validation=validation, seed=seed)  # what cannot be is said before anything is read
     private, moved = Noise(kind=noise, shared=shared), Behaviour(running, pupil, gaze)
     if neurons is not None and neurons < 1:
@@ -383,29 +378,6 @@ def plan(
 def _holds(scan: Scan, field: str) -> bool:
     value = getattr(scan, field, None)
     return value is not None and len(value) > 0
-
-
-def _format_named(name: str, option: str) -> "ScanFormat":
-    from neuroprior.recordings import SCAN_FORMATS
-
-    for entry in SCAN_FORMATS:
-        if entry.name == name:
-            return entry
-    raise InputError(f"{option} {name}: not one of {', '.join(entry.name for entry in SCAN_FORMATS)}")
-
-
-def check_free(out: Path, force: bool) -> None:
-    """Raise `InputError` where something would be overwritten that nobody asked to."""
-    if out.exists() and not force:
-        raise InputError(f"{out}: is there already; name another place, or give --force to replace it")
-    if out.is_dir():
-        raise InputError(f"{out}: a folder, which is never replaced; remove it, or name another place")
-
-
-def check_format(format: str | None) -> None:
-    """Raise `InputError` for a format that there is none of."""
-    if format is not None:
-        _format_named(format, "--format")
 
 
 def _stands_beside(path: Path) -> str | None:

@@ -11,9 +11,8 @@ from typing import Annotated, Literal, TypedDict, TypeVar, cast, get_args
 import numpy as np
 import typer
 
-from neuroprior.cli.options import Json, check_file
+from neuroprior.cli.options import Force, Format, Json, Module, Series, check_file, check_format, check_free
 from neuroprior.cli.progress import Progress
-from neuroprior.cli.scan import Force, Format, Module, Series, check_format, check_free
 from neuroprior.types import (
     AnyTarget,
     Details,
@@ -147,8 +146,9 @@ def target_build(
         else:
             shown = _stimuli(_needed(stimuli, source, "stimuli"), tier)
             if twin:
-                weighing = _Weighing(weighting, 1.0 if v_power is None else v_power, neurons)
-                made = _of_twins(twin, shown, precision or "float32", weighing, kind, progress)
+                power = 1.0 if v_power is None else v_power
+                how = _Weighing(weighting=weighting, v_power=power, precision=precision or "float32")
+                made = _of_twins(twin, shown, how, neurons, kind, progress)
             elif network is not None:
                 made = _of_network(network, weights, _needed(layer, source, "layer"), shown, kind, progress)
             elif vgg is not None:
@@ -310,23 +310,16 @@ def _tier_of_scans(tier: str) -> Tier:
     return _tier(tier)
 
 
-class _Asked(TypedDict):
+class _Weighing(TypedDict):
+    """How a twin's neurons are predicted, and what each counts."""
+
     weighting: Weighting | None
     v_power: float
     precision: Precision
 
 
-@dataclass(frozen=True, slots=True)
-class _Weighing:
-    """Which of a twin's neurons count, and how much."""
-
-    weighting: Weighting | None
-    v_power: float
-    neurons: str | None
-
-
 def _of_twins(
-    files: list[Path], shown: Stimuli, precision: Precision, weighing: _Weighing, kind: _Kind, progress: Progress
+    files: list[Path], shown: Stimuli, how: _Weighing, neurons: str | None, kind: _Kind, progress: Progress
 ) -> AnyTarget:
     from neuroprior.similarity import select_neurons
     from neuroprior.twin import load_denoisers, predict_denoised, target_details
@@ -335,11 +328,10 @@ def _of_twins(
     targets = []
     for twin in twins:
         said = partial(_tell, progress, f"twin {twin.name}", "predicting")
-        how = _Asked(weighting=weighing.weighting, v_power=weighing.v_power, precision=precision)
         population = predict_denoised(twin, shown, **how, progress=said)
-        details = {**target_details(twin, shown, **how), **_chosen(weighing.neurons)}
-        if weighing.neurons is not None:
-            population = select_neurons(population, weighing.neurons)
+        details = {**target_details(twin, shown, **how), **_chosen(neurons)}
+        if neurons is not None:
+            population = select_neurons(population, neurons)
         targets.append(kind.of_population(population, shown, details))
     if len(targets) == 1:
         return targets[0]

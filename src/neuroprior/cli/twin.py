@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 import typer
 
-from neuroprior.cli.options import Json, check_file
+from neuroprior.cli.options import Format, Json, check_file
 from neuroprior.cli.progress import Progress
 from neuroprior.cli.tables import duration, print_table
 from neuroprior.types import InputError, Scan, Tier
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from neuroprior.twin import Denoiser, FitProgress, TwinScores
 
 app = typer.Typer(help="Digital twins: fit, score, import and export them.", no_args_is_help=True)
-
-Format = Annotated[str | None, typer.Option("--format", help="How the recordings are kept; found by looking without.")]
 
 
 @app.command("fit")

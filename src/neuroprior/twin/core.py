@@ -81,5 +81,4 @@ def separable_core(
 
 
 def _layer(conv: nn.Module, channels: int, linear: bool) -> nn.Module:
-    # a running mean that keeps a tenth of each batch lags behind a fast training; 0.1 is the usual all the same
     return nn.Sequential(conv, nn.BatchNorm2d(channels), nn.Identity() if linear else nn.ELU())
