@@ -71,11 +71,13 @@ def fit_in_folder(
         held = "twins without crossfit" if n_folds else "a crossfit"
         raise InputError(f"{folder}: holds {held}; name another --out")
 
+    digests = {scan.name: scan_digest(scan) for scan in scans}  # once for all folds: each reads a whole scan
+
     def fit(fold: int, left_out: tuple[str, ...]) -> FittedTwins:
         place = folder if not n_folds else folder / f"fold-{fold}"
         tell = None if progress is None else (lambda at: progress(fold, at))
         every = _SECONDS if seconds is None else seconds
-        return _fit_one(scans, place, architecture, settings, left_out, tell, every)
+        return _fit_one(scans, digests, place, architecture, settings, left_out, tell, every)
 
     if n_folds:
         fit_crossfit(scans, n_folds, architecture, settings, fit=fit)
@@ -87,6 +89,7 @@ def fit_in_folder(
 
 def _fit_one(
     scans: Sequence[Scan],
+    digests: dict[str, str],
     place: Path,
     architecture: TwinArchitecture,
     settings: FitSettings,
@@ -94,7 +97,7 @@ def _fit_one(
     progress: Callable[[FitProgress], None] | None,
     seconds: float,
 ) -> FittedTwins:
-    digest = fit_digest(scans, architecture, settings, left_out)
+    digest = fit_digest([digests[scan.name] for scan in scans], architecture, settings, left_out)
     if (place / _TWINS).exists():
         said = read_json(place / _SAID)
         if said.get("digest") != digest:
@@ -109,8 +112,8 @@ def _fit_one(
     failed = None
     try:
         fitted = fit_twin(
-            scans, architecture, settings, leave_out=left_out, log=JsonLines(place / _LOG), checkpoint=checkpoint,
-            progress=progress,
+            scans, architecture, settings, leave_out=left_out, digest=digest, log=JsonLines(place / _LOG),
+            checkpoint=checkpoint, progress=progress,
         )  # fmt: skip
     except FitDivergedError as error:
         checkpoint.path.unlink(missing_ok=True)  # from there it would only diverge again
@@ -124,7 +127,7 @@ def _fit_one(
             "digest": digest,
             "architecture": asdict(architecture),
             "settings": asdict(settings),
-            "scans": {scan.name: scan_digest(scan) for scan in scans},
+            "scans": digests,
             "left_out": len(left_out),
             "history": [asdict(epoch) for epoch in fitted.history],
             "notes": list(fitted.notes),

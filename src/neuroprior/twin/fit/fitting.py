@@ -82,6 +82,7 @@ def fit_twin(
     settings: FitSettings = _USUAL_SETTINGS,
     *,
     leave_out: Sequence[str] = (),
+    digest: str | None = None,
     log: TrainingLog | None = None,
     checkpoint: Checkpoint | None = None,
     progress: Callable[[FitProgress], None] | None = None,
@@ -93,7 +94,8 @@ def fit_twin(
     `leave_out` are never trained on. Training follows the single-trial correlation on validation trials (tier
     validation, or a part of the training images): restored and slowed when it stops rising, ended after some of these.
     Each twin brings w_a and v_a from its oracle trials, where they repeat; otherwise `notes` says so.
-    With a `checkpoint`, a fit that was stopped at any step goes on from the last one kept, to the same bytes.
+    With a `checkpoint`, a fit that was stopped at any step goes on from the last one kept, to the same bytes. `digest`:
+    what checkpoints of this fit are told apart by (`fit_digest`, unless given), which takes reading the scans.
     Raises `InputError` for scans that cannot be fitted together or a checkpoint of another fit, `FitDivergedError`
     naming step and learning rate, with the best twins so far, where the loss is no longer finite.
     """  # fmt: skip
@@ -109,7 +111,9 @@ def fit_twin(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         models = new_models(trials, bank, architecture)
-        fit = _Fit(models, trials, bank, settings, fit_digest(scans, architecture, settings, leave_out))
+        if digest is None and checkpoint is not None:
+            digest = fit_digest([scan_digest(scan) for scan in scans], architecture, settings, leave_out)
+        fit = _Fit(models, trials, bank, settings, digest or "")
         if checkpoint is not None and (saved := checkpoint.load()) is not None:
             fit.so_far.restore(saved)
         failed = fit.run(NoLog() if log is None else log, checkpoint, progress)
@@ -342,14 +346,17 @@ def _all_trials(
 
 
 def fit_digest(
-    scans: Sequence[Scan], architecture: TwinArchitecture, settings: FitSettings, leave_out: Sequence[str]
+    scans: Sequence[str], architecture: TwinArchitecture, settings: FitSettings, leave_out: Sequence[str]
 ) -> str:
-    """SHA-256 of all that a fit is a function of: a checkpoint of another one is not gone on from."""
+    """SHA-256 of all that a fit is a function of: a checkpoint of another one is not gone on from.
+
+    `scans`: the digest of each (`scan_digest`).
+    """
     said = {
         "architecture": asdict(architecture),
         "settings": asdict(settings),
         "leave_out": sorted(leave_out),
-        "scans": [scan_digest(scan) for scan in scans],
+        "scans": list(scans),
     }
     return hashlib.sha256(json.dumps(said).encode()).hexdigest()
 
