@@ -1,6 +1,8 @@
 """`neuroprior twin`: from recordings to twins, scores and files, each command as a person would type it."""
 
+import inspect
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +10,9 @@ import pytest
 from safetensors import SafetensorError
 
 from neuroprior.cli import main
+from neuroprior.cli.twin import fit
 from neuroprior.recordings import packaged_photographs, save_scan, simulate_scan
+from neuroprior.twin import FitSettings, TwinArchitecture
 from neuroprior.types import load_target
 from test_cli_target import call
 
@@ -38,6 +42,16 @@ def twins(mice, tmp_path_factory) -> Path:
         main(["twin", "fit", *map(str, mice), "--out", str(out), *SMALL])
     assert not ended.value.code
     return out
+
+
+def test_defaults_are_the_librarys():
+    """The command does not import torch to say its help, so it spells out what the two classes say."""
+    own = {name: parameter.default for name, parameter in inspect.signature(fit).parameters.items()}
+    own["n_layers"] = own.pop("layers")
+    for settings in (TwinArchitecture(), FitSettings()):
+        for name, value in asdict(settings).items():
+            if name not in ("first_spread", "decay", "validation_fraction"):  # no options of the command
+                assert own[name] == value, name
 
 
 def test_a_fit_leaves_twins_what_made_them_and_a_page(twins):

@@ -22,10 +22,16 @@ def appearing_whole(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def write_whole(path: Path, content: str | bytes) -> Path:
+    """Write a file that appears whole or not at all; return its path."""
+    with appearing_whole(path) as temporary:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
 def write_json(path: Path, value: Mapping[str, Any] | list[Any]) -> None:
     """Write JSON that appears whole or not at all."""
-    with appearing_whole(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2) + "\n")
+    write_whole(path, json.dumps(value, indent=2) + "\n")
 
 
 def read_json(path: Path) -> dict[str, Any]:

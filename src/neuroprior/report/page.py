@@ -9,7 +9,7 @@ from typing import Literal
 from markupsafe import Markup
 
 from neuroprior.experiment.results import RunResults
-from neuroprior.files import appearing_whole
+from neuroprior.files import write_whole
 from neuroprior.report.accuracy_plates import attack_plate, examples_plate, noise_plate
 from neuroprior.report.further import (
     ATTACK,
@@ -73,8 +73,8 @@ def write_report(results: RunResults) -> Path:
     tables = _tables(results)
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in tables.items():
-        _write_whole(folder / name, text.encode())
-    return _write_whole(folder / "index.html", page.encode())
+        write_whole(folder / name, text.encode())
+    return write_whole(folder / "index.html", page.encode())
 
 
 def write_figures(
@@ -89,7 +89,7 @@ def write_figures(
         for panel in plate.panels:
             for kind in formats:
                 drawn = svg_text(panel.figure).encode() if kind == "svg" else png_bytes(panel.figure)
-                written.append(_write_whole(folder / f"{panel.name}.{kind}", drawn))
+                written.append(write_whole(folder / f"{panel.name}.{kind}", drawn))
     return written
 
 
@@ -97,9 +97,9 @@ def publish(results: RunResults, folder: Path) -> list[Path]:
     """Write what is small enough to commit: figures, CSV tables, metrics, recipe, provenance; return the paths."""
     written = write_figures(results, folder, formats=("svg",))
     for name, text in _tables(results).items():
-        written.append(_write_whole(folder / name, text.encode()))
+        written.append(write_whole(folder / name, text.encode()))
     for name in ("metrics.parquet", "recipe.yaml", "provenance.json"):
-        written.append(_write_whole(folder / name, (results.folder / name).read_bytes()))
+        written.append(write_whole(folder / name, (results.folder / name).read_bytes()))
     return written
 
 
@@ -215,10 +215,3 @@ def _csv_text(rows: Sequence[Sequence[str]]) -> str:
     buffer = io.StringIO()
     csv.writer(buffer, lineterminator="\n").writerows(rows)
     return buffer.getvalue()
-
-
-def _write_whole(path: Path, content: bytes) -> Path:
-    """Write under a temporary name, then rename: what stands under `path` is complete."""
-    with appearing_whole(path) as temporary:
-        temporary.write_bytes(content)
-    return path

@@ -2,13 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from matplotlib.figure import Figure
 
 from neuroprior.experiment.results import RunResults
+from neuroprior.files import write_whole
 from neuroprior.report.drawing import Line
 from neuroprior.report.palette import looks_of
+from neuroprior.report.svg import svg_text
 from neuroprior.report.tables import Curve, curve_of, seeds_phrase
 
 
@@ -29,6 +32,14 @@ class Plate:
     panels: tuple[Panel, ...] = ()
     caption: str = ""
     absent: str = ""
+
+
+def write_plates(folder: Path, page: str, plates: Sequence[Plate]) -> list[Path]:
+    """Write `index.html` and every panel as SVG, each whole or not at all; return the paths, the page's first."""
+    folder.mkdir(parents=True, exist_ok=True)
+    contents = {"index.html": page}
+    contents |= {f"{one.name}.svg": svg_text(one.figure) for plate in plates for one in plate.panels}
+    return [write_whole(folder / name, text) for name, text in contents.items()]
 
 
 def lines_of(results: RunResults, metric: str) -> list[Line]:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from neuroprior.files import appearing_whole
+from neuroprior.files import write_whole
 from neuroprior.recordings import CLEAR, LAGS, ScanCheck
 from neuroprior.report.scan_drawings import alignment_by_lag, neuron_histogram
 from neuroprior.report.svg import house_style, inline_svg
@@ -66,9 +66,7 @@ def write_card(check: ScanCheck, path: Path) -> Path:
     """Write the card as a page that stands alone; it appears whole or not at all."""
     page = card_page(check)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with appearing_whole(path) as temporary:
-        temporary.write_text(page, "utf-8")
-    return path
+    return write_whole(path, page)
 
 
 def card_page(check: ScanCheck) -> str:

@@ -7,13 +7,12 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from neuroprior.files import appearing_whole
 from neuroprior.recordings import ScanStability
 from neuroprior.report.image_drawings import image_pairs
-from neuroprior.report.plate import Panel, Plate
+from neuroprior.report.plate import Panel, Plate, write_plates
 from neuroprior.report.similarity_drawings import similarity_matrix
 from neuroprior.report.stability_drawings import against_average, fluctuations, growth
-from neuroprior.report.svg import house_style, inline_svg, svg_text
+from neuroprior.report.svg import house_style, inline_svg
 from neuroprior.report.tables import minus
 from neuroprior.report.targets import extreme_pairs, leaf_order, pairs_of
 from neuroprior.report.templates import render
@@ -58,13 +57,7 @@ def write_stability(found: ScanStability, folder: Path, grown: Growth | None = N
         plates = _plates(found, grown)
     drawn = [(plate, [Markup(inline_svg(one.figure, one.name, one.alt)) for one in plate.panels]) for plate in plates]
     page = render("stability.html.jinja", names=found.names, said=stability_json(found, grown), plates=drawn)
-    folder.mkdir(parents=True, exist_ok=True)
-    contents = {"index.html": page}
-    contents |= {f"{one.name}.svg": svg_text(one.figure) for plate in plates for one in plate.panels}
-    for name, text in contents.items():
-        with appearing_whole(folder / name) as temporary:
-            temporary.write_text(text, "utf-8")
-    return [folder / name for name in contents]
+    return write_plates(folder, page, plates)
 
 
 def _plates(found: ScanStability, grown: Growth | None) -> list[Plate]:

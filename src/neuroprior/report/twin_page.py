@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from neuroprior.files import appearing_whole
-from neuroprior.report.plate import Panel, Plate
-from neuroprior.report.svg import house_style, inline_svg, svg_text
+from neuroprior.report.plate import Panel, Plate, write_plates
+from neuroprior.report.svg import house_style, inline_svg
 from neuroprior.report.tables import NOT_MEASURED, Table, minus
 from neuroprior.report.templates import render
 from neuroprior.report.twin_drawings import (
@@ -99,13 +98,7 @@ def write_twin_page(
         plates=drawn,
         settings=settings,
     )
-    folder.mkdir(parents=True, exist_ok=True)
-    contents = {"index.html": page}
-    contents |= {f"{one.name}.svg": svg_text(one.figure) for plate in plates for one in plate.panels}
-    for name, text in contents.items():
-        with appearing_whole(folder / name) as temporary:
-            temporary.write_text(text, "utf-8")
-    return [folder / name for name in contents]
+    return write_plates(folder, page, plates)
 
 
 def _check(twins: Sequence[Twin], scores: Mapping[str, TwinScores], scans: Mapping[str, Scan]) -> None:
