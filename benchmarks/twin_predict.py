@@ -50,12 +50,12 @@ def multiply_adds(twin: Twin) -> int:
 
     height, width = twin.input_size
     hooks = [m.register_forward_hook(count) for m in twin.model.core.modules() if isinstance(m, nn.Conv2d)]
-    mixes = [part for m in twin.model.core.modules() if isinstance(m, SeparableConv) for part in m]
     with torch.inference_mode():
         maps = twin.model.core(torch.zeros(1, 1, height, width))
     for hook in hooks:
         hook.remove()
-    counted[0] += sum(part.weight.numel() for part in mixes) * maps.shape[2] * maps.shape[3]  # not called as modules
+    spatial = [m[1].weight.numel() for m in twin.model.core.modules() if isinstance(m, SeparableConv)]
+    counted[0] += sum(spatial) * maps.shape[2] * maps.shape[3]  # whose weights are used without calling the module
     return counted[0] + 4 * twin.n_neurons * maps.shape[1]
 
 

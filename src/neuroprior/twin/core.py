@@ -2,7 +2,6 @@
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from neuroprior.twin.kernels import depthwise
 from neuroprior.types import Float
@@ -21,13 +20,8 @@ class SeparableConv(nn.Sequential):
     def forward(self, maps: Float[torch.Tensor, "image channel h w"]) -> Float[torch.Tensor, "image feature h w"]:
         """Mix, filter, mix."""
         mix_in, spatial, mix_out = self
-        spread = depthwise(_mixed(maps, mix_in), spatial.weight, spatial.bias)  # type: ignore[arg-type]
-        return _mixed(spread, mix_out)
-
-
-def _mixed(maps: torch.Tensor, mix: nn.Module) -> torch.Tensor:
-    """A 1x1 convolution as the matrix product that it is: its gradients then cost a third (channels last)."""
-    return F.linear(maps.permute(0, 2, 3, 1), mix.weight[:, :, 0, 0], mix.bias).permute(0, 3, 1, 2)  # type: ignore[arg-type, index]
+        mixed: torch.Tensor = mix_out(depthwise(mix_in(maps), spatial.weight, spatial.bias))  # type: ignore[arg-type]
+        return mixed
 
 
 class Core(nn.Module):
