@@ -6,7 +6,7 @@ Peer: the same separable core in the standard memory format, `grid_sample` of th
 every trial and neuron, one batch of one scan's trials a step from a DataLoader, fp32, Adam, the same penalties. Ours
 sees an image once for all scans that show it. Trials a step are the same. Two cases: four scans of the same images
 (the paper's; 1,000 neurons each), and one scan alone. Speed: both forms in turn in one process, ratio of medians.
-Memory: each form in a process of its own, peak above what it held before training.
+Memory: each form in a process of its own, peak above what it held before training (once all that both load is loaded).
 """
 
 import argparse
@@ -172,8 +172,7 @@ def peak_mb(form: str, n_scans: int, n_images: int) -> float:
 def say_memory(form: str, n_scans: int, n_images: int) -> None:
     """Print the peak of this process above what it held before training."""
     scans = recorded(n_scans, n_images)
-    if form == "ours":
-        warm_up()  # compiles the loops, which is not the training's memory
+    warm_up()  # compiles the loops and loads the optimiser, which is not the training's memory
     with open("/proc/self/clear_refs", "w") as kernel:
         kernel.write("5")  # the peak begins anew
     before = status_mb("VmRSS")

@@ -75,4 +75,5 @@ def separable_core(
 
 
 def _layer(conv: nn.Module, channels: int, linear: bool) -> nn.Module:
-    return nn.Sequential(conv, nn.BatchNorm2d(channels), nn.Identity() if linear else nn.ELU())
+    # in place: batch norm's gradient needs its input, ELU's can do with its output, so one map a layer is not kept
+    return nn.Sequential(conv, nn.BatchNorm2d(channels), nn.Identity() if linear else nn.ELU(inplace=True))

@@ -89,15 +89,16 @@ def depthwise_plain(
 class _ReadAt(torch.autograd.Function):
     @staticmethod
     def forward(ctx, maps, positions, features, rows):  # type: ignore[no-untyped-def]
+        ctx.save_for_backward(maps, positions, features, rows)  # which torch lets go of as soon as it was used
         held = [_array(maps.permute(0, 2, 3, 1)), _array(positions), _array(features), _array(rows)]
         out = np.empty(positions.shape[:2], dtype=np.float32)
         _in_parts(_compiled().read, len(rows), lambda first, last, _: (*held, out, first, last))
-        ctx.held = held
         return torch.from_numpy(out)
 
     @staticmethod
     def backward(ctx, upstream):  # type: ignore[no-untyped-def]
-        maps, positions, features, rows = ctx.held
+        maps, *rest = ctx.saved_tensors
+        maps, positions, features, rows = _array(maps.permute(0, 2, 3, 1)), *(_array(value) for value in rest)
         flow = _array(upstream)
         to_maps, to_positions = np.zeros_like(maps), np.empty_like(positions)
         to_features = np.zeros((_threads(), *features.shape), dtype=np.float32)

@@ -35,24 +35,34 @@ def small_mouse(
     seed: int = 0,
     gain: float = 0.0,
     noise: float = 0.5,
+    gaze: float = 0.0,
 ) -> Scan:
     """Rectified Gabor cells with gamma noise (variance `noise` times the squared rate), each with a unit of its own.
 
-    `gain`: how much one behaviour channel multiplies responses: exp(gain b). `n_images` are shown once, `n_oracle`
-    oracle images `repeats` times. Same images for all seeds; the seed draws neurons, behaviour and noise.
+    `gain`: how much one behaviour channel multiplies responses: exp(gain b). `gaze`: how many pixels all fields move in
+    the image, right and up, when the pupil moves one standard deviation right and down. `n_images` are shown once,
+    `n_oracle` oracle images `repeats` times. Same images for all seeds; the seed draws neurons, behaviour and noise.
     """
     rng = np.random.default_rng(seed + 1000)
     pixels = smooth_images(n_images + n_oracle)
     ids = np.array([f"image-{k:03d}" for k in range(n_images)] + [f"oracle-{k:02d}" for k in range(n_oracle)])
     places = np.column_stack([rng.uniform(5, WIDTH - 6, n_neurons), rng.uniform(5, HEIGHT - 6, n_neurons)])
     shapes = np.stack([gabor(HEIGHT, WIDTH, x, y, *rng.uniform(0, np.pi, 2)) for x, y in places])
-    drive = ((pixels - 128.0) / 50).reshape(len(pixels), -1) @ shapes.reshape(n_neurons, -1).T
-    rates = np.log1p(np.exp(1.5 * drive / drive.std(axis=0)))
     trial_image = np.concatenate([np.arange(n_images), n_images + np.repeat(np.arange(n_oracle), repeats)])
     order = rng.permutation(len(trial_image))
     trial_image = trial_image[order].astype(np.int64)
     behavior = rng.standard_normal((len(order), 2))
-    mean = rates[trial_image] * np.exp(gain * behavior[:, :1])
+    pupil = np.random.default_rng(seed + 2000).standard_normal((len(order), 2))
+    contrast = (pixels - 128.0) / 50
+    if gaze:
+        seen = np.stack(
+            [ndimage.shift(contrast[k], (gaze * y, -gaze * x)) for k, (x, y) in zip(trial_image, pupil, strict=True)]
+        )
+    else:
+        seen = contrast[trial_image]
+    drive = seen.reshape(len(order), -1) @ shapes.reshape(n_neurons, -1).T
+    rates = np.log1p(np.exp(1.5 * drive / drive.std(axis=0)))
+    mean = rates * np.exp(gain * behavior[:, :1])
     responses = rng.gamma(1 / noise, mean * noise) * rng.uniform(0.5, 4, n_neurons)
     return Scan(
         name=name,
@@ -62,7 +72,7 @@ def small_mouse(
         tier=np.where(trial_image < n_images, "train", "oracle"),
         behavior=(5 + 3 * behavior).astype(np.float32),
         behavior_names=("running speed", "pupil size"),
-        pupil_center=(100 + 7 * rng.standard_normal((len(order), 2))).astype(np.float32),
+        pupil_center=(100 + 7 * pupil).astype(np.float32),
         neuron_xyz=np.column_stack([places * 20, np.full(n_neurons, 200)]).astype(np.float32),
     )
 

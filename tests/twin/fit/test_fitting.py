@@ -20,7 +20,7 @@ from neuroprior.twin import (
 )
 from neuroprior.twin.core import Core
 from neuroprior.twin.evaluate import correlation, predict_trials
-from neuroprior.twin.fit import FitDivergedError
+from neuroprior.twin.fit import FitDivergedError, fitting
 from neuroprior.twin.fit.fitting import _EPS, _all_trials, _Fit
 from neuroprior.twin.fit.models import new_models
 from neuroprior.twin.fit.so_far import FitSoFar
@@ -99,6 +99,19 @@ def test_behaviour_that_matters_is_learned_and_neutral_behaviour_is_its_mean():
     assert raised["channels"] > 1.5
 
 
+def test_gaze_is_learned():
+    """The pupil moves all fields by 1.5 pixels a standard deviation: right as it goes right, up as it goes down."""
+    architecture = replace(SMALL, channels=8)
+    moving = small_mouse(gaze=1.5, n_images=300, n_neurons=60, noise=0.3)
+    (twin,) = fit_twin(moving, architecture, FitSettings(max_epochs=30, batch_images=16, learning_rate=1e-2))
+    rows, columns = architecture.map_size(moving.stimuli.pixels.shape[1:])
+    with torch.no_grad():
+        at_rest, right, down = twin.model.shifter(torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]]))
+    pixels = torch.tensor([columns - 1, rows - 1]) / 2
+    assert torch.allclose((right - at_rest) * pixels, torch.tensor([1.5, 0.0]), atol=0.4)
+    assert torch.allclose((down - at_rest) * pixels, torch.tensor([0.0, -1.5]), atol=0.4)
+
+
 @pytest.mark.parametrize(
     "variant",
     [
@@ -170,6 +183,19 @@ def test_the_loss_is_the_mean_poisson_loss_of_a_response(mouse, behavior):
         count += r.numel()
     loss, _, _ = after_step(fit, fit.images)
     assert loss == pytest.approx(total / count, rel=1e-5)
+
+
+def test_images_taken_a_few_at_a_time_give_the_same_step(mouse, monkeypatch):
+    scans = [mouse, trials_of(small_mouse("second", seed=1), np.arange(90))]
+    found = []
+    for at_once in (1000, 7):
+        monkeypatch.setattr(fitting, "_IMAGES_AT_ONCE", at_once)
+        fit = fit_of(scans)
+        found.append((*after_step(fit, fit.images), fit.models[1].readout.features.grad))
+    (loss, penalty, slope, features), few = found
+    assert few[:2] == pytest.approx((loss, penalty), rel=1e-5)
+    assert torch.allclose(few[2], slope, atol=1e-6, rtol=1e-3)
+    assert torch.allclose(few[3], features, atol=1e-6, rtol=1e-3)
 
 
 def test_the_loss_does_not_grow_with_the_batch(mouse):

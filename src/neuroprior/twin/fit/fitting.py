@@ -28,6 +28,7 @@ __all__ = ["FitDivergedError", "FitProgress", "FittedTwins", "fit_twin"]
 
 _EPS = 1e-6
 _CHUNK = 64
+_IMAGES_AT_ONCE = 32
 _USUAL_ARCHITECTURE, _USUAL_SETTINGS = TwinArchitecture(), FitSettings()
 
 
@@ -175,26 +176,39 @@ class _Fit:
         return failed
 
     def _step(self, images: Int64[np.ndarray, " batch"], where: str) -> None:
-        settings, so_far = self.settings, self.so_far
-        with torch.autocast("cpu", torch.bfloat16, enabled=settings.precision == "bfloat16"):
+        """Take one step; so many images at once that memory does not grow with the batch."""
+        so_far = self.so_far
+        count = sum(
+            int((first[images + 1] - first[images]).sum()) * len(model.unit)
+            for (first, _), model in zip(self.by_image, self.models, strict=True)
+        )
+        so_far.optimizer.zero_grad(set_to_none=True)
+        loss, penalty = torch.zeros(()), self._penalty()
+        for start in range(0, len(images), _IMAGES_AT_ONCE):
+            loss = loss + self._descended(self._loss(images[start : start + _IMAGES_AT_ONCE], max(count, 1)), where)
+        so_far.sums += len(images) * torch.stack([loss, self._descended(penalty, where)]).double()
+        so_far.optimizer.step()
+
+    def _loss(self, images: Int64[np.ndarray, " some"], count: int) -> Float[torch.Tensor, ""]:
+        """What these images' trials add to the mean loss of `count` responses."""
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.settings.precision == "bfloat16"):
             parts = list(self._predicted(images))
         total = torch.zeros(())
-        count = 0
         for rates, responses in parts:
             rates = rates.float()
             total = total + (rates - responses * torch.log(rates + _EPS)).sum()
-            count += rates.numel()
-        loss = total / max(count, 1)
-        penalty = self._penalty()
-        whole = loss + penalty
-        if not torch.isfinite(whole):
+        return total / count
+
+    def _descended(self, part: Float[torch.Tensor, ""], where: str) -> Float[torch.Tensor, ""]:
+        """Add a part of the loss's gradients to the others'; return its value."""
+        if not torch.isfinite(part):
+            rate = self.so_far.learning_rate
             raise FloatingPointError(
-                f"twin fit: the loss is {whole.item()} at {where}, learning rate {so_far.learning_rate:g}; lower it"
+                f"twin fit: the loss is {part.item()} at {where}, learning rate {rate:g}; lower it"
             )
-        so_far.optimizer.zero_grad(set_to_none=True)
-        whole.backward()  # type: ignore[no-untyped-call] # missing from torch's stub
-        so_far.optimizer.step()
-        so_far.sums += len(images) * torch.stack([loss.detach(), penalty.detach()]).double()
+        if part.requires_grad:
+            part.backward()  # type: ignore[no-untyped-call] # missing from torch's stub
+        return part.detach()
 
     def _predicted(self, images: Int64[np.ndarray, " batch"]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Rates and responses of all training trials of these images, scan by scan."""
