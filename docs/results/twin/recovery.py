@@ -6,13 +6,13 @@
 
 S_true is Eq. 2 of the noise-free rates at neutral gaze and gain with the true SNR weights; r is Pearson's, over pairs
 i < j. S_data is Eq. 2 of single trials (training images), S_oracle Eq. 3 of the repeats. Both and S_model are weighted
-by Eq. 1 as measured. Stimuli: the photographs of the data folder. What is finished in --out is not done again.
+by Eq. 1 as measured. The ablations' mice run and look about more than simulated mice do unless asked. Stimuli: the photographs of the data folder. What is finished in --out is not done again.
 """
 
 import argparse
 import json
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ import torch
 
 from neuroprior.experiment.provenance import device_name, source_commit
 from neuroprior.files import read_json, write_json
-from neuroprior.recordings import SimulatedScan, load_stimuli, population_from_scan, simulate_scan
+from neuroprior.recordings import Behaviour, SimulatedScan, load_stimuli, population_from_scan, simulate_scan
 from neuroprior.similarity import centered_cosine, oracle_similarity, oracle_trials, pair_correlation
 from neuroprior.sources import data_folder
 from neuroprior.twin import (
@@ -38,15 +38,19 @@ from neuroprior.twin import (
 STIMULI, REAL = "stimuli/tiny_imagenet_36x64.npz", "twins/sensorium2022_26872-17-20_sota.pth"
 HEADLINE = {"n_scans": 4, "n_neurons": 1000, "n_images": 5000}
 ABLATION = {"n_scans": 1, "n_neurons": 500, "n_images": 2000}
+USUAL, RESTLESS = Behaviour(), Behaviour(running_gain=0.3, pupil_gain=0.2, gaze_spread=3.0)  # the ablations' mice
 ABLATIONS: dict[str, dict[str, Any]] = {
     "whole": {},
     "no shifter": {"shifter": "none"},
     "no modulator": {"behavior": "none"},
+    "behaviour as channels": {"behavior": "channels"},
     "linear core": {"linear": True},
 }
 
 
-def record(n_scans: int, n_neurons: int, n_images: int, *, seed: int, from_twin: bool) -> list[SimulatedScan]:
+def record(
+    n_scans: int, n_neurons: int, n_images: int, *, seed: int, from_twin: bool, behaviour: Behaviour = USUAL
+) -> list[SimulatedScan]:
     """Simulate one scan each of so many animals, of the first so many training images and all oracle images."""
     path = data_folder() / STIMULI
     oracle = load_stimuli(path, tier="oracle").ids
@@ -55,7 +59,7 @@ def record(n_scans: int, n_neurons: int, n_images: int, *, seed: int, from_twin:
     shown = every.select(
         every.ids[np.isin(every.ids, kept)]
     )  # in the file's order: the same scans as `scan simulate`'s
-    own = {"n_neurons": n_neurons, "seed": seed}
+    own = {"n_neurons": n_neurons, "seed": seed, "behaviour": behaviour}
     if not from_twin:
         return [simulate_scan(shown, oracle, animal=k, name=f"mouse{k}-scan0", **own) for k in range(n_scans)]
     real = load_twin(data_folder() / REAL)
@@ -116,13 +120,19 @@ def correlations(mice: list[SimulatedScan], twins: list[Twin]) -> dict[str, Any]
 
 
 def measure(
-    out: Path, size: dict[str, int], architecture: TwinArchitecture, settings: FitSettings, from_twin: bool
+    out: Path,
+    size: dict[str, int],
+    architecture: TwinArchitecture,
+    settings: FitSettings,
+    *,
+    from_twin: bool,
+    behaviour: Behaviour = USUAL,
 ) -> dict[str, Any]:
     """Simulate, fit, compare; keep what came out in `out/recovery.json`."""
     if done := read_json(out / "recovery.json"):
         return done
     began = time.monotonic()
-    mice = record(**size, seed=settings.seed, from_twin=from_twin)
+    mice = record(**size, seed=settings.seed, from_twin=from_twin, behaviour=behaviour)
     simulated = time.monotonic()
     epochs: list[int] = []
 
@@ -140,6 +150,7 @@ def measure(
         "validation correlation": max(epoch.validation_correlation for epoch in made.history[0]),
         "seconds": {"simulating": round(simulated - began), "fitting": round(fitted - simulated)},
         "size": size,
+        "behaviour": asdict(behaviour),
         "from": "a real mouse's model" if from_twin else "Gabor cells",
         "device": f"{device_name('cpu')}, {torch.get_num_threads()} threads",
         "commit": source_commit(),
@@ -160,15 +171,17 @@ def main() -> None:
     found = {}
     for seed in arguments.seeds:
         settings = FitSettings(seed=seed)
+        origin = {"from_twin": arguments.from_twin}
         if arguments.what == "headline":
-            found[f"seed {seed}"] = measure(
-                arguments.out / f"seed{seed}", HEADLINE, TwinArchitecture(), settings, arguments.from_twin
-            )
+            place = arguments.out / f"seed{seed}"
+            found[f"seed {seed}"] = measure(place, HEADLINE, TwinArchitecture(), settings, **origin)
             continue
         for name, changed in ABLATIONS.items():
             architecture = replace(TwinArchitecture(), **changed)
             place = arguments.out / f"{name.replace(' ', '-')}-seed{seed}"
-            found[f"{name}, seed {seed}"] = measure(place, ABLATION, architecture, settings, arguments.from_twin)
+            found[f"{name}, seed {seed}"] = measure(
+                place, ABLATION, architecture, settings, **origin, behaviour=RESTLESS
+            )
     print(json.dumps(found, indent=1))
 
 
