@@ -2,7 +2,7 @@
 
 import inspect
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 
 from neuroprior.cli import main
 from neuroprior.cli.twin import fit
-from neuroprior.recordings import packaged_photographs, save_scan, simulate_scan
+from neuroprior.recordings import load_scan, packaged_photographs, save_scan, simulate_scan
 from neuroprior.twin import FitSettings, TwinArchitecture
 from neuroprior.types import load_target
 from test_cli_target import call
@@ -82,6 +82,26 @@ def test_scores_are_matched_by_name(mice, twins, capsys):
     _, out, _ = call(capsys, "twin", "score", twins, mice[0], "--json")
     assert json.loads(out)["scores"]["mouse0"] == both["mouse0"]
     assert both["mouse0"]["single_trial"]["neurons"] == 20
+
+
+def test_what_training_was_stopped_by_is_scored_as_training_scored_it(mice, twins, capsys):
+    """The images held out of tier train, in a recording that has no tier validation."""
+    _, out, _ = call(capsys, "twin", "score", twins, *mice, "--tier", "validation", "--json")
+    scores = json.loads(out)["scores"]
+    mean = np.average([one["single_trial"]["mean"] for one in scores.values()], weights=[20, 20])
+    best = max(epoch["validation_correlation"] for epoch in json.loads((twins / "fit.json").read_text())["history"])
+    assert mean == pytest.approx(best, abs=1e-3)
+
+
+def test_another_recording_under_the_same_name_is_noted(mice, twins, tmp_path, capsys):
+    _, _, err = call(capsys, "twin", "score", twins, mice[0])
+    assert "note" not in err
+    scan = load_scan(mice[0])
+    other = replace(scan, responses=scan.responses[::-1].copy())
+    save_scan(other, tmp_path / "mouse0.npz", "plain")
+    status, _, err = call(capsys, "twin", "score", twins, tmp_path / "mouse0.npz")
+    assert status == 0
+    assert "mouse0: not the recording" in err
 
 
 def test_a_fit_becomes_a_target_and_its_weights_matter(mice, twins, tmp_path, capsys):

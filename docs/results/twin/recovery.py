@@ -6,7 +6,8 @@
 
 S_true is Eq. 2 of the noise-free rates at neutral gaze and gain with the true SNR weights; r is Pearson's, over pairs
 i < j. S_data is Eq. 2 of single trials (training images), S_oracle Eq. 3 of the repeats. Both and S_model are weighted
-by Eq. 1 as measured. The ablations' mice run and look about more than simulated mice do unless asked. Stimuli: the photographs of the data folder. What is finished in --out is not done again.
+by Eq. 1 as measured. The ablations' mice run and look about more than simulated mice do unless asked. Stimuli: the
+photographs of the data folder. What is finished in --out is not done again.
 """
 
 import argparse

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 import typer
 
-from neuroprior.cli.options import Format, Json, check_file
+from neuroprior.cli.options import Format, Json, Module, Series, check_file
 from neuroprior.cli.progress import Progress
 from neuroprior.cli.tables import duration, print_table
 from neuroprior.types import InputError, Scan, Tier
@@ -68,6 +68,8 @@ def fit(
     ] = "float32",
     seed: Annotated[int, typer.Option(help="The same seed gives the same twins, on one machine.")] = 0,
     format: Format = None,
+    module: Module = None,
+    series: Series = None,
     json_: Json = False,
 ) -> None:
     """Fit one twin a recording, with a common core, and say how well they predict.
@@ -90,7 +92,7 @@ def fit(
         raise InputError(f"--crossfit {crossfit}: give 2 or more folds, or 0 for one model")
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {out}: is a file; name a folder")
-    scans = [load_scan(path, format) for path in paths]
+    scans = [load_scan(path, format, module=module, series=series) for path in paths]
     with Progress() as progress:
         try:
             made = fit_in_folder(
@@ -123,8 +125,12 @@ def fit(
 def score(
     twin: Annotated[Path, typer.Argument(help="A fit's folder, a file of twins, or a Sensorium checkpoint.")],
     paths: Annotated[list[Path], typer.Argument(help="The recordings that they were fitted to, matched by name.")],
-    tier: Annotated[Tier, typer.Option(help="Trials to score on.")] = "oracle",
+    tier: Annotated[
+        Tier, typer.Option(help="Trials to score on; of a fit's folder, validation is what it held out for that.")
+    ] = "oracle",
     format: Format = None,
+    module: Module = None,
+    series: Series = None,
     json_: Json = False,
 ) -> None:
     """Say how well twins predict trials that they were not trained on.
@@ -132,11 +138,20 @@ def score(
     Example: neuroprior twin score twins mice/*.npz
     """
     from neuroprior.recordings import load_scan
-    from neuroprior.twin import load_denoisers
+    from neuroprior.twin import load_denoisers, load_fit
 
-    twins = load_denoisers(twin)
-    scans = [load_scan(path, format) for path in paths]
-    scores = _scores(_matched(twins, scans, twin), scans, tier)
+    fit = load_fit(twin) if twin.is_dir() else None
+    twins = load_denoisers(twin) if fit is None else fit.twins
+    scans = [load_scan(path, format, module=module, series=series) for path in paths]
+    matched = _matched(twins, scans, twin)
+    held = {}
+    if fit is not None:
+        for scan in scans:
+            if not fit.knows(scan):
+                print(f"note: {scan.name}: not the recording that {twin} was fitted to", file=sys.stderr)
+        if tier == "validation":
+            held = {scan.name: fit.validation_trials(scan) for scan in scans}
+    scores = _scores(matched, scans, tier, held)
     if json_:
         print(json.dumps({"twin": str(twin), "scores": _scores_json(scores)}))
         return
@@ -168,7 +183,9 @@ def import_(
 @app.command("export")
 def export(
     twin: Annotated[Path, typer.Argument(help="A fit's folder (without crossfit), a file of twins, or a checkpoint.")],
-    out: Annotated[Path, typer.Option(help="File to write: .pt2 is a torch.export program, .pth a Sensorium file.")],
+    out: Annotated[
+        Path, typer.Option(help="File to write: .pt2 is a torch.export program, .pth a Sensorium file (no modulator).")
+    ],
     scan: Annotated[str | None, typer.Option(help="Of several scans, which one.")] = None,
     conditions: Annotated[
         Literal["neutral", "given"],
@@ -212,15 +229,20 @@ Scored = Mapping[str, "TwinScores | None"]
 def _scores(
     twins: Sequence["Denoiser"],
     scans: Sequence[Scan],
-    tier: Literal["train", "validation", "oracle"] = "oracle",
+    tier: Tier = "oracle",
+    trials: Mapping[str, np.ndarray] | None = None,
 ) -> Scored:
-    """Scores of every scan; of a crossfit those of its first model. None where a scan has no trials to score."""
+    """Scores of every scan; of a crossfit those of its first model. None where a scan has no trials to score.
+
+    `trials`: by name of the scan, in place of all those of the tier.
+    """
     from neuroprior.twin import Twin, score_twin
 
     found: dict[str, TwinScores | None] = {}
     for twin, scan in zip(twins, scans, strict=True):
         one = twin if isinstance(twin, Twin) else twin.folds[0]
-        found[scan.name] = score_twin(one, scan, tier) if np.count_nonzero(scan.tier == tier) > 1 else None
+        some = (trials or {}).get(scan.name, np.flatnonzero(scan.tier == tier))
+        found[scan.name] = score_twin(one, scan, tier, trials=some) if len(some) > 1 else None
     return found
 
 
@@ -283,7 +305,7 @@ def _print_scores(scores: Scored) -> None:
     rows = []
     for name, score in scores.items():
         if score is None:
-            print(f"{name}: no such trials to score on (log.jsonl holds what a fit held out of tier train)")
+            print(f"{name}: no such trials to score on")
             continue
         cells = [name, str(len(score.single_trial)), str(score.n_trials)]
         for key in ("single_trial", "to_average", "feve", "oracle"):

@@ -72,12 +72,14 @@ def predict_trials(twin: Twin, scan: Scan, trials: Int64[np.ndarray, " some"]) -
     return rates
 
 
-def score_twin(twin: Twin, scan: Scan, tier: Tier = "oracle") -> TwinScores:
-    """Score a twin on the trials of `tier`, all of them. Raises `InputError` where the scan has none, or another size.
+def score_twin(
+    twin: Twin, scan: Scan, tier: Tier = "oracle", *, trials: Int64[np.ndarray, " some"] | None = None
+) -> TwinScores:
+    """Score a twin on `trials`, or all of `tier`. Raises `InputError` where these are none, or of another size.
 
     A twin is not trained on oracle images; scores on its training tier say how well it fits, not how well it predicts.
     """
-    trials = np.flatnonzero(scan.tier == tier)
+    trials = np.flatnonzero(scan.tier == tier) if trials is None else trials
     if len(trials) < 2:
         raise InputError(f"scan {scan.name}: {len(trials)} trials of tier {tier}; a score needs 2 or more")
     predicted = predict_trials(twin, scan, trials).astype(np.float64)

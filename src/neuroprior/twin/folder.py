@@ -13,6 +13,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from neuroprior.checkpoint import Checkpoint
 from neuroprior.files import read_json, write_json
 from neuroprior.logs import JsonLines
@@ -20,9 +22,10 @@ from neuroprior.twin.architecture import TwinArchitecture
 from neuroprior.twin.denoise import CrossfitTwin, Denoiser, fit_crossfit
 from neuroprior.twin.fit import FitDivergedError, FitEpoch, FitProgress, FitSettings, FittedTwins, fit_twin
 from neuroprior.twin.fit.fitting import fit_digest, scan_digest
+from neuroprior.twin.fit.trials import held_out
 from neuroprior.twin.pretrained import load_twin
 from neuroprior.twin.saved import is_saved, load_twins, save_twins
-from neuroprior.types import InputError, Scan
+from neuroprior.types import InputError, Int64, Scan
 
 __all__ = ["FitFolder", "fit_in_folder", "load_denoisers", "load_fit"]
 
@@ -46,6 +49,19 @@ class FitFolder:
     def history(self) -> tuple[tuple[FitEpoch, ...], ...]:
         """The epochs of every fold."""
         return tuple(tuple(FitEpoch(**epoch) for epoch in fold["history"]) for fold in self.said)
+
+    def knows(self, scan: Scan) -> bool:
+        """Whether this very scan was fitted, to the last response: another of the same name has another digest."""
+        known: bool = self.said[0]["scans"].get(scan.name) == scan_digest(scan)
+        return known
+
+    def validation_trials(self, scan: Scan) -> Int64[np.ndarray, " some"]:
+        """Trials that training was stopped by: tier validation, or the images held out of tier train."""
+        if (scan.tier == "validation").any():
+            return np.flatnonzero(scan.tier == "validation")
+        settings = FitSettings(**self.said[0]["settings"])
+        kept = held_out(scan.stimuli.ids, settings.validation_fraction, settings.seed)
+        return np.flatnonzero((scan.tier == "train") & kept[scan.trial_image])
 
 
 def fit_in_folder(
