@@ -4,6 +4,7 @@ import dataclasses
 import fcntl
 import hashlib
 import os
+import struct
 
 import h5py
 import numpy as np
@@ -11,6 +12,8 @@ import pytest
 from small_scan import LAB_CHANNELS, LAB_IDS, NEURONS, TRIALS, reidentified, same, small_scan, spoiled
 
 import neuroprior.recordings.formats.hdf5 as hdf5
+import neuroprior.recordings.formats.hdf5_heaps as hdf5_heaps
+from neuroprior.recordings.formats.hdf5_heaps import endless_heap
 from neuroprior.recordings.formats.plain_h5 import PLAIN_H5
 from neuroprior.recordings.formats.sensorium_h5 import SENSORIUM_H5
 from neuroprior.types import InputError
@@ -179,6 +182,33 @@ def test_fixed_and_variable_strings_and_links_inside_are_the_same(scan, tmp_path
         file["responses"] = h5py.SoftLink("/group/again")
         file["pupil_center"] = h5py.SoftLink("group/pupil")
     assert same(PLAIN_H5.load(path), dataclasses.replace(scan, notes=("dataset 'group' is not read",)))
+
+
+def test_a_heap_of_texts_without_an_end_is_refused_and_not_read_for_ever(scan, tmp_path, monkeypatch):
+    """libhdf5 2.0 walks from object to object, and a free one of size 0 leads nowhere: it would never come back."""
+    file = tmp_path / "scan.h5"
+    PLAIN_H5.save(scan, file)
+    with h5py.File(file, "r+") as written:
+        names = [str(name) for name in written["image_names"].asstr()]
+        del written["image_names"]
+        written["image_names"] = names
+    content = bytearray(file.read_bytes())
+    heap = content.index(b"GCOL")
+    (size,) = struct.unpack_from("<Q", content, heap + 8)
+    place = heap + 16
+    while struct.unpack_from("<H", content, place)[0]:  # the free object has index 0, and is the last
+        place += 16 + -(-struct.unpack_from("<Q", content, place + 8)[0] // 8) * 8
+    assert place < heap + size
+    assert endless_heap(file) is None
+    for wrong in (0, 2**64 - 16):
+        bad = bytearray(content)
+        struct.pack_into("<H4xxxQ", bad, place, int(wrong > 0), wrong)
+        file.write_bytes(bad)
+        for block in (1 << 24, heap + 3):  # also where a block of what is read ends within the signature
+            monkeypatch.setattr(hdf5_heaps, "_BLOCK", block)
+            assert endless_heap(file) == heap
+        with pytest.raises(InputError, match=rf"scan\.h5: damaged \(the texts kept at byte {heap} have no end\)"):
+            PLAIN_H5.load(file)
 
 
 def test_images_of_real_numbers_are_rounded_and_it_is_said(scan, tmp_path):

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from neuroprior.files import appearing_whole
+from neuroprior.recordings.formats.hdf5_heaps import endless_heap
 from neuroprior.recordings.growth import grown_too_far
 from neuroprior.types import InputError
 
@@ -212,6 +213,9 @@ def opened_hdf5(file: Path, mend: str) -> Iterator[Hdf5]:
             raise InputError(f"{file}: not an HDF5 file, or damaged; {mend}") from None
         raise InputError(f"{file}: damaged ({said}); {mend}") from None
     try:
+        place = endless_heap(file)
+        if place is not None:
+            raise InputError(f"{file}: damaged (the texts kept at byte {place} have no end); {mend}")
         yield Hdf5(file, handle, mend)
     finally:
         handle.close()
