@@ -13,7 +13,8 @@ __all__ = ["FitSettings"]
 class FitSettings:
     """Training of a twin: Adam on the mean Poisson loss and three penalties, stopped by the validation correlation.
 
-    `batch_images`: images a step; all training trials of these, in all scans, are its batch. `patience`: epochs in
+    `batch_images`: images a step; all training trials of these, in all scans, are its batch. They pass the core 32 at a
+    time, each 32 with their own batch statistics, so memory does not grow with them. `patience`: epochs in
     which the validation correlation gains less than `least_gain`, after which the best weights are restored and the
     learning rate is multiplied by `decay`; after `decays` of these the training ends. `validation_fraction`: of the
     training images, held out where a scan has no trials of tier validation. `missing_behavior`: trials whose behaviour
