@@ -43,6 +43,7 @@ USUAL, RESTLESS = Behaviour(), Behaviour(running_gain=0.3, pupil_gain=0.2, gaze_
 ABLATIONS: dict[str, dict[str, Any]] = {
     "whole": {},
     "no shifter": {"shifter": "none"},
+    "modulator of the drive": {"behavior": "modulator"},
     "no modulator": {"behavior": "none"},
     "behaviour as channels": {"behavior": "channels"},
     "linear core": {"linear": True},
@@ -168,6 +169,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--from-twin", action="store_true", help="a real mouse's model gives the rates")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--only", nargs="+", choices=ABLATIONS, default=list(ABLATIONS), help="of the ablations, these")
     arguments = parser.parse_args()
     found = {}
     for seed in arguments.seeds:
@@ -177,8 +179,8 @@ def main() -> None:
             place = arguments.out / f"seed{seed}"
             found[f"seed {seed}"] = measure(place, HEADLINE, TwinArchitecture(), settings, **origin)
             continue
-        for name, changed in ABLATIONS.items():
-            architecture = replace(TwinArchitecture(), **changed)
+        for name in arguments.only:
+            architecture = replace(TwinArchitecture(), **ABLATIONS[name])
             place = arguments.out / f"{name.replace(' ', '-')}-seed{seed}"
             found[f"{name}, seed {seed}"] = measure(
                 place, ABLATION, architecture, settings, **origin, behaviour=RESTLESS
