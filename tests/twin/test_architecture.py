@@ -29,7 +29,10 @@ def model_of(architecture: TwinArchitecture, n_behavior: int = BEHAVIOR) -> Enco
     ("core", "readout", "behavior", "shifter"),
     [
         *itertools.product(
-            ("separable", "stacked"), ("gaussian", "factorised"), ("modulator", "channels", "none"), ("mlp", "none")
+            ("separable", "stacked"),
+            ("gaussian", "factorised"),
+            ("gain", "modulator", "channels", "none"),
+            ("mlp", "none"),
         )
     ],
 )
@@ -70,14 +73,14 @@ def test_the_modulator_begins_at_one_and_then_scales_each_neuron():
     assert torch.equal(nothing(behavior), torch.ones(9, 1))
 
 
-def test_the_gain_comes_before_the_output_nonlinearity():
-    model = model_of(TwinArchitecture(channels=4, first_kernel=5, kernel=3)).eval()
+@pytest.mark.parametrize("kind", ["gain", "modulator"])
+def test_the_gain_comes_after_the_output_nonlinearity_and_that_of_the_drive_before_it(kind):
+    model = model_of(TwinArchitecture(channels=4, first_kernel=5, kernel=3, behavior=kind)).eval()
     model.modulator.mlp[-1].bias.data.fill_(0.7)
     maps, behavior, pupil = torch.randn(3, 4, 8, 12), torch.zeros(3, BEHAVIOR), torch.zeros(3, 2)
-    drive = model.readout(maps, pupil)
-    assert torch.allclose(
-        model.rates(maps, behavior, pupil), torch.nn.functional.elu(drive * torch.tensor(0.7).exp()) + 1, atol=1e-5
-    )
+    drive, gain, elu = model.readout(maps, pupil), torch.tensor(0.7).exp(), torch.nn.functional.elu
+    expected = gain * (elu(drive) + 1) if kind == "gain" else elu(gain * drive) + 1
+    assert torch.allclose(model.rates(maps, behavior, pupil), expected, atol=1e-5)
 
 
 def test_the_shifter_begins_at_rest_and_is_bounded():
@@ -123,7 +126,7 @@ def test_neurons_units_scale_the_rates():
         ({"positions": "fixed"}, "positions is 'fixed'; choose free, cortical"),
         ({"covariance": "none"}, "covariance is 'none'; choose full, isotropic"),
         ({"shifter": "yes"}, "shifter is 'yes'; choose mlp, none"),
-        ({"behavior": "gain"}, "behavior is 'gain'; choose modulator, channels, none"),
+        ({"behavior": "speed"}, "behavior is 'speed'; choose gain, modulator, channels, none"),
         ({"channels": 0}, "channels is 0; it must be 1 or more"),
         ({"n_layers": 0}, "n_layers is 0; it must be 1 or more"),
         ({"kernel": 4}, "kernel is 4; give an odd one"),

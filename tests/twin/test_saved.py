@@ -26,6 +26,7 @@ from neuroprior.twin import (
 from neuroprior.twin.core import Core
 from neuroprior.twin.described import TwinRecord
 from neuroprior.twin.model import Standardise
+from neuroprior.twin.saved import _sha256
 from neuroprior.types import InputError
 
 SIZE, NEURONS = (16, 20), 7
@@ -99,13 +100,14 @@ def same(a: Twin, b: Twin) -> bool:
     return states[0].keys() == states[1].keys() and all(torch.equal(states[0][k], states[1][k]) for k in states[0])
 
 
-def rewritten(path: Path, change) -> None:
+def rewritten(path: Path, change, *, signed: bool = False) -> None:
     """Change a file's JSON and tensors by hand, as one that another program wrote."""
     with safe_open(path, framework="pt") as file:
         header = file.metadata()
     said, tensors = json.loads(header["twins"]), load_file(path)
     change(said, tensors)
-    save_file(tensors, path, {**header, "twins": json.dumps(said)})
+    sha = {"sha256": _sha256(json.dumps(said), tensors)} if signed else {}
+    save_file(tensors, path, {**header, "twins": json.dumps(said), **sha})
 
 
 @pytest.mark.parametrize(
@@ -115,6 +117,7 @@ def rewritten(path: Path, change) -> None:
         {"core": "stacked", "readout": "factorised"},
         {"core": "stacked", "behavior": "channels", "covariance": "isotropic", "settled": False},
         {"linear": True, "shifter": "none", "behavior": "none", "weights": False},
+        {"behavior": "modulator"},
         {"positions": "cortical", "settled": False},
         {"positions": "cortical", "behavior": "channels", "shifter": "none"},
     ],
@@ -128,6 +131,16 @@ def test_every_kind_comes_back_to_the_last_bit(tmp_path, options):
     assert not again.model.training
     assert not any(value.requires_grad for value in again.model.parameters())
     assert type(again.model.readout) is type(twin.model.readout)
+
+
+def test_a_file_of_before_there_was_a_choice_has_a_modulator_of_the_drive(tmp_path):
+    twin = made_twin(behavior="modulator")
+    save_twins([twin], tmp_path / "twin.safetensors")
+    rewritten(
+        tmp_path / "twin.safetensors", lambda said, _: said["twins"][0]["model"]["modulator"].pop("of"), signed=True
+    )
+    (again,) = load_twins(tmp_path / "twin.safetensors")
+    assert torch.equal(rates(twin), rates(again))
 
 
 def test_ready_made_and_untrained_twins_come_back(tmp_path, stimuli):

@@ -44,9 +44,9 @@ def fit(
     ] = "full",
     shifter: Annotated[Literal["mlp", "none"], typer.Option(help="Gaze shifts the receptive fields, or not.")] = "mlp",
     behavior: Annotated[
-        Literal["modulator", "channels", "none"],
-        typer.Option(help="Scales each neuron, enters the core beside the image, or is left out."),
-    ] = "modulator",
+        Literal["gain", "modulator", "channels", "none"],
+        typer.Option(help="Scales each neuron's rate, or its drive, enters the core beside the image, or is left out."),
+    ] = "gain",
     crossfit: Annotated[
         int, typer.Option(help="Folds: each image is predicted by a model that did not see it; 0 is one model.")
     ] = 0,

@@ -23,6 +23,7 @@ __all__ = ["TwinArchitecture"]
 
 CoreKind = Literal["separable", "stacked"]
 ReadoutKind = Literal["gaussian", "factorised"]
+BehaviorKind = Literal["gain", "modulator", "channels", "none"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +32,9 @@ class TwinArchitecture:
 
     `core`: "separable" (Sensorium 2022: a chain) or "stacked" (2019: every layer sees all before it, the readout too).
     `positions`: of the Gaussian readout, "free", or predicted from "cortical" coordinates. `covariance`: of the
-    positions sampled in training. `behavior`: scales each neuron ("modulator"), enters the core as constant
-    "channels", or is left out. `linear`: no nonlinearity in the core (an ablation).
+    positions sampled in training. `behavior`: scales each neuron's rate ("gain") or, before the output nonlinearity,
+    its drive ("modulator", as in 2018 and 2019), enters the core as constant "channels", or is left out. `linear`: no
+    nonlinearity in the core (an ablation).
     Raises `InputError` for names that are unknown and numbers out of range.
     """
 
@@ -47,7 +49,7 @@ class TwinArchitecture:
     covariance: Literal["full", "isotropic"] = "full"
     first_spread: float = 0.1
     shifter: Literal["mlp", "none"] = "mlp"
-    behavior: Literal["modulator", "channels", "none"] = "modulator"
+    behavior: BehaviorKind = "gain"
 
     def __post_init__(self) -> None:
         for name, kinds in (
@@ -56,7 +58,7 @@ class TwinArchitecture:
             ("positions", ("free", "cortical")),
             ("covariance", ("full", "isotropic")),
             ("shifter", ("mlp", "none")),
-            ("behavior", ("modulator", "channels", "none")),
+            ("behavior", get_args(BehaviorKind)),
         ):
             if getattr(self, name) not in kinds:
                 raise InputError(f"twin: {name} is {getattr(self, name)!r}; choose {', '.join(kinds)}")
@@ -113,6 +115,6 @@ class TwinArchitecture:
 
     def new_modulator(self, n_behavior: int, n_neurons: int) -> MLPModulator | NoModulation:
         """Return a modulator to train, or none."""
-        if self.behavior != "modulator" or not n_behavior:
+        if self.behavior not in ("gain", "modulator") or not n_behavior:
             return NoModulation()
-        return MLPModulator(n_behavior, n_neurons)
+        return MLPModulator(n_behavior, n_neurons, of="rate" if self.behavior == "gain" else "drive")

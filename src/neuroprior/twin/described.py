@@ -11,7 +11,7 @@ from torch import nn
 
 from neuroprior.twin.core import Core, SeparableConv
 from neuroprior.twin.model import EncodingModel, Standardise
-from neuroprior.twin.modulator import MLPModulator, NoModulation
+from neuroprior.twin.modulator import MLPModulator, NoModulation, Scaled
 from neuroprior.twin.readout import (
     CorticalPositions,
     FactorisedReadout,
@@ -101,10 +101,11 @@ class LinearRecord(Record):
 
 @dataclass(frozen=True, slots=True)
 class ModulatorRecord(Record):
-    """`channels`: of behaviour. `hidden`: units."""
+    """`channels`: of behaviour. `hidden`: units. `of`: what it scales."""
 
     channels: Count
     hidden: Count
+    of: Scaled = "drive"  # files of before there was a choice
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +149,7 @@ def described(model: EncodingModel, core: int, where: str) -> ModelRecord:
     modulator = None
     if type(model.modulator) is MLPModulator:
         channels, hidden = model.modulator.mlp[0].in_features, model.modulator.mlp[0].out_features
-        modulator = ModulatorRecord(int(channels), int(hidden))  # type: ignore[arg-type] # of a Linear
+        modulator = ModulatorRecord(int(channels), int(hidden), model.modulator.of)  # type: ignore[arg-type] # of a Linear
     elif type(model.modulator) is not NoModulation:
         raise _no_place(f"{where} modulator", model.modulator)
     scales = [(len(scale.mean), len(scale.std)) for scale in (model.behavior_scale, model.pupil_scale)]
@@ -228,7 +229,8 @@ def built(record: ModelRecord, core: Core, where: str) -> EncodingModel:
             shifter = MLPShifter([nn.Linear(each.inputs, each.outputs, bias=each.bias) for each in record.shifter])
         modulator: MLPModulator | NoModulation = NoModulation()
         if record.modulator is not None:
-            modulator = MLPModulator(record.modulator.channels, record.readout.neurons, record.modulator.hidden)
+            given = record.modulator
+            modulator = MLPModulator(given.channels, record.readout.neurons, given.hidden, of=given.of)
         scales = [
             Standardise(*(torch.empty(n) for n in sizes)) for sizes in (record.behavior_scale, record.pupil_scale)
         ]

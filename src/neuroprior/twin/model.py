@@ -17,7 +17,9 @@ __all__ = ["EncodingModel", "Standardise", "Twin", "field_centres", "z_scored"]
 
 
 class EncodingModel(nn.Module):
-    """rho = unit (ELU(gain(behaviour) readout(core(image), shift(pupil))) + 1), in the units of the recorded responses.
+    """rho = unit gain(behaviour) (ELU(readout(core(image), shift(pupil))) + 1), in the units of the recorded responses.
+
+    A modulator `of` the drive stands inside instead: ELU(gain readout) + 1.
 
     `behavior_scale`, `pupil_scale`: what takes recorded numbers to standardised ones. `channels`: whether behaviour
     also enters the core, as constant maps beside the image. `unit`: one number a neuron, in units of its responses.
@@ -74,7 +76,8 @@ class EncodingModel(nn.Module):
     ) -> Float[torch.Tensor, "trial neuron"]:
         """Expected responses of trials, in each neuron's own unit. `rows`: of `maps`, one a trial; trial t's is t."""
         drive = self.readout(maps, self.shifter(self.pupil_scale(pupil_center)), rows)
-        return F.elu(drive * self.modulator(self.behavior_scale(behavior))) + 1
+        gain: torch.Tensor = self.modulator(self.behavior_scale(behavior))
+        return (F.elu(drive) + 1) * gain if self.modulator.of == "rate" else F.elu(drive * gain) + 1
 
 
 class Standardise(nn.Module):

@@ -1,16 +1,25 @@
-"""The modulator: what the animal does scales every neuron's drive."""
+"""The modulator: what the animal does scales every neuron's drive, or its rate."""
+
+from typing import Literal
 
 import torch
 from torch import nn
 
 from neuroprior.types import Float
 
+Scaled = Literal["drive", "rate"]
+
 
 class MLPModulator(nn.Module):
-    """gain_ta = exp(MLP(behaviour_t))_a, multiplied before the output nonlinearity; 1 when training begins."""
+    """gain_ta = exp(MLP(behaviour_t))_a; 1 when training begins.
 
-    def __init__(self, channels: int, n_neurons: int, hidden: int = 10) -> None:
+    `of`: what it multiplies, the "drive" before the output nonlinearity (2018, 2019) or the "rate" after it. A larger
+    gain of the drive takes a response that is below the baseline down, one of the rate takes every response up.
+    """
+
+    def __init__(self, channels: int, n_neurons: int, hidden: int = 10, *, of: Scaled = "drive") -> None:
         super().__init__()
+        self.of = of
         last = nn.Linear(hidden, n_neurons)
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
@@ -23,7 +32,9 @@ class MLPModulator(nn.Module):
 
 
 class NoModulation(nn.Module):
-    """The modulator of a twin that has none: gain 1, so that the forward pass has no branch."""
+    """The modulator of a twin that has none: gain 1."""
+
+    of: Scaled = "drive"
 
     def forward(self, behavior: Float[torch.Tensor, "trial channel"]) -> Float[torch.Tensor, "trial 1"]:
         """Return ones."""

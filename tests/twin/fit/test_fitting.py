@@ -86,17 +86,19 @@ def test_behaviour_that_matters_is_learned_and_neutral_behaviour_is_its_mean():
     train = running.tier == "train"
     faster = replace(running, behavior=running.behavior + np.float32([3, 0]))  # by a standard deviation: exp(0.8)
     reached, raised = {}, {}
-    for kind in ("none", "modulator", "channels"):
+    for kind in ("none", "modulator", "channels", "gain"):
         twin = fit_twin(running, replace(SMALL, behavior=kind), settings)[0]
         now, then = (predict_trials(twin, scan, np.arange(60)).mean() for scan in (running, faster))
         reached[kind], raised[kind] = twin.accuracy.mean(), then / now
         assert np.allclose(twin.neutral_behavior, running.behavior[train].mean(axis=0), atol=1.0)
         assert np.allclose(twin.neutral_pupil, running.pupil_center[train].mean(axis=0), atol=2.0)
-    # the modulator scales the drive before ELU + 1, so it can say less than the rates that were simulated ask for
+    # rates were simulated with a gain; a modulator scales the drive before ELU + 1, so it can say less
     assert reached["none"] + 0.02 < reached["modulator"] < reached["channels"] - 0.1
     assert raised["none"] == 1
     assert raised["modulator"] > 1.05
     assert raised["channels"] > 1.5
+    assert reached["gain"] > reached["modulator"] + 0.1
+    assert raised["gain"] > 1.5
 
 
 def test_gaze_is_learned():
@@ -116,6 +118,7 @@ def test_gaze_is_learned():
     "variant",
     [
         {"behavior": "channels"},
+        {"behavior": "modulator"},
         {"behavior": "none", "shifter": "none"},
         {"readout": "factorised"},
         {"readout": "factorised", "behavior": "channels"},
@@ -168,7 +171,7 @@ def after_step(fit: _Fit, images: np.ndarray) -> tuple[float, float, torch.Tenso
     return loss, penalty, fit.core.filters.grad.clone()
 
 
-@pytest.mark.parametrize("behavior", ["modulator", "channels"])
+@pytest.mark.parametrize("behavior", ["gain", "modulator", "channels"])
 def test_the_loss_is_the_mean_poisson_loss_of_a_response(mouse, behavior):
     """Of every training trial as the whole model predicts it, however the core's work is shared."""
     scans = [mouse, neurons_of(trials_of(small_mouse("second", seed=1), np.arange(90)), slice(0, 12))]
