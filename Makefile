@@ -5,7 +5,7 @@ VENV   ?= .venv
 PIP_ARGS ?=
 BIN    := $(VENV)/bin
 
-.PHONY: help install demo test test-all lint types unit format clean gpu-check gpu-pack
+.PHONY: help install demo test test-all lint types unit format clean gpu-check gpu-packet gpu-pack
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -43,6 +43,9 @@ format: install ## let ruff mend what it can
 
 gpu-check: install ## tests and benchmarks on the CUDA device, where there is one
 	$(BIN)/python gpu/check.py
+
+gpu-packet: install ## the next networks of the paper's campaign, for 9 minutes: build/packet, to be merged
+	$(BIN)/neuroprior campaign run recipes/campaigns/paper.yaml --out build/packet
 
 gpu-pack: install ## build/gpu-pack.tar: all that a machine with a GPU and no network needs (gpu/README.md)
 	$(BIN)/python gpu/pack.py --out build/gpu-pack.tar

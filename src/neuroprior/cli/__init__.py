@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from neuroprior import __version__
-from neuroprior.cli import data, recipe, robustness, run, runs, scan, stimuli, target, twin
+from neuroprior.cli import campaign, data, recipe, robustness, run, runs, scan, stimuli, target, twin
 from neuroprior.files import disk_fault
 from neuroprior.types import InputError
 
@@ -26,6 +26,7 @@ app.command()(run.run)
 app.command()(run.report)
 app.command()(robustness.robustness)
 app.add_typer(runs.app, name="runs")
+app.add_typer(campaign.app, name="campaign")
 app.add_typer(recipe.app, name="recipe")
 app.add_typer(target.app, name="target")
 app.add_typer(scan.app, name="scan")

@@ -4,6 +4,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from neuroprior.experiment.campaign import (
+        Campaign,
+        Cell,
+        Packet,
+        done_cells,
+        load_campaign,
+        merge_packet,
+        open_cells,
+        run_packet,
+    )
     from neuroprior.experiment.engine import Failure, Watch
     from neuroprior.experiment.forecast import Forecast
     from neuroprior.experiment.recipe import Recipe, load_recipe, recipe_schema
@@ -14,6 +24,14 @@ if TYPE_CHECKING:
 
 # Imported on first use: looking at runs needs no torch, and so no seconds.
 _HOME = {
+    "Campaign": "campaign",
+    "Cell": "campaign",
+    "Packet": "campaign",
+    "done_cells": "campaign",
+    "load_campaign": "campaign",
+    "merge_packet": "campaign",
+    "open_cells": "campaign",
+    "run_packet": "campaign",
     "Failure": "engine",
     "Forecast": "forecast",
     "Recipe": "recipe",
@@ -34,20 +52,28 @@ _HOME = {
 }
 
 __all__ = [
+    "Campaign",
+    "Cell",
     "Failure",
     "Forecast",
+    "Packet",
     "Recipe",
     "RunResults",
     "Store",
     "Watch",
+    "done_cells",
     "find_garbage",
     "list_runs",
+    "load_campaign",
     "load_recipe",
     "load_run",
+    "merge_packet",
+    "open_cells",
     "packaged_recipe",
     "plan_recipe",
     "recipe_schema",
     "remove_garbage",
+    "run_packet",
     "run_recipe",
     "show_run",
     "store_of",

@@ -106,7 +106,7 @@ def _training(
     inputs = (("target", target.key),) if condition.second is not None else ()
     return Step(
         kind="train",
-        label=f"train-{_as_file_name(condition.name)}-seed{seed}",
+        label=step_label("train", condition.name, seed),
         work=TrainWork(
             condition=condition.name,
             seed=seed,
@@ -137,7 +137,7 @@ def _measurement(
     regularizer = settings.regularizer or recipe.regularizer
     return Step(
         kind="measure",
-        label=f"measure-{_as_file_name(condition.name)}-seed{seed}",
+        label=step_label("measure", condition.name, seed),
         work=MeasureWork(
             condition=condition.name,
             seed=seed,
@@ -168,7 +168,7 @@ def _attack(
         return None
     return Step(
         kind="attack",
-        label=f"attack-{_as_file_name(condition.name)}-seed{seed}",
+        label=step_label("attack", condition.name, seed),
         work=AttackWork(
             condition=condition.name,
             seed=seed,
@@ -189,6 +189,6 @@ def _test_of(recipe: Recipe) -> TaskSection:
     return recipe.task.model_copy(update={"n_train": None, "train": recipe.task.test})
 
 
-def _as_file_name(condition: str) -> str:
-    """Return a condition's name as a folder's: what a shell or another system would stumble over is replaced."""
-    return condition.replace("@", ".").replace("=", "").replace(",", ".").replace("+", "-")
+def step_label(kind: str, condition: str, seed: int) -> str:
+    """The label of a network's step. What a shell or another system would stumble over in a folder is replaced."""
+    return f"{kind}-{condition.replace('@', '.').replace('=', '').replace(',', '.').replace('+', '-')}-seed{seed}"

@@ -24,6 +24,7 @@ from neuroprior.experiment.recipe import Recipe, parse_recipe
 from neuroprior.experiment.results import METRICS_SCHEMA, ConditionCard, NoiseExamples, RunResults
 from neuroprior.experiment.runs import PlannedStep, RunPlan, named_store, register_run, store_of
 from neuroprior.experiment.steps import do_work, taught_target
+from neuroprior.experiment.store import Store
 from neuroprior.files import appearing_whole, disk_fault, write_json
 from neuroprior.recordings import load_stimuli
 from neuroprior.robustness import Ledger
@@ -33,8 +34,12 @@ _FREE = ("description", "report")  # of these no step depends
 _FREE_COMPUTE = frozenset({"workers", "checkpoint_seconds", "tensorboard"})
 
 
-def run_recipe(recipe: Recipe, out: Path, *, command: Sequence[str], watch: Watch) -> list[Failure]:
+def run_recipe(
+    recipe: Recipe, out: Path, *, command: Sequence[str], watch: Watch, store: Path | None = None
+) -> list[Failure]:
     """Run `recipe` into the folder `out`, or finish what is there; return the steps that failed.
+
+    `store`: where steps are kept that other runs share; the one that NEUROPRIOR_STORE names, else the run's own.
 
     Raises `InputError` when `out` holds something else, or a file the recipe names is missing; nothing is then changed.
     """
@@ -48,24 +53,25 @@ def run_recipe(recipe: Recipe, out: Path, *, command: Sequence[str], watch: Watc
     recipe = _resolved(recipe, out)  # two commands at once: the first one's `compute` holds for both
     digests: dict[str, str] = {}
     steps = plan(recipe, digests)
-    planned = RunPlan(tuple(PlannedStep(s.label, s.kind, s.key) for s in steps), named_store())
+    shared = named_store() if store is None else str(store.absolute())
+    planned = RunPlan(tuple(PlannedStep(s.label, s.kind, s.key) for s in steps), shared)
     if (out / "plan.json").exists():
         planned = _as_begun(out, planned)
     else:
         write_json(out / "provenance.json", provenance(recipe, command, digests))
     planned.write(out)
-    store = store_of(out)
+    kept = Store(Path(planned.store)) if planned.store else store_of(out)
     try:
-        store.create()
-        register_run(out, store, (step.name for step in steps))
+        kept.create()
+        register_run(out, kept, (step.name for step in steps))
     except OSError as error:
-        if not all(store.has(step) for step in steps):  # a store where all is there may be read-only
-            raise InputError(f"{store.root}: {disk_fault(error, store.root) or error}") from None
+        if not all(kept.has(step) for step in steps):  # a store where all is there may be read-only
+            raise InputError(f"{kept.root}: {disk_fault(error, kept.root) or error}") from None
     compute = recipe.compute
     assert isinstance(compute.workers, int)  # resolved above
     do = partial(do_work, checkpoint_seconds=compute.checkpoint_seconds, tensorboard=compute.tensorboard)
-    failures = run_steps(steps, store, do, workers=compute.workers, watch=watch)
-    folders = [store.folder(step) for step in steps]
+    failures = run_steps(steps, kept, do, workers=compute.workers, watch=watch)
+    folders = [kept.folder(step) for step in steps]
     gather_metrics(folders, out)
     gather_attacks(folders, out)
     return failures
