@@ -162,6 +162,37 @@ def measure(
     return said
 
 
+def table(found: dict[str, dict[str, Any]]) -> str:
+    """What came out of every variant, as Markdown: the mean over seeds, and their range."""
+    lines = [
+        "| | training images: w v | w | v | oracle images: w v | w | ten trials (S_oracle) | single-trial r |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    columns = [
+        *(f"train: {name}" for name in ("model", "model, no v", "model, no w")),
+        *(f"oracle: {name}" for name in ("model", "model, no v", "oracle")),
+    ]
+    for variant in ABLATIONS:
+        mine = [said for name, said in found.items() if name.startswith(f"{variant}, ")]
+        if mine:
+            cells = [spread([said[column]["mean of scans"] for said in mine]) for column in columns]
+            lines.append(
+                f"| {variant} | {' | '.join(cells)} | {spread([said['single-trial r'][0] for said in mine])} |"
+            )
+    whole = [said for name, said in found.items() if name.startswith("whole, ")]
+    for name, what in (("data", "raw responses, w"), ("data, no w", "raw responses, unweighted")):
+        if whole:
+            lines.append(
+                f"| {what} | {spread([said[f'train: {name}']['mean of scans'] for said in whole])} | | | | | | |"
+            )
+    return "\n".join(lines)
+
+
+def spread(values: list[float]) -> str:
+    """Mean and range."""
+    return f"{np.mean(values):.3f} ({min(values):.3f} to {max(values):.3f})"
+
+
 def main() -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -185,7 +216,8 @@ def main() -> None:
             found[f"{name}, seed {seed}"] = measure(
                 place, ABLATION, architecture, settings, **origin, behaviour=RESTLESS
             )
-    print(json.dumps(found, indent=1))
+    write_json(arguments.out / f"{arguments.what}.json", found)
+    print(json.dumps(found, indent=1) if arguments.what == "headline" else table(found))
 
 
 if __name__ == "__main__":
