@@ -234,7 +234,7 @@ def gather_metrics(folders: Iterable[Path], out: Path) -> pa.Table:
             rows += json.loads(metrics.read_text())
     table = pa.Table.from_pylist(rows, schema=METRICS_SCHEMA)
     with appearing_whole(out / "metrics.parquet") as temporary:
-        pq.write_table(table, temporary)
+        pq.write_table(table, temporary, compression="zstd")
     return table
 
 

@@ -94,7 +94,7 @@ class Ledger:
     def save(self, path: str | Path) -> None:
         """Write `attacks.parquet`, whole or not at all."""
         with appearing_whole(Path(path)) as temporary:
-            pq.write_table(self.table, temporary)
+            pq.write_table(self.table, temporary, compression="zstd")
 
     def __add__(self, other: "Ledger") -> "Ledger":
         """Both, one after the other."""
