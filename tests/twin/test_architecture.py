@@ -149,3 +149,20 @@ def test_cortical_positions_need_the_cortex():
     architecture = TwinArchitecture(positions="cortical")
     with pytest.raises(InputError, match="no neuron_xyz; use free ones"):
         architecture.new_readout((4, 8), torch.zeros(NEURONS, 2), torch.zeros(NEURONS), None)
+
+
+@pytest.mark.parametrize("core", ["separable", "stacked"])
+def test_a_padded_core_sees_to_the_image_edge_and_beyond_it_gray(core):
+    padded = TwinArchitecture(core=core, channels=4, first_kernel=5, kernel=3, padded=True)
+    assert padded.map_size(IMAGE) == IMAGE
+    torch.manual_seed(0)
+    model = padded.new_core(0).eval()
+    assert model(torch.zeros(1, 1, *IMAGE)).shape[2:] == IMAGE
+    images = torch.randn(2, 1, *IMAGE)
+    surrounded = torch.nn.functional.pad(images, (2, 2, 2, 2))
+    first = model.layers[0]
+    torch.manual_seed(0)
+    bare = TwinArchitecture(core=core, channels=4, first_kernel=5, kernel=3).new_core(0).eval().layers[0]
+    assert torch.allclose(first(images), bare(surrounded), atol=1e-5)
+    with pytest.raises(InputError, match="first_kernel is 4; give an odd one"):
+        TwinArchitecture(first_kernel=4, padded=True)

@@ -117,7 +117,7 @@ def rewritten(path: Path, change, *, signed: bool = False) -> None:
         {"core": "stacked", "readout": "factorised"},
         {"core": "stacked", "behavior": "channels", "covariance": "isotropic", "settled": False},
         {"linear": True, "shifter": "none", "behavior": "none", "weights": False},
-        {"behavior": "modulator"},
+        {"behavior": "modulator", "padded": True},
         {"positions": "cortical", "settled": False},
         {"positions": "cortical", "behavior": "channels", "shifter": "none"},
     ],

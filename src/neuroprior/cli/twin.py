@@ -32,6 +32,7 @@ def fit(
     layers: Annotated[int, typer.Option(help="Of the core.")] = 3,
     first_kernel: Annotated[int, typer.Option(help="Side of the first layer's filters, in pixels.")] = 15,
     kernel: Annotated[int, typer.Option(help="Side of the others'; odd.")] = 7,
+    padded: Annotated[bool, typer.Option("--padded", help="The first layer sees beyond the image's margin.")] = False,
     linear: Annotated[bool, typer.Option("--linear", help="No nonlinearity in the core (an ablation).")] = False,
     readout: Annotated[Literal["gaussian", "factorised"], typer.Option(help="One point a neuron, or a mask.")] = (
         "gaussian"
@@ -80,7 +81,8 @@ def fit(
     from neuroprior.twin import FitSettings, TwinArchitecture, fit_in_folder
 
     architecture = TwinArchitecture(
-        core=core, channels=channels, n_layers=layers, first_kernel=first_kernel, kernel=kernel, linear=linear,
+        core=core, channels=channels, n_layers=layers, first_kernel=first_kernel, kernel=kernel, padded=padded,
+        linear=linear,
         readout=readout, positions=positions, covariance=covariance, shifter=shifter, behavior=behavior,
     )  # fmt: skip
     settings = FitSettings(

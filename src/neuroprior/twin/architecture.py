@@ -31,10 +31,11 @@ class TwinArchitecture:
     """The parts of a twin (PROTOCOL 4).
 
     `core`: "separable" (Sensorium 2022: a chain) or "stacked" (2019: every layer sees all before it, the readout too).
-    `positions`: of the Gaussian readout, "free", or predicted from "cortical" coordinates. `covariance`: of the
-    positions sampled in training. `behavior`: scales each neuron's rate ("gain") or, before the output nonlinearity,
-    its drive ("modulator", as in 2018 and 2019), enters the core as constant "channels", or is left out. `linear`: no
-    nonlinearity in the core (an ablation).
+    `padded`: the first layer sees mean gray beyond the image, so that neurons can look at its margin (half a first
+    filter wide), at a larger core's cost. `positions`: of the Gaussian readout, "free", or predicted from "cortical"
+    coordinates. `covariance`: of the positions sampled in training. `behavior`: scales each neuron's rate ("gain") or,
+    before the output nonlinearity, its drive ("modulator", as in 2018 and 2019), enters the core as constant
+    "channels", or is left out. `linear`: no nonlinearity in the core (an ablation).
     Raises `InputError` for names that are unknown and numbers out of range.
     """
 
@@ -43,6 +44,7 @@ class TwinArchitecture:
     n_layers: int = 3
     first_kernel: int = 15
     kernel: int = 7
+    padded: bool = False
     linear: bool = False
     readout: ReadoutKind = "gaussian"
     positions: Literal["free", "cortical"] = "free"
@@ -65,8 +67,11 @@ class TwinArchitecture:
         for name in ("channels", "n_layers", "first_kernel", "kernel"):
             if getattr(self, name) < 1:
                 raise InputError(f"twin: {name} is {getattr(self, name)}; it must be 1 or more")
-        if self.kernel % 2 == 0:
-            raise InputError(f"twin: kernel is {self.kernel}; give an odd one, so that layers keep their size")
+        for name in ("kernel", "first_kernel") if self.padded else ("kernel",):
+            if getattr(self, name) % 2 == 0:
+                raise InputError(
+                    f"twin: {name} is {getattr(self, name)}; give an odd one, so that layers keep their size"
+                )
         if not self.first_spread > 0:
             raise InputError(f"twin: first_spread is {self.first_spread}; it must be above 0")
 
@@ -77,7 +82,8 @@ class TwinArchitecture:
 
     def map_size(self, image_size: tuple[int, int]) -> tuple[int, int]:
         """Height and width of the maps. Raises `InputError` for images smaller than the first filter."""
-        height, width = (side - self.first_kernel + 1 for side in image_size)
+        lost = 0 if self.padded else self.first_kernel - 1
+        height, width = (side - lost for side in image_size)
         if min(height, width) < 2:
             raise InputError(
                 f"twin: images of {image_size[0]}x{image_size[1]} are too small for a first filter of "
@@ -89,7 +95,8 @@ class TwinArchitecture:
         """Return a core to train; random numbers are torch's."""
         build = separable_core if self.core == "separable" else stacked_core
         in_channels = 1 + (n_behavior if self.behavior == "channels" else 0)
-        return build(in_channels, self.channels, self.first_kernel, self.kernel, self.n_layers, linear=self.linear)
+        sizes = (in_channels, self.channels, self.first_kernel, self.kernel, self.n_layers)
+        return build(*sizes, linear=self.linear, padded=self.padded)
 
     def new_readout(
         self,

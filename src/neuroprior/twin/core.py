@@ -28,7 +28,8 @@ class Core(nn.Module):
     """Convolution, batch norm and ELU, layer upon layer; `stack` of the last layers' maps are handed to the readout.
 
     Layer l sees the concatenation of the `sees[l]` layers before it (1: a plain chain; l: all of them, as in 2019).
-    The first layer's convolution is unpadded, the others keep the size. Input `(image, channel, height, width)`.
+    The first layer's convolution is unpadded, or `padded` with mean gray; the others keep the size. Input
+    `(image, channel, height, width)`.
     """
 
     def __init__(self, layers: list[nn.Module], sees: list[int], stack: int) -> None:
@@ -52,13 +53,20 @@ class Core(nn.Module):
 
 
 def stacked_core(
-    in_channels: int, channels: int, first_kernel: int, kernel: int, n_layers: int, *, linear: bool = False
+    in_channels: int,
+    channels: int,
+    first_kernel: int,
+    kernel: int,
+    n_layers: int,
+    *,
+    linear: bool = False,
+    padded: bool = False,
 ) -> Core:
     """The core of 2019 (Walker et al., Cadena et al.): dense layers, each sees all before it, the readout sees all.
 
     `linear`: no ELU; in evaluation the whole is then one linear filter of the image, and a constant.
     """
-    layers: list[nn.Module] = [_layer(nn.Conv2d(in_channels, channels, first_kernel, bias=False), channels, linear)]
+    layers: list[nn.Module] = [_layer(_first(in_channels, channels, first_kernel, padded), channels, linear)]
     for before in range(1, n_layers):
         conv = nn.Conv2d(before * channels, channels, kernel, padding=kernel // 2, bias=False)
         layers.append(_layer(conv, channels, linear))
@@ -66,12 +74,23 @@ def stacked_core(
 
 
 def separable_core(
-    in_channels: int, channels: int, first_kernel: int, kernel: int, n_layers: int, *, linear: bool = False
+    in_channels: int,
+    channels: int,
+    first_kernel: int,
+    kernel: int,
+    n_layers: int,
+    *,
+    linear: bool = False,
+    padded: bool = False,
 ) -> Core:
     """The core of Sensorium 2022: a dense layer, then depth-separable ones in a chain; the readout sees the last."""
-    layers: list[nn.Module] = [_layer(nn.Conv2d(in_channels, channels, first_kernel, bias=False), channels, linear)]
+    layers: list[nn.Module] = [_layer(_first(in_channels, channels, first_kernel, padded), channels, linear)]
     layers += [_layer(SeparableConv(channels, channels, kernel), channels, linear) for _ in range(1, n_layers)]
     return Core(layers, sees=[0] + [1] * (n_layers - 1), stack=1)
+
+
+def _first(in_channels: int, channels: int, kernel: int, padded: bool) -> nn.Conv2d:
+    return nn.Conv2d(in_channels, channels, kernel, padding=kernel // 2 if padded else 0, bias=False)
 
 
 def _layer(conv: nn.Module, channels: int, linear: bool) -> nn.Module:
