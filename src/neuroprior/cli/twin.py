@@ -32,7 +32,9 @@ def fit(
     layers: Annotated[int, typer.Option(help="Of the core.")] = 3,
     first_kernel: Annotated[int, typer.Option(help="Side of the first layer's filters, in pixels.")] = 15,
     kernel: Annotated[int, typer.Option(help="Side of the others'; odd.")] = 7,
-    padded: Annotated[bool, typer.Option("--padded", help="The first layer sees beyond the image's margin.")] = False,
+    padded: Annotated[
+        bool, typer.Option(help="The first layer sees gray beyond the image, so that neurons can look at its margin.")
+    ] = True,
     linear: Annotated[bool, typer.Option("--linear", help="No nonlinearity in the core (an ablation).")] = False,
     readout: Annotated[Literal["gaussian", "factorised"], typer.Option(help="One point a neuron, or a mask.")] = (
         "gaussian"

@@ -32,10 +32,10 @@ class TwinArchitecture:
 
     `core`: "separable" (Sensorium 2022: a chain) or "stacked" (2019: every layer sees all before it, the readout too).
     `padded`: the first layer sees mean gray beyond the image, so that neurons can look at its margin (half a first
-    filter wide), at a larger core's cost. `positions`: of the Gaussian readout, "free", or predicted from "cortical"
-    coordinates. `covariance`: of the positions sampled in training. `behavior`: scales each neuron's rate ("gain") or,
-    before the output nonlinearity, its drive ("modulator", as in 2018 and 2019), enters the core as constant
-    "channels", or is left out. `linear`: no nonlinearity in the core (an ablation).
+    filter wide), at a larger core's cost; Sensorium 2022's does not. `positions`: of the Gaussian readout, "free", or
+    predicted from "cortical" coordinates. `covariance`: of the positions sampled in training. `behavior`: scales each
+    neuron's rate ("gain") or, before the output nonlinearity, its drive ("modulator", as in 2018 and 2019), enters the
+    core as constant "channels", or is left out. `linear`: no nonlinearity in the core (an ablation).
     Raises `InputError` for names that are unknown and numbers out of range.
     """
 
@@ -44,7 +44,7 @@ class TwinArchitecture:
     n_layers: int = 3
     first_kernel: int = 15
     kernel: int = 7
-    padded: bool = False
+    padded: bool = True
     linear: bool = False
     readout: ReadoutKind = "gaussian"
     positions: Literal["free", "cortical"] = "free"
