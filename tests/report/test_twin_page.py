@@ -168,7 +168,8 @@ def test_scores_of_other_neurons_are_refused():
 
 
 PARTS = {
-    "modulator": TwinArchitecture(channels=3, n_layers=1, first_kernel=5),
+    "gain": TwinArchitecture(channels=3, n_layers=1, first_kernel=5),
+    "unpadded": TwinArchitecture(channels=3, n_layers=1, first_kernel=5, padded=False),
     "channels": TwinArchitecture(channels=3, n_layers=1, first_kernel=5, behavior="channels"),
     "factorised": TwinArchitecture(channels=3, n_layers=1, first_kernel=5, readout="factorised"),
 }
@@ -179,7 +180,8 @@ def test_a_field_s_centre_is_the_pixel_that_a_linear_neuron_looks_at(name):
     """A filter of one pixel at a map's place: the response follows the pixel under the centre, and no other."""
     twin = made("mouse", PARTS[name], n_behavior=2)
     model = twin.model
-    row, column, rows, columns = 6, 17, 16, 26  # of the map
+    row, column = 6, 17  # of the map
+    (rows, columns), lost = PARTS[name].map_size(SIZE), 0 if PARTS[name].padded else 2
     x, y = 2 * column / (columns - 1) - 1, 2 * row / (rows - 1) - 1
     with torch.no_grad():
         model.core.filters.zero_()
@@ -191,7 +193,7 @@ def test_a_field_s_centre_is_the_pixel_that_a_linear_neuron_looks_at(name):
         else:
             model.readout.places.positions.copy_(torch.tensor([x, y]).expand(N, 2))
     centre = field_centres(twin)
-    assert centre == pytest.approx(np.tile([column + 2 + 0.5, row + 2 + 0.5], (N, 1)), abs=1e-4)
+    assert centre == pytest.approx(np.tile([column + lost + 0.5, row + lost + 0.5], (N, 1)), abs=1e-4)
     image = torch.zeros(1, 1, *SIZE, requires_grad=True)
     model(image, torch.zeros(1, 2), torch.zeros(1, 2))[0, 0].backward()
     at = np.argwhere(np.abs(image.grad[0, 0].numpy()) > 1e-6)

@@ -77,8 +77,8 @@ def test_a_program_predicts_what_the_twin_predicts(cases, conditions):
     case = cases[conditions]
     run = torch.export.load(case.program).module()
     shown, expected = [torch.from_numpy(value) for value in case.shown], case.expected()
-    assert np.abs(run(*shown).numpy() - expected).max() < 1e-5
-    assert np.abs(run(*(value[:1] for value in shown)).numpy() - expected[:1]).max() < 1e-5
+    assert np.allclose(run(*shown).numpy(), expected, rtol=1e-5, atol=1e-5)
+    assert np.allclose(run(*(value[:1] for value in shown)).numpy(), expected[:1], rtol=1e-5, atol=1e-5)
 
 
 def test_the_conditions_of_each_trial_tell(cases):

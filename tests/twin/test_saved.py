@@ -33,10 +33,10 @@ SIZE, NEURONS = (16, 20), 7
 
 
 def made_twin(
-    name="mouse", *, shares: Core | None = None, seed=0, settled=True, weights=True, n_layers=3, **options
+    name="mouse", *, shares: Core | None = None, seed=0, settled=True, weights=True, n_layers=3, padded=False, **options
 ) -> Twin:
     """A twin whose every number is random, as `fit_twin` would leave one."""
-    architecture = TwinArchitecture(channels=3, n_layers=n_layers, first_kernel=5, kernel=3, **options)
+    architecture = TwinArchitecture(channels=3, n_layers=n_layers, first_kernel=5, kernel=3, padded=padded, **options)
     draw = torch.Generator().manual_seed(seed)
     n_behavior = 2
     with torch.random.fork_rng(devices=[]):
