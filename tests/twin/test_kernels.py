@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from neuroprior.twin.kernels import depthwise, depthwise_plain, read_at, read_at_plain
+from neuroprior.twin.kernels import (
+    depthwise,
+    depthwise_plain,
+    normalised_elu,
+    normalised_elu_plain,
+    read_at,
+    read_at_plain,
+)
 
 HEIGHT, WIDTH, FEATURES, NEURONS = 5, 7, 3, 6
 ROWS = torch.tensor([2, 0, 2, 1, 2])  # trials of one image apart, one image (3) without any
@@ -137,6 +144,26 @@ def test_a_depthwise_filter_sees_its_own_channel_alone():
     maps[:, 1] += 1
     changed = (depthwise(maps, weight, None) != before).any(dim=3).any(dim=2).any(dim=0)
     assert changed.tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_compiled_and_plain_normalised_elu_agree(layout):
+    """Values, gradients, and what the norm learns; with statistics that are far from 0 and 1."""
+    random = torch.Generator().manual_seed(6)
+    maps = (torch.randn(5, 4, 6, 8, generator=random) * 3 + 2).to(memory_format=layout)
+    weight, bias = torch.randn(2, 4, generator=random)
+    found = []
+    for form, dtype in ((normalised_elu, torch.float32), (normalised_elu_plain, torch.float64)):
+        norm = torch.nn.BatchNorm2d(4).to(dtype)
+        norm.weight.data, norm.bias.data = weight.to(dtype), bias.to(dtype)
+        leaf = maps.to(dtype).requires_grad_()
+        out = form(leaf, norm)
+        flow = torch.linspace(-1, 2, out.numel(), dtype=dtype).reshape(out.shape)
+        found.append([out.detach(), *torch.autograd.grad((out * flow).sum(), [leaf, norm.weight, norm.bias])])
+        found[-1] += [norm.running_mean, norm.running_var, norm.num_batches_tracked]
+    for ours, exact in zip(*found, strict=True):
+        assert ours.shape == exact.shape
+        assert torch.allclose(ours.double(), exact.double(), atol=1e-4, rtol=1e-5)
 
 
 def test_the_number_of_threads_changes_rounding_alone():

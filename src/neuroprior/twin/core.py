@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from neuroprior.twin.kernels import depthwise
+from neuroprior.twin.kernels import depthwise, normalised_elu
 from neuroprior.types import Float
 
 
@@ -22,6 +22,19 @@ class SeparableConv(nn.Sequential):
         mix_in, spatial, mix_out = self
         mixed: torch.Tensor = mix_out(depthwise(mix_in(maps), spatial.weight, spatial.bias))  # type: ignore[arg-type]
         return mixed
+
+
+class Layer(nn.Sequential):
+    """Convolution, batch norm, and ELU or nothing."""
+
+    def forward(self, maps: Float[torch.Tensor, "image channel h w"]) -> Float[torch.Tensor, "image feature a b"]:
+        """Filter, normalise, bend."""
+        conv, norm, bend = self
+        drive: torch.Tensor = conv(maps)
+        if self.training and isinstance(norm, nn.BatchNorm2d) and isinstance(bend, nn.ELU):
+            return normalised_elu(drive, norm)
+        bent: torch.Tensor = bend(norm(drive))
+        return bent
 
 
 class Core(nn.Module):
@@ -93,6 +106,5 @@ def _first(in_channels: int, channels: int, kernel: int, padded: bool) -> nn.Con
     return nn.Conv2d(in_channels, channels, kernel, padding=kernel // 2 if padded else 0, bias=False)
 
 
-def _layer(conv: nn.Module, channels: int, linear: bool) -> nn.Module:
-    # in place: batch norm's gradient needs its input, ELU's can do with its output, so one map a layer is not kept
-    return nn.Sequential(conv, nn.BatchNorm2d(channels), nn.Identity() if linear else nn.ELU(inplace=True))
+def _layer(conv: nn.Module, channels: int, linear: bool) -> Layer:
+    return Layer(conv, nn.BatchNorm2d(channels), nn.Identity() if linear else nn.ELU())

@@ -9,7 +9,7 @@ import torch
 from pydantic import ConfigDict, Field
 from torch import nn
 
-from neuroprior.twin.core import Core, SeparableConv
+from neuroprior.twin.core import Core, Layer, SeparableConv
 from neuroprior.twin.model import EncodingModel, Standardise
 from neuroprior.twin.modulator import MLPModulator, NoModulation, Scaled
 from neuroprior.twin.readout import (
@@ -163,9 +163,9 @@ def described_core(core: Core, where: str) -> CoreRecord:
 
 
 def _described_layer(layer: nn.Module, where: str) -> LayerRecord:
-    if type(layer) is not nn.Sequential or len(layer) != 3:
+    if not isinstance(layer, Layer) or len(layer) != 3:
         raise _no_place(where, layer)
-    conv, norm, nonlinearity = layer
+    conv, norm, nonlinearity = layer.children()
     separable = type(conv) is SeparableConv
     mix_in, spatial = (conv[0], conv[1]) if isinstance(conv, SeparableConv) else (conv, conv)
     if type(spatial) is not nn.Conv2d or not _is_plain(spatial, depthwise=separable):
@@ -264,7 +264,7 @@ def _built_layer(record: LayerRecord) -> nn.Module:
     else:
         conv = nn.Conv2d(record.in_channels, record.channels, record.kernel, padding=record.padding, bias=record.bias)
     norm = nn.Identity() if record.norm is None else nn.BatchNorm2d(record.channels, eps=record.norm)
-    return nn.Sequential(conv, norm, nn.ELU() if record.nonlinearity == "elu" else nn.Identity())
+    return Layer(conv, norm, nn.ELU() if record.nonlinearity == "elu" else nn.Identity())
 
 
 def _built_readout(record: GaussianRecord | FactorisedRecord) -> Readout:

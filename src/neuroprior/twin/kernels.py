@@ -1,4 +1,4 @@
-"""The two loops that PyTorch has no fast form of on a processor: reading maps at points, and a depthwise gradient.
+"""What PyTorch has no fast form of on a processor: reading maps at points, and two gradients of a core's layers.
 
 Compiled by numba for float32 on the CPU, split over as many threads as torch uses; other devices and types take the
 form in torch ops beside each, which is what the tests hold them against.
@@ -12,11 +12,12 @@ from typing import no_type_check
 
 import numpy as np
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from neuroprior.types import Float, Int64
 
-__all__ = ["depthwise", "depthwise_plain", "read_at", "read_at_plain"]
+__all__ = ["depthwise", "depthwise_plain", "normalised_elu", "normalised_elu_plain", "read_at", "read_at_plain"]
 
 _REORDER = {"reassoc", "contract", "nsz"}  # sums may be reordered; NaN and inf stay what they are
 
@@ -84,6 +85,66 @@ def depthwise_plain(
 ) -> Float[torch.Tensor, "image channel h w"]:
     """`depthwise` as torch does it."""
     return F.conv2d(maps, weight, bias, padding=weight.shape[-1] // 2, groups=len(weight))
+
+
+def normalised_elu(
+    maps: Float[torch.Tensor, "image channel h w"], norm: nn.BatchNorm2d
+) -> Float[torch.Tensor, "image channel h w"]:
+    """ELU(batch norm(maps)) with the batch's own statistics, which `norm` learns: torch's, with one backward pass.
+
+    The gradient goes back through both at once: ELU's slope is known from what came out of it.
+    """
+    wanted = torch.is_grad_enabled() and not torch.compiler.is_exporting()
+    if wanted and maps.is_cpu and maps.dtype == torch.float32 and not torch.is_autocast_enabled("cpu"):
+        if norm.num_batches_tracked is not None:
+            norm.num_batches_tracked.add_(1)
+        out: torch.Tensor = _NormalisedELU.apply(maps, norm.weight, norm.bias, norm)  # type: ignore[no-untyped-call]
+        return out
+    return normalised_elu_plain(maps, norm)
+
+
+def normalised_elu_plain(
+    maps: Float[torch.Tensor, "image channel h w"], norm: nn.BatchNorm2d
+) -> Float[torch.Tensor, "image channel h w"]:
+    """`normalised_elu` as torch does it."""
+    # in place: batch norm's gradient needs its input, ELU's can do with its output, so one map is not kept
+    return F.elu(norm(maps), inplace=True)
+
+
+class _NormalisedELU(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, maps, weight, bias, norm):  # type: ignore[no-untyped-def]
+        out, mean, scale = torch.native_batch_norm(
+            maps, weight, bias, norm.running_mean, norm.running_var, True, norm.momentum, norm.eps
+        )
+        F.elu_(out)
+        ctx.save_for_backward(maps, weight, out, mean, scale)
+        return out
+
+    @staticmethod
+    def backward(ctx, upstream):  # type: ignore[no-untyped-def]
+        maps, weight, out, mean, scale = ctx.saved_tensors
+        x, y, flow = (_array(value.permute(0, 2, 3, 1)) for value in (maps, out, upstream))
+        middle, inverse = _array(mean), _array(scale)
+        # per channel: the sum of the flow behind ELU, and of that times the normalised input; an image at a time
+        sums = np.zeros((_threads(), 2, len(middle)))
+        _in_parts(
+            _compiled().normalised_sums,
+            len(x),
+            lambda first, last, part: (x, y, flow, middle, inverse, sums[part], first, last),
+        )
+        to_bias, to_weight = sums.sum(axis=0)
+        n = x.size // len(middle)
+        parts = [_array(weight) * inverse, to_bias / n, inverse * to_weight / n]
+        factor, shift, slope = (np.asarray(part, dtype=np.float32) for part in parts)
+        to_maps = np.empty_like(x)
+        _in_parts(
+            _compiled().normalised_backward,
+            len(x),
+            lambda first, last, _: (x, y, flow, middle, factor, shift, slope, to_maps, first, last),
+        )
+        to_norm = (torch.from_numpy(part.astype(np.float32)) for part in (to_weight, to_bias))
+        return torch.from_numpy(to_maps).permute(0, 3, 1, 2), *to_norm, None
 
 
 class _ReadAt(torch.autograd.Function):
@@ -175,6 +236,8 @@ class _Loops:
         self.read = compiled(_read)
         self.read_backward = compiled(_read_backward)
         self.filter_gradient = compiled(_filter_gradient)
+        self.normalised_sums = compiled(_normalised_sums)
+        self.normalised_backward = compiled(_normalised_backward)
 
 
 @cache
@@ -248,3 +311,36 @@ def _filter_gradient(around, flow, sums, first, last):
                     for j in range(kernel):
                         for c in range(channels):
                             sums[i, j, c] += around[image, y + i, x + j, c] * flow[image, y, x, c]
+
+
+@no_type_check  # compiled, not checked
+def _normalised_sums(x, y, flow, mean, inverse, sums, first, last):
+    height, width, channels = x.shape[1:]
+    one = np.float32(1)
+    behind, along = np.empty(channels, np.float32), np.empty(channels, np.float32)
+    for image in range(first, last):
+        behind[:], along[:] = 0, 0  # float32 for one image, float64 over all of them
+        for row in range(height):
+            for column in range(width):
+                for c in range(channels):
+                    out = y[image, row, column, c]
+                    d = flow[image, row, column, c] * (one if out > 0 else out + one)
+                    behind[c] += d
+                    along[c] += d * (x[image, row, column, c] - mean[c])
+        for c in range(channels):
+            sums[0, c] += behind[c]
+            sums[1, c] += along[c] * inverse[c]
+
+
+@no_type_check  # compiled, not checked
+def _normalised_backward(x, y, flow, mean, factor, shift, slope, to_maps, first, last):
+    height, width, channels = x.shape[1:]
+    one = np.float32(1)
+    for image in range(first, last):
+        for row in range(height):
+            for column in range(width):
+                for c in range(channels):
+                    out = y[image, row, column, c]
+                    d = flow[image, row, column, c] * (one if out > 0 else out + one)
+                    centred = x[image, row, column, c] - mean[c]
+                    to_maps[image, row, column, c] = factor[c] * (d - shift[c] - centred * slope[c])

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from neuroprior.twin.core import Core, SeparableConv
+from neuroprior.twin.core import Core, Layer, SeparableConv
 from neuroprior.twin.model import EncodingModel, Twin
 from neuroprior.twin.readout import GaussianReadout
 from neuroprior.twin.saved import is_saved, load_twins
@@ -202,7 +202,7 @@ def _core(left: Weights, readout_features: int) -> tuple[Core, int]:
             raise RuntimeError(f"layer {index} takes {in_channels} channels of {widths}")
         widths.append(out)
         sees.append(back)
-        layers.append(nn.Sequential(conv, _norm(left, prefix, out), nn.ELU()))
+        layers.append(Layer(conv, _norm(left, prefix, out), nn.ELU()))
     stack = 1
     while stack < depth and sum(widths[-stack:]) < readout_features:
         stack += 1
