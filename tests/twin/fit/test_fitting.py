@@ -188,6 +188,21 @@ def test_the_loss_is_the_mean_poisson_loss_of_a_response(mouse, behavior):
     assert loss == pytest.approx(total / count, rel=1e-5)
 
 
+@pytest.mark.parametrize("behavior", ["gain", "channels"])
+def test_the_validation_correlation_is_that_of_each_held_out_trial(mouse, behavior):
+    """However the core's work is shared between trials and scans."""
+    scans = [mouse, neurons_of(trials_of(small_mouse("second", seed=1), np.arange(150)), slice(0, 12))]
+    fit = fit_of(scans, replace(SMALL, behavior=behavior))
+    found = []
+    for model, trials in zip(fit.models, fit.trials, strict=True):
+        behaviour, pupil = trials.conditions(trials.validation)
+        with torch.no_grad():
+            rates = model(fit.bank.z_scored(trials.row[trials.validation]), behaviour, pupil)
+        responses = trials.scan.responses[trials.validation].astype(np.float64)
+        found += [np.corrcoef(a, b)[0, 1] for a, b in zip(rates.double().numpy().T, responses.T, strict=True)]
+    assert fit.validation_correlation() == pytest.approx(np.mean(found), abs=1e-5)
+
+
 def test_images_taken_a_few_at_a_time_give_the_same_step(mouse, monkeypatch):
     scans = [mouse, trials_of(small_mouse("second", seed=1), np.arange(90))]
     found = []

@@ -27,8 +27,10 @@ from neuroprior.types import Float, InputError, Int64, Scan
 __all__ = ["FitDivergedError", "FitProgress", "FittedTwins", "fit_twin"]
 
 _EPS = 1e-6
-_CHUNK = 64
 _IMAGES_AT_ONCE = 32
+_Sorted = tuple[
+    Int64[np.ndarray, " _"], Int64[np.ndarray, " _"]
+]  # where each image's trials begin, and trials sorted by image
 _USUAL_ARCHITECTURE, _USUAL_SETTINGS = TwinArchitecture(), FitSettings()
 
 
@@ -139,6 +141,8 @@ class _Fit:
         self.so_far = FitSoFar(self.all, optimizer, torch.Generator().manual_seed(settings.seed), of)
         self.images = np.unique(np.concatenate([t.row[t.train] for t in trials]))
         self.by_image = [_by_image(t.row, t.train, len(bank.ids)) for t in trials]
+        self.validation_images = np.unique(np.concatenate([t.row[t.validation] for t in trials]))
+        self.validation_by_image = [_by_image(t.row, t.validation, len(bank.ids)) for t in trials]
 
     def run(
         self, log: TrainingLog, checkpoint: Checkpoint | None, progress: Callable[[FitProgress], None] | None
@@ -192,7 +196,7 @@ class _Fit:
     def _loss(self, images: Int64[np.ndarray, " some"], count: int) -> Float[torch.Tensor, ""]:
         """What these images' trials add to the mean loss of `count` responses."""
         with torch.autocast("cpu", torch.bfloat16, enabled=self.settings.precision == "bfloat16"):
-            parts = list(self._predicted(images))
+            parts = [part for part in self._predicted(images, self.by_image) if part is not None]
         total = torch.zeros(())
         for rates, responses in parts:
             rates = rates.float()
@@ -210,11 +214,11 @@ class _Fit:
             part.backward()  # type: ignore[no-untyped-call] # missing from torch's stub
         return part.detach()
 
-    def _predicted(self, images: Int64[np.ndarray, " batch"]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Rates and responses of all training trials of these images, scan by scan."""
-        batches = [
-            _Batch(*_trials_of(images, *found), scan) for found, scan in zip(self.by_image, self.trials, strict=True)
-        ]
+    def _predicted(
+        self, images: Int64[np.ndarray, " batch"], by_image: Sequence[_Sorted]
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor] | None]:
+        """Rates and responses of the trials of these images, scan by scan; None of a scan that has none."""
+        batches = [_Batch(*_trials_of(images, *found), scan) for found, scan in zip(by_image, self.trials, strict=True)]
         seen = self.bank.z_scored(images)
         if self.models[0].channels:
             # behaviour beside the image: every trial is a pass of its own, those of all scans in one batch
@@ -229,6 +233,8 @@ class _Fit:
         for model, batch, own_maps, own_rows in zip(self.models, batches, maps, rows, strict=True):
             if len(own_rows):
                 yield model.rates(own_maps, batch.behavior, batch.pupil, own_rows), batch.responses
+            else:
+                yield None
 
     def _penalty(self) -> Float[torch.Tensor, ""]:
         settings = self.settings
@@ -243,27 +249,23 @@ class _Fit:
     def validation_correlation(self) -> float:
         """Mean over all neurons of Pearson's r over the validation trials, 0 for those that never vary."""
         self.all.eval()
+        seen: list[list[tuple[np.ndarray, np.ndarray]]] = [[] for _ in self.models]
+        for start in range(0, len(self.validation_images), _IMAGES_AT_ONCE):
+            images = self.validation_images[start : start + _IMAGES_AT_ONCE]
+            with torch.inference_mode():
+                for part, mine in zip(self._predicted(images, self.validation_by_image), seen, strict=True):
+                    if part is not None:
+                        mine.append((part[0].numpy(), part[1].numpy()))
         every = []
-        for model, scan in zip(self.models, self.trials, strict=True):
-            predicted = np.concatenate([part.numpy() for part in self._of_trials(model, scan, scan.validation)])
+        for mine in seen:
+            predicted, responses = (np.concatenate(parts).astype(np.float64) for parts in zip(*mine, strict=True))
             if not np.isfinite(predicted).all():
                 raise FloatingPointError(
                     f"twin fit: predictions are not finite after epoch {self.so_far.epoch + 1}, learning rate "
                     f"{self.so_far.learning_rate:g}; lower it"
                 )
-            responses = scan.responses(scan.validation).numpy()
-            every.append(correlation(predicted.astype(np.float64), responses.astype(np.float64)))
+            every.append(correlation(predicted, responses))
         return float(np.nan_to_num(np.concatenate(every), nan=0.0).mean())
-
-    def _of_trials(
-        self, model: EncodingModel, scan: ScanTrials, trials: Int64[np.ndarray, " some"]
-    ) -> Iterator[torch.Tensor]:
-        for start in range(0, len(trials), _CHUNK):
-            some = trials[start : start + _CHUNK]
-            behavior, pupil = scan.conditions(some)
-            with torch.inference_mode():
-                maps = self.core(model.seen(self.bank.z_scored(scan.row[some]), behavior))
-                yield model.rates(maps, behavior, pupil)
 
     def _progress(self, seconds_a_step: float | None, part: float, steps: int) -> FitProgress:
         settings, so_far = self.settings, self.so_far
@@ -311,9 +313,7 @@ def _best(fitted: FittedTwins) -> int:
     return max(fitted.history, key=lambda epoch: epoch.validation_correlation).epoch
 
 
-def _by_image(
-    row: Int64[np.ndarray, " trial"], trials: Int64[np.ndarray, " some"], n_images: int
-) -> tuple[Int64[np.ndarray, " first"], Int64[np.ndarray, " some"]]:
+def _by_image(row: Int64[np.ndarray, " trial"], trials: Int64[np.ndarray, " some"], n_images: int) -> _Sorted:
     """`trials` sorted by image, and where each image's begin."""
     order = trials[np.argsort(row[trials], kind="stable")]
     counts = np.bincount(row[trials], minlength=n_images)
