@@ -64,16 +64,16 @@ class PlainTwin(nn.Module):
 
     def forward(self, images: torch.Tensor, behavior: torch.Tensor, pupil: torch.Tensor) -> torch.Tensor:
         """Predict."""
-        return F.elu(self.readout(self.core(images), self.shifter(pupil)) * self.modulator(behavior)) + 1
+        return (F.elu(self.readout(self.core(images), self.shifter(pupil))) + 1) * self.modulator(behavior)
 
 
 def plain_core() -> nn.Module:
     """The separable core as plain modules, one after another."""
-    core = ARCHITECTURE.new_core(0)
-    for layer in core.layers:
-        if isinstance(layer[0], SeparableConv):
-            layer[0] = nn.Sequential(*layer[0].children())
-    return core
+    layers = []
+    for conv, *rest in (layer.children() for layer in ARCHITECTURE.new_core(0).layers):
+        layers.append(nn.Sequential(*conv.children()) if isinstance(conv, SeparableConv) else conv)
+        layers += rest
+    return nn.Sequential(*layers)
 
 
 def plain_steps(scans: list[Scan]) -> Callable[[int], None]:
@@ -97,7 +97,7 @@ def plain_steps(scans: list[Scan]) -> Callable[[int], None]:
             images, responses, behavior, pupil = next(batches[step % len(twins)])
             rates = twin(images, behavior, pupil)
             loss = (rates - responses * torch.log(rates + 1e-6)).mean()
-            loss = loss + 1e-2 * roughness(core.filters) + 1e-3 * readout_l1(twin.readout)
+            loss = loss + 1e-2 * roughness(core[0].weight) + 1e-3 * readout_l1(twin.readout)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
