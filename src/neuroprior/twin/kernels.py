@@ -161,7 +161,8 @@ class _ReadAt(torch.autograd.Function):
         maps, *rest = ctx.saved_tensors
         maps, positions, features, rows = _array(maps.permute(0, 2, 3, 1)), *(_array(value) for value in rest)
         flow = _array(upstream)
-        to_maps, to_positions = np.zeros_like(maps), np.empty_like(positions)
+        # not zeros_like, which writes the zeros: the system hands out pages that are zero already
+        to_maps, to_positions = np.zeros(maps.shape, dtype=np.float32), np.empty_like(positions)
         to_features = np.zeros((_threads(), *features.shape), dtype=np.float32)
         # split by images: no two threads then write to one map
         _in_parts(
@@ -191,7 +192,9 @@ class _Depthwise(torch.autograd.Function):
         reach = weight.shape[-1] // 2
         # the gradient to the maps is the convolution with the filters turned round, which torch does fast
         to_maps = depthwise_plain(upstream, weight.flip(2, 3), None) if ctx.needs_input_grad[0] else None
-        around = _array(F.pad(maps.permute(0, 2, 3, 1), (0, 0, reach, reach, reach, reach)))
+        x = _array(maps.permute(0, 2, 3, 1))
+        around = np.zeros((len(x), x.shape[1] + 2 * reach, x.shape[2] + 2 * reach, x.shape[3]), dtype=np.float32)
+        around[:, reach : reach + x.shape[1], reach : reach + x.shape[2]] = x
         flow = _array(upstream.permute(0, 2, 3, 1))
         sums = np.zeros((_threads(), *weight.shape[2:], len(weight)), dtype=np.float32)
         _in_parts(
