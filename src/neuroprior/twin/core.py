@@ -79,7 +79,7 @@ def stacked_core(
 
     `linear`: no ELU; in evaluation the whole is then one linear filter of the image, and a constant.
     """
-    layers: list[nn.Module] = [_layer(_first(in_channels, channels, first_kernel, padded), channels, linear)]
+    layers: list[nn.Module] = [_first_layer(in_channels, channels, first_kernel, linear=linear, padded=padded)]
     for before in range(1, n_layers):
         conv = nn.Conv2d(before * channels, channels, kernel, padding=kernel // 2, bias=False)
         layers.append(_layer(conv, channels, linear))
@@ -97,13 +97,14 @@ def separable_core(
     padded: bool = False,
 ) -> Core:
     """The core of Sensorium 2022: a dense layer, then depth-separable ones in a chain; the readout sees the last."""
-    layers: list[nn.Module] = [_layer(_first(in_channels, channels, first_kernel, padded), channels, linear)]
+    layers: list[nn.Module] = [_first_layer(in_channels, channels, first_kernel, linear=linear, padded=padded)]
     layers += [_layer(SeparableConv(channels, channels, kernel), channels, linear) for _ in range(1, n_layers)]
     return Core(layers, sees=[0] + [1] * (n_layers - 1), stack=1)
 
 
-def _first(in_channels: int, channels: int, kernel: int, padded: bool) -> nn.Conv2d:
-    return nn.Conv2d(in_channels, channels, kernel, padding=kernel // 2 if padded else 0, bias=False)
+def _first_layer(in_channels: int, channels: int, kernel: int, *, linear: bool, padded: bool) -> Layer:
+    conv = nn.Conv2d(in_channels, channels, kernel, padding=kernel // 2 if padded else 0, bias=False)
+    return _layer(conv, channels, linear)
 
 
 def _layer(conv: nn.Module, channels: int, linear: bool) -> Layer:
