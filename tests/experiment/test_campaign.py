@@ -112,6 +112,9 @@ def test_a_packet_is_refused_twice_from_elsewhere_or_of_other_settings(place, tm
     assert not results.exists()
     merge_packet(campaign, one.folder, results)
     before = {file.name: file.read_bytes() for file in results.iterdir()}
+    (results / "packets.json").unlink()  # as a merge leaves it that is stopped halfway
+    merge_packet(campaign, one.folder, results)
+    assert {file.name: file.read_bytes() for file in results.iterdir()} == before
     with pytest.raises(InputError, match=r" of group main, seed 0, is in .* already"):
         merge_packet(campaign, one.folder, results)
     said = json.loads((one.folder / "packet.json").read_text())

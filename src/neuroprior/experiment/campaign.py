@@ -233,7 +233,8 @@ def merge_packet(campaign: Campaign, packet: Path, results: Path) -> tuple[Cell,
     cells = tuple(map(_cell, said["cells"]))
     if not cells:
         raise InputError(f"{packet}: none of its cells was finished; nothing to merge")
-    if there := sorted(set(cells) & set(done_cells(results))):
+    done = set(done_cells(results))
+    if there := sorted(set(cells) & done):
         raise InputError(f"{packet}: {_said(there[0])} is in {results} already; each is merged once")
     if strange := sorted(set(cells) - set(campaign.cells)):
         raise InputError(f"{packet}: {_said(strange[0])} is none of campaign {campaign.name}; name its own")
@@ -247,7 +248,9 @@ def merge_packet(campaign: Campaign, packet: Path, results: Path) -> tuple[Cell,
         except (OSError, pa.ArrowInvalid) as error:
             raise InputError(f"{packet / f'{name}.parquet'}: missing or damaged ({str(error)[:80]})") from None
         old = results / f"{name}.parquet"
-        parts[name] = pa.concat_tables([pq.read_table(old, schema=schema), new]) if old.exists() else new
+        parts[name] = (
+            pa.concat_tables([_rows_of(done, pq.read_table(old, schema=schema)), new]) if old.exists() else new
+        )
     results.mkdir(parents=True, exist_ok=True)
     for name, table in parts.items():
         _save(table, results / f"{name}.parquet")
@@ -322,6 +325,11 @@ def _write(
     settings = {group: campaign.settings(group) for group in dict.fromkeys(cell.group for cell in done)}
     cells = [{**asdict(cell), "seconds": seconds} for cell, seconds in done.items()]
     write_json(out / "packet.json", {"campaign": campaign.name, "settings": settings, "cells": cells, **more})
+
+
+def _rows_of(cells: set[Cell], table: pa.Table) -> pa.Table:
+    """Rows of these cells: others are of a merge that was stopped halfway, and come again."""
+    return table.filter(pa.array([_cell(row) in cells for row in table.to_pylist()], pa.bool_()))
 
 
 def _save(table: pa.Table, path: Path) -> None:
