@@ -133,6 +133,13 @@ def test_every_kind_comes_back_to_the_last_bit(tmp_path, options):
     assert type(again.model.readout) is type(twin.model.readout)
 
 
+def test_the_same_twins_give_the_same_bytes(tmp_path):
+    for k in range(8):  # the library's header is in the order of a hash map
+        save_twins([made_twin("Maus, die größte")], tmp_path / f"{k}.safetensors")
+    assert len({(tmp_path / f"{k}.safetensors").read_bytes() for k in range(8)}) == 1
+    assert load_twin(tmp_path / "0.safetensors").name == "Maus, die größte"
+
+
 def test_a_file_of_before_there_was_a_choice_has_a_modulator_of_the_drive(tmp_path):
     twin = made_twin(behavior="modulator")
     save_twins([twin], tmp_path / "twin.safetensors")

@@ -56,8 +56,8 @@ def save_twins(twins: Sequence[Twin], path: str | os.PathLike[str]) -> None:
     """Write twins to one safetensors file; a core that several of them share is kept once.
 
     The header holds, as JSON, how each model is built, and all of a `Twin` that is no array; the tensors are its
-    weights, buffers, `snr` and `accuracy`. What is read back predicts the same to the last bit. The file appears whole
-    or not at all: after an error, one that was there before is as it was.
+    weights, buffers, `snr` and `accuracy`. What is read back predicts the same to the last bit, and the same twins
+    give the same bytes. The file appears whole or not at all: after an error, one that was there before is as it was.
     Raises `InputError` for no twins, two of one name, values that are not finite, a model with parts that the format
     has no place for (a layer of one's own), and a disk that is full or cannot be written.
     """
@@ -87,6 +87,7 @@ def save_twins(twins: Sequence[Twin], path: str | os.PathLike[str]) -> None:
     header = {"format": f"{_FORMAT}/{_VERSION}", "twins": said, "sha256": _sha256(said, tensors)}
     with replacing(path) as temporary:
         save_file(tensors, temporary, metadata=header)
+        _order_header(temporary)
         temporary.chmod(0o644)  # the library makes files that only their owner can read
 
 
@@ -224,6 +225,16 @@ def _header(path: str | os.PathLike[str]) -> dict[str, str]:
             return dict(file.metadata() or {})
     except (SafetensorError, OSError):
         return {}
+
+
+def _order_header(file: Path) -> None:
+    """Put the metadata in the order of their names: the library's is a hash map's, another one at each saving."""
+    with file.open("r+b") as opened:
+        length = int.from_bytes(opened.read(8), "little")
+        header = json.loads(opened.read(length))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        opened.seek(8)
+        opened.write(json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode().ljust(length))
 
 
 def _sha256(said: str, tensors: Weights) -> str:
