@@ -4,25 +4,29 @@
 
 Peer: eager fp32 in the standard memory format, a DataLoader over per-image augmentation, two forward passes for the two
 halves of 32 pairs, the running mean and the loss as the code lineage has them. Both train on 64 images of 32x32 and 64
-stimuli of 36x64 a step. Images a second count the task's images. Also: the regularised step against the plain one.
+stimuli of 36x64 a step. Images a second count the task's images. Also: the regularised step against the plain one, what
+the step's multiply-adds would take at the measured rate of matrix products, and where the time goes.
 """
 
 import argparse
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 
 import numpy as np
 import torch
-from measured import at_least, in_turn, ratio, show, spread
+from measured import at_least, in_turn, matrix_rate, show, spread, time_goes_to, wait_for
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
+from torch.utils.flop_counter import FlopCounterMode
 
 from neuroprior import SimilarityRegularizer
-from neuroprior.classifier import ResNet
+from neuroprior.classifier import Classification, JointStep, Recorded, ResNet, Tape, as_written
 from neuroprior.classifier.augmentation import Augmentation
+from neuroprior.regularizer.drawn import on_device
 from neuroprior.similarity import target_from_population
-from neuroprior.types import Population, SimilarityTarget, Stimuli
+from neuroprior.types import Population, Precision, SimilarityTarget, Stimuli
 
 BATCH, STIMULI = 64, 512
 
@@ -95,33 +99,44 @@ def our_steps(
     stimuli: Stimuli | None,
     target: SimilarityTarget | None,
     device: str,
+    precision: Precision = "float32",
+    tape: Tape | None = None,
     **options: object,
 ) -> Callable[[], None]:
-    """Our loop's step, with or without the regulariser."""
+    """Our loop's step, as `train` takes it, with or without the regulariser."""
     torch.manual_seed(0)
     network = ResNet(width=width).to(device, memory_format=torch.channels_last)
     reg = None if stimuli is None or target is None else SimilarityRegularizer(network, target, stimuli, **options)
-    optimizer = torch.optim.SGD([*network.parameters(), *(reg.parameters() if reg else ())], 0.01, momentum=0.9)
-    augment, random = Augmentation(images.pixels.to(device), "crop_flip"), torch.Generator().manual_seed(0)
-    labels = images.labels.to(device)
+    on_gpu = device == "cuda"
+    rate = torch.tensor(0.01, device=device) if on_gpu else 0.01
+    parameters = [*network.parameters(), *(reg.parameters() if reg else ())]
+    optimizer = torch.optim.SGD(parameters, rate, momentum=0.9, fused=True if on_gpu else None)
+    augment = Augmentation(images.pixels.to(device), "crop_flip")
+    random = torch.Generator().manual_seed(0)
+    step = JointStep(network, Classification(BATCH), augment, images.labels.to(device), reg, precision=precision)
 
-    def step() -> None:
-        rows = torch.randperm(len(images), generator=random)[:BATCH]
-        loss = F.cross_entropy(network(augment(rows, random)), labels[rows.to(device)])
-        if reg is not None:
-            loss = loss + reg()
-        optimizer.zero_grad()
+    def take(given: Mapping[str, torch.Tensor]) -> None:
+        loss = sum(step.losses(given))
+        optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
+
+    where = torch.device(device)
+    taken = Recorded(take, where, tape) if on_gpu else lambda given: take(on_device(given, where))
+
+    def whole() -> None:
+        rows = torch.randperm(len(images), generator=random)[:BATCH]
+        taken(step.draw(rows, random, random, slice(None)))
         wait_for(device)
 
-    return step
+    return whole
 
 
-def wait_for(device: str) -> None:
-    """Let a GPU finish what it was told to do."""
-    if device == "cuda":
-        torch.cuda.synchronize()
+def multiply_adds(form: Callable[[], None]) -> float:
+    """Of the convolutions and matrix products of one step, forward and backward."""
+    with FlopCounterMode(display=False) as counter:
+        form()
+    return counter.get_total_flops() / 2
 
 
 def main() -> None:
@@ -142,25 +157,59 @@ def main() -> None:
     floats, matrix = torch.from_numpy(pixels)[:, None].float() / 255, torch.from_numpy(target.matrix.copy())
     few = {"stimuli_per_step": 12, "pairs": "all"}
     width, device = arguments.width, arguments.device
-    seconds = in_turn(
-        {
-            "obvious, 64 stimuli": obvious_steps(width, images, floats, matrix, device),
-            "ours, 64 stimuli": our_steps(width, images, stimuli, target, device),
-            "ours, 12 stimuli": our_steps(width, images, stimuli, target, device, **few),
-            "ours, plain": our_steps(width, images, None, None, device),
-        },
-        arguments.repeats,
-    )
-    obvious, full, short, plain = seconds.values()
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False  # as in a run
+    ours = partial(our_steps, width, images, device=device)
+    forms = {
+        "obvious, 64 stimuli": obvious_steps(width, images, floats, matrix, device),
+        "ours, 64 stimuli": ours(stimuli, target),
+        "ours, 12 stimuli": ours(stimuli, target, **few),
+        "ours, plain": ours(None, None),
+        "ours in bfloat16, 64 stimuli": ours(stimuli, target, precision="bfloat16"),
+        "ours in bfloat16, 12 stimuli": ours(stimuli, target, precision="bfloat16", **few),
+        "ours in bfloat16, plain": ours(None, None, precision="bfloat16"),
+    }
+    if device == "cuda":  # the same without a recording: what it gains
+        forms["ours in bfloat16, 12 stimuli, as written"] = ours(
+            stimuli, target, precision="bfloat16", tape=as_written, **few
+        )
+        for form in forms.values():  # until all is recorded
+            for _ in range(5):
+                form()
+    seconds = in_turn(forms, arguments.repeats)
+    median = {name: statistics.median(taken) for name, taken in seconds.items()}
+    fastest = min((f"{form}, 64 stimuli" for form in ("ours", "ours in bfloat16")), key=median.__getitem__)
+    best = fastest.removesuffix(", 64 stimuli")
+    rate = matrix_rate(2048, torch.bfloat16, device)
+    work = {
+        what: multiply_adds(our_steps(width, images, *given, device="cpu", **options))
+        for what, given, options in (
+            ("64 stimuli", (stimuli, target), {}),
+            ("12 stimuli", (stimuli, target), few),
+            ("plain", (None, None), {}),
+        )
+    }
     show(
         "joint_step",
-        [at_least("images/s against the obvious loop, 64 stimuli", ratio(obvious, full), 1.0)],
+        [
+            at_least(
+                "images/s against the obvious loop, 64 stimuli", median["obvious, 64 stimuli"] / median[fastest], 1.0
+            )
+        ],
         {
             "width, device": f"{width}, {device}",
+            "matrix products in bfloat16": f"{2 * rate / 1e9:.0f} GFLOP/s (2048 x 2048)",
             **{f"seconds a step, {name}": spread(taken) for name, taken in seconds.items()},
-            "regularised step over plain, 64 stimuli": f"{ratio(full, plain):.2f}",
-            "regularised step over plain, 12 stimuli and all pairs": f"{ratio(short, plain):.2f}",
-            **{f"images/s, {name}": f"{BATCH / statistics.median(taken):.0f}" for name, taken in seconds.items()},
+            **{f"images/s, {name}": f"{BATCH / taken:.0f}" for name, taken in median.items()},
+            **{
+                f"{best}, {what}": f"{adds / 1e9:.1f} billion multiply-adds; "
+                f"{100 * adds / rate / median[f'{best}, {what}']:.0f} % of the matrix rate in bfloat16; "
+                f"{median[f'{best}, {what}'] / median[f'{best}, plain']:.2f} times the plain step"
+                for what, adds in work.items()
+            },
+            f"where the time goes, {fastest}": time_goes_to(forms[fastest], device, most=10),
+            "40 epochs of 50,000 images, minutes": ", ".join(
+                f"{what} {40 * 50_000 / BATCH * median[f'{best}, {what}'] / 60:.1f}" for what in work
+            ),
         },
         arguments.json,
         device,

@@ -32,6 +32,39 @@ def spread(values: Sequence[float]) -> str:
     return f"{statistics.median(values):.3g} ({min(values):.3g} to {max(values):.3g}, n = {len(values)})"
 
 
+def matrix_rate(size: int = 1024, dtype: torch.dtype = torch.float32, device: str = "cpu") -> float:
+    """Multiply-adds a second of a square matrix product."""
+    a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
+
+    def product() -> None:
+        a @ b
+        wait_for(device)
+
+    return size**3 / statistics.median(in_turn({"product": product}, 15)["product"])
+
+
+def wait_for(device: str) -> None:
+    """Let a GPU finish what it was told to do."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def time_goes_to(form: Callable[[], Any], device: str = "cpu", most: int = 6) -> str:
+    """Where a form's time goes, by operation: of the processor, or of a GPU's kernels."""
+    kinds = torch.profiler.ProfilerActivity
+    activities = [kinds.CPU, *([kinds.CUDA] if device == "cuda" else [])]
+    with torch.profiler.profile(activities=activities) as profile:
+        form()
+        wait_for(device)
+    taken = {
+        event.key: event.self_device_time_total if device == "cuda" else event.self_cpu_time_total
+        for event in profile.key_averages()
+    }
+    total = sum(taken.values())
+    longest = sorted(taken, key=lambda key: -taken[key])[:most]
+    return ", ".join(f"{key[:60]} {100 * taken[key] / total:.0f} %" for key in longest)
+
+
 def most_held() -> int:
     """Return the most bytes that this process held until now (Linux).
 

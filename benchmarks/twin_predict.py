@@ -11,7 +11,7 @@ import statistics
 
 import numpy as np
 import torch
-from measured import at_least, at_most, in_turn, ratio, show, spread
+from measured import at_least, at_most, in_turn, matrix_rate, ratio, show, spread, time_goes_to
 from torch import nn
 from torch.nn import functional as F
 
@@ -59,22 +59,6 @@ def multiply_adds(twin: Twin) -> int:
     return counted[0] + 4 * twin.n_neurons * maps.shape[1]
 
 
-def matrix_rate(size: int = 1024) -> float:
-    """Multiply-adds a second of a square matrix product."""
-    a, b = torch.randn(size, size), torch.randn(size, size)
-    seconds = in_turn({"product": lambda: a @ b}, 15)["product"]
-    return size**3 / statistics.median(seconds)
-
-
-def shares(twin: Twin, stimuli: Stimuli) -> str:
-    """Where the time goes, by operation."""
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
-        predict_population(twin, stimuli)
-    events = sorted(profile.key_averages(), key=lambda event: -event.self_cpu_time_total)
-    total = sum(event.self_cpu_time_total for event in events)
-    return ", ".join(f"{event.key} {100 * event.self_cpu_time_total / total:.0f} %" for event in events[:6])
-
-
 def main() -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -116,7 +100,7 @@ def main() -> None:
             "images": n,
             "multiply-adds of an image": f"{operations / 1e6:.1f} million",
             "matrix products": f"{2 * rate / 1e9:.0f} GFLOP/s (1024 x 1024, fp32)",
-            "where the time goes": shares(ours, stimuli),
+            "where the time goes": time_goes_to(lambda: predict_population(ours, stimuli)),
             "neurons": ours.n_neurons,
             "ms an image, plain": spread(milliseconds["plain"]),
             "ms an image, ours": spread(milliseconds["ours"]),

@@ -39,6 +39,7 @@ if int(os.environ.get("RANK", 0)) == 0:
     numbers = [x for log in history for x in (log.task_loss, log.similarity_loss, log.validation_loss, *log.gamma)]
     print(json.dumps([*numbers, *network[0].weight.flatten().tolist()[:10]]))
 if distributed.is_initialized():
+    distributed.barrier()  # no process leaves while another still talks to it
     distributed.destroy_process_group()
 """
 

@@ -108,17 +108,21 @@ def test_crops_and_flips_are_shifts_of_the_reflected_image():
     }
     random = torch.Generator().manual_seed(0)
     for kind, may in (("crop", allowed), ("crop_flip", allowed | flipped)):
-        drawn = Augmentation(image, kind)(torch.zeros(400, dtype=torch.long), random)
+        augment = Augmentation(image, kind)
+        drawn = augment.images(augment.draw(torch.zeros(400, dtype=torch.long), random))
         seen = {crop.contiguous().numpy().tobytes() for crop in drawn[:, 0]}
         assert seen <= may
         assert len(seen) > 60  # of 81, or 162
-    plain = Augmentation(image, "none")(torch.zeros(3, dtype=torch.long), random)
-    assert torch.equal(plain, image.expand(3, -1, -1, -1).float() / 255)
+    plain = Augmentation(image, "none")
+    assert torch.equal(
+        plain.images(plain.draw(torch.zeros(3, dtype=torch.long), random)), image.expand(3, -1, -1, -1).float() / 255
+    )
 
 
 def test_colour_images_keep_their_channels_apart():
     image = torch.stack([torch.full((8, 8), k, dtype=torch.uint8) for k in (10, 20, 30)])[None]
-    crop = Augmentation(image, "crop_flip")(torch.zeros(2, dtype=torch.long), torch.Generator().manual_seed(0))
+    augment = Augmentation(image, "crop_flip")
+    crop = augment.images(augment.draw(torch.zeros(2, dtype=torch.long), torch.Generator().manual_seed(0)))
     assert torch.allclose(crop * 255, torch.tensor([10.0, 20.0, 30.0]).view(1, 3, 1, 1).expand(2, 3, 8, 8))
 
 

@@ -13,8 +13,19 @@ import torch
 from torch import nn
 
 from neuroprior import SimilarityRegularizer
-from neuroprior.classifier import Checkpoint, LabelledImages, ResNet, TrainingSettings, train
+from neuroprior.classifier import (
+    Checkpoint,
+    Classification,
+    JointStep,
+    LabelledImages,
+    ResNet,
+    TrainingSettings,
+    as_written,
+    train,
+)
+from neuroprior.classifier.augmentation import Augmentation
 from neuroprior.recordings import load_stimuli
+from neuroprior.regularizer.drawn import on_device
 from neuroprior.robustness import draw_noise, noise_accuracy
 from neuroprior.similarity import centered_cosine
 from neuroprior.twin import load_twin, predict_population
@@ -134,6 +145,38 @@ def test_the_same_training_twice_is_the_same_to_the_last_bit(device, target, sti
     assert all(value.device.type == device.type for value in weights.values())
     other, _, _ = run(2)
     assert history != other
+
+
+def test_a_replayed_training_is_one_as_written_to_the_last_bit(device, target, stimuli):
+    settings = TrainingSettings(epochs=2, batch_size=32, validation_fraction=0.2)
+
+    def run(tape):
+        network = resnet(classes=2).to(device, memory_format=torch.channels_last)
+        reg = SimilarityRegularizer(network, target, stimuli, **FEW, every=2)
+        return train(network, bars(), settings, seed=0, regularizer=reg, tape=tape), network.state_dict()
+
+    history, weights = run(None if device.type == "cuda" else as_written)
+    expected, expected_weights = run(as_written)
+    assert history == expected
+    assert all(torch.equal(value, expected_weights[name]) for name, value in weights.items())
+
+
+def test_nothing_in_a_step_waits_for_the_device(device, target, stimuli):
+    if device.type != "cuda":
+        pytest.skip("the processor waits for itself")
+    network = resnet(classes=2).to(device, memory_format=torch.channels_last)
+    reg = SimilarityRegularizer(network, target, stimuli, **FEW)
+    images = bars()
+    augment = Augmentation(torch.from_numpy(images.pixels).to(device), "crop_flip")
+    step = JointStep(network, Classification(32), augment, torch.from_numpy(images.labels).to(device), reg)
+    random = torch.Generator().manual_seed(0)
+    for checked in (False, True):  # the first one sets libraries up
+        drawn = step.draw(torch.arange(32), random, random, slice(None))
+        torch.cuda.set_sync_debug_mode("error" if checked else "default")
+        try:
+            sum(step.losses(on_device(drawn, device))).backward()
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
 
 
 def test_a_training_that_was_stopped_goes_on_to_the_last_bit(device, target, stimuli, tmp_path):

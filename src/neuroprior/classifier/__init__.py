@@ -16,12 +16,13 @@ from neuroprior.classifier.datasets import (
 )
 from neuroprior.classifier.episodes import EpisodeLoss
 from neuroprior.classifier.front import GaussianBlur, PixelScaling
+from neuroprior.classifier.recorded import Recorded, Tape, as_written
 from neuroprior.classifier.resnet import Architecture, ResNet
-from neuroprior.classifier.second_loss import SecondLoss
+from neuroprior.classifier.second_loss import InParts, SecondLoss
 from neuroprior.classifier.so_far import EpochLog
+from neuroprior.classifier.step import JointStep, Perturb
 from neuroprior.classifier.task import Classification, FewShotTask, Task
 from neuroprior.classifier.training import (
-    Perturb,
     TrainingSettings,
     evaluate,
     learning_rate,
@@ -46,18 +47,23 @@ __all__ = [
     "FewShot",
     "FewShotTask",
     "GaussianBlur",
+    "InParts",
+    "JointStep",
     "JsonLines",
     "LabelledImages",
     "NoLog",
     "Perturb",
     "PixelScaling",
+    "Recorded",
     "ResNet",
     "SecondLoss",
     "Several",
+    "Tape",
     "Task",
     "TensorBoard",
     "TrainingLog",
     "TrainingSettings",
+    "as_written",
     "check_image_folder",
     "check_parquet_images",
     "class_means_head",

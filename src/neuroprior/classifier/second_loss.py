@@ -11,11 +11,12 @@ from torch import nn
 class SecondLoss(Protocol):
     """What `train` asks of a second loss: `SimilarityRegularizer`, `ResponseRegression`, `Exposure`, or your own."""
 
-    unweighted: torch.Tensor | None
-    """The last call's loss before its factor alpha, without gradient; None where it computed nothing."""
-
     def __call__(self) -> torch.Tensor:
         """Return the loss, weighted."""
+
+    @property
+    def unweighted(self) -> torch.Tensor | None:
+        """The last call's loss before its factor alpha, without gradient; None where it computed nothing."""
 
     def parameters(self) -> Iterator[nn.Parameter]:
         """What is learned beside the network."""
@@ -40,3 +41,20 @@ class SecondLoss(Protocol):
 
     def correlations(self) -> dict[str, float]:
         """How alike network and target were in the last call, by layer."""
+
+
+@runtime_checkable
+class InParts(Protocol):
+    """A second loss whose call comes apart, so that what the device does can be recorded once and replayed.
+
+    `loss = self()` is `drawn = self.draw()`, `loss = self.loss_of(drawn on the device)`, `self.look()`.
+    """
+
+    def draw(self) -> dict[str, torch.Tensor]:
+        """Return, on the processor, all that differs from call to call; empty where this one computes nothing."""
+
+    def loss_of(self, drawn: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Return the loss, weighted. The same operations at each call, and none that waits for the device."""
+
+    def look(self) -> None:
+        """Raise `FloatingPointError` where the last call went wrong."""

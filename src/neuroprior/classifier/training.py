@@ -4,9 +4,9 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import ClassVar, Literal, TypeAlias
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -15,22 +15,20 @@ from torch import distributed, nn
 from neuroprior.checkpoint import Checkpoint
 from neuroprior.classifier.augmentation import Augmentation, AugmentationKind
 from neuroprior.classifier.datasets import LabelledImages
+from neuroprior.classifier.recorded import Recorded, Tape
 from neuroprior.classifier.second_loss import SecondLoss
 from neuroprior.classifier.so_far import EpochLog, SoFar
+from neuroprior.classifier.step import JointStep, Perturb
 from neuroprior.classifier.task import Classification, FewShotTask, Task
 from neuroprior.logs import NoLog, TrainingLog
+from neuroprior.regularizer.drawn import on_device
 from neuroprior.regularizer.gather import rank, world_size
 from neuroprior.types import InputError, Precision
 
 _PAPER_EPOCHS = 40
 _WARM_UP = 0.15
 _WRITTEN_EVERY = 50  # steps, to the log
-
-Perturb: TypeAlias = Callable[[nn.Module, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
-"""(network, images, labels, noise) -> images: what a batch becomes before it is trained on (adversarial training).
-
-`noise`: uniform in [-1, 1], of the images' shape, to start from; it has draws of its own, so that a training with
-`perturb` sees the same batches as one without."""
+_LOOKED_AT = 10  # steps on a GPU, which asking at every step would hold up; a processor has nothing to wait for
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +84,7 @@ def train(
     on_epoch: Callable[[EpochLog], None] | None = None,
     log: TrainingLog | None = None,
     checkpoint: Checkpoint | None = None,
+    tape: Tape | None = None,
 ) -> list[EpochLog]:
     """Train `network` in place; it ends with the weights of the epoch whose validation loss was least.
 
@@ -93,7 +92,8 @@ def train(
     where it is None. `perturb`: what is done to each batch first. The validation images are a random part of `images`;
     order, augmentation and split follow from `seed`. `log` gets losses, gamma, correlations and images a second now
     and then. With a `checkpoint`, a training that was stopped at any step goes on from the last one kept, to the same
-    bytes.
+    bytes. On a GPU a step is recorded and replayed (`tape`: a CUDA graph where it is None; `as_written` records
+    nothing), unless it has a `perturb`, a second loss that does not come in parts, or processes that share it.
 
     Under `torchrun` (a process group is there) each process takes its share of every batch, gradients are averaged,
     and all end with the same weights: those of one process, where the network has no batch norm (whose statistics are
@@ -111,21 +111,53 @@ def train(
     order = torch.randperm(len(images), generator=random).numpy()
     n_validation = max(1, round(settings.validation_fraction * len(images)))
     held_out, kept = images.rows(order[:n_validation]), images.rows(order[n_validation:])
-    augment = Augmentation(torch.from_numpy(kept.pixels).to(device), settings.augmentation)
     labels = torch.from_numpy(kept.labels)
+    running = _averaging_gradients(network, device)
+    augment = Augmentation(torch.from_numpy(kept.pixels).to(device), settings.augmentation)
+    step = JointStep(running, task, augment, labels.to(device), regularizer, perturb, precision)
 
     parameters = [*network.parameters(), *(regularizer.parameters() if regularizer is not None else ())]
+    replayed = (device.type == "cuda" or tape is not None) and step.replayable and world_size() == 1
     optimizer = torch.optim.SGD(
-        parameters, settings.learning_rate, momentum=settings.momentum, weight_decay=settings.weight_decay
+        parameters,
+        # a recorded step reads its rate from memory
+        torch.tensor(settings.learning_rate, device=device) if replayed else settings.learning_rate,
+        momentum=settings.momentum,
+        weight_decay=settings.weight_decay,
+        fused=True if replayed else None,
     )
-    running = _averaging_gradients(network, device)
+    if replayed and settings.momentum:
+        for (
+            parameter
+        ) in parameters:  # the fused form wants all of them at once; theta's comes later where alpha begins at 0
+            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
     of = _digest(settings, seed, task, kept.labels, parameters)
     so_far = SoFar(network, optimizer, regularizer, random, of=of)
-    noise_random = so_far.noise_random.manual_seed(seed + 1)
+    so_far.noise_random.manual_seed(seed + 1)
     if checkpoint is not None and (saved := checkpoint.load()) is not None:
         so_far.restore(saved)
     if _is_first():
         so_far.log_goes_on(log)
+
+    def take(given: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Compute the losses of one step and go down their gradient."""
+        if replayed:
+            optimizer.param_groups[0]["lr"].copy_(given["rate"])
+        task_loss, second = step.losses(given)
+        loss = task_loss + second
+        if device.type == "cpu" and not replayed:
+            look(loss)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call] # missing from torch's stub
+        optimizer.step()
+        return task_loss.detach(), loss.detach()
+
+    def look(loss: torch.Tensor) -> None:
+        """Stop where something went wrong."""
+        step.look()
+        _stop_if_not_finite(loss, so_far.epoch, so_far.step, rate)
+
+    taken = Recorded(take, device, tape) if replayed else lambda given: take(on_device(given, device))
 
     try:
         while so_far.epoch < settings.epochs:
@@ -135,44 +167,37 @@ def train(
                 so_far.begin_epoch(task.epoch(labels, random), device)
             steps = len(so_far.order)
             clock = _Clock()
-            for step in range(so_far.step, steps):
-                rate = learning_rate(settings, (epoch * steps + step + 0.5) / (settings.epochs * steps))
-                for group in optimizer.param_groups:
-                    group["lr"] = rate
-                rows = so_far.order[step]
-                batch, wanted = augment(rows, random, share), labels[rows[share]].to(device)
-                if perturb is not None:
-                    noise = torch.empty(len(rows), *batch.shape[1:]).uniform_(-1, 1, generator=noise_random)
-                    batch = perturb(network, batch, wanted, noise[share].to(batch))
-                with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-                    task_loss = task.loss(running, batch, wanted)
-                    similarity_loss = regularizer() if regularizer is not None else torch.zeros((), device=device)
-                loss = task_loss + similarity_loss
-                # Asking a GPU at every step would hold it up; a processor has nothing to wait for.
-                if device.type == "cpu" or step % _WRITTEN_EVERY == 0 or step == steps - 1:
-                    _stop_if_not_finite(loss, epoch, step, rate)
-                optimizer.zero_grad(set_to_none=True)
-                loss.backward()  # type: ignore[no-untyped-call] # missing from torch's stub
-                optimizer.step()
-                so_far.task_sum += task_loss.detach()
+            while so_far.step < steps:
+                at = so_far.step
+                rate = learning_rate(settings, (epoch * steps + at + 0.5) / (settings.epochs * steps))
+                drawn = step.draw(so_far.order[at], random, so_far.noise_random, share)
+                if replayed:
+                    drawn["rate"] = torch.tensor(rate)
+                else:
+                    for group in optimizer.param_groups:
+                        group["lr"] = rate
+                task_loss, loss = taken(drawn)
+                if (replayed or device.type != "cpu") and (at % _LOOKED_AT == _LOOKED_AT - 1 or at == steps - 1):
+                    look(loss)
+                so_far.task_sum += task_loss
                 if regularizer is not None and regularizer.unweighted is not None:
                     so_far.similarity_sum += regularizer.unweighted
                     so_far.compared += 1
-                so_far.step = step + 1
+                so_far.step = at + 1
                 clock.count(task.batch_size)
-                if step % _WRITTEN_EVERY == 0 and _is_first():
+                if at % _WRITTEN_EVERY == 0 and _is_first():
                     log.write(
-                        epoch * steps + step,
+                        epoch * steps + at,
                         {
-                            "epoch": epoch + step / steps,
+                            "epoch": epoch + at / steps,
                             "learning_rate": rate,
-                            "task_loss": float(task_loss.detach()),
+                            "task_loss": float(task_loss),
                             "images_per_second": clock.rate(),
                             **_second_values(regularizer),
                         },
                     )
                 if checkpoint is not None and checkpoint.is_due() and _is_first():
-                    _stop_if_not_finite(so_far.task_sum + so_far.similarity_sum, epoch, step, rate)
+                    _stop_if_not_finite(so_far.task_sum + so_far.similarity_sum, epoch, at, rate)
                     checkpoint.save(so_far.state())
             _share_buffers(network)
             pixels = torch.from_numpy(held_out.pixels).to(device).float() / 255

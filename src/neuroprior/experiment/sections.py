@@ -316,5 +316,6 @@ class ComputeSection(Section):
     precision: Literal["auto"] | Precision = "auto"
     threads: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
     workers: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
+    cuda_graphs: bool = Field(default=True, description="on a GPU, a training step is recorded once and replayed")
     checkpoint_seconds: float = Field(default=30.0, ge=0, description="a killed training loses at most so much work")
     tensorboard: bool = Field(default=False, description="also log trainings for TensorBoard")

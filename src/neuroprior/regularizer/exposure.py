@@ -6,7 +6,8 @@ from contextlib import nullcontext
 import torch
 from torch import nn
 
-from neuroprior.modes import evaluating, running_statistics_kept, unwrapped
+from neuroprior.modes import evaluating, like, running_statistics_kept
+from neuroprior.regularizer.drawn import Drawn
 from neuroprior.regularizer.sampler import StimulusSampler
 from neuroprior.regularizer.taps import BatchNorm, Taps, evenly_spaced_stages
 from neuroprior.regularizer.unmixed import Unmixed
@@ -21,8 +22,6 @@ class Exposure(Unmixed):
     `InputError` as there.
     """
 
-    unweighted: torch.Tensor | None = None
-
     def __init__(
         self,
         model: nn.Module,
@@ -36,10 +35,9 @@ class Exposure(Unmixed):
         preprocess: Callable[[torch.Tensor], torch.Tensor] | None = None,
         seed: int = 0,
     ) -> None:
-        super().__init__()
+        super().__init__(model)
         if every < 1:
             raise InputError(f"exposure: every is {every}; it must be 1 (each call) or more")
-        self._model = (unwrapped(model),)
         self._unseen = batch_norm == "task"
         self._every = every
         self.sampler = StimulusSampler(stimuli, stimuli_per_step, size=size, preprocess=preprocess, seed=seed)
@@ -52,15 +50,18 @@ class Exposure(Unmixed):
 
         self.sampler.fit(self._model[0], attempt)
 
-    def forward(self) -> Float[torch.Tensor, ""]:
-        """Show a fresh draw of stimuli; return 0."""
+    def draw(self) -> Drawn:
+        """Draw stimuli; empty where this call shows none."""
         step = self._calls
         self._calls += 1
-        if step % self._every:
-            return torch.zeros(())
-        with torch.no_grad(), running_statistics_kept(self._model[0]) if self._unseen else nullcontext():
-            self._taps.features(self._model[0], self.sampler.images(self.sampler.draw(), self._model[0]))
-        return torch.zeros(())
+        return {} if step % self._every else self.sampler.given(self.sampler.draw())
+
+    def loss_of(self, drawn: Drawn) -> Float[torch.Tensor, ""]:
+        """Show the stimuli; return 0."""
+        model = self._model[0]
+        with torch.no_grad(), running_statistics_kept(model) if self._unseen else nullcontext():
+            self._taps.features(model, self.sampler.shown(drawn, model))
+        return torch.zeros((), device=like(model).device)
 
     @property
     def pairs_per_step(self) -> int:

@@ -34,15 +34,17 @@ class NeuralSimilarity(nn.Module):
             "_held", torch.from_numpy(array.copy()).to(device) if array.nbytes <= HELD_BYTES else None, persistent=False
         )
 
-    def forward(
-        self, drawn: Int64[torch.Tensor, " stimulus"], device: torch.device
-    ) -> Float[torch.Tensor, "stimulus stimulus"]:
-        """Return S of the drawn stimuli (rows of the sampler), float32."""
+    def given(self, drawn: Int64[torch.Tensor, " stimulus"]) -> torch.Tensor:
+        """Return what the device needs for these rows of the sampler: the target's rows, or S where it holds none."""
         rows = self._rows[drawn.numpy()]
+        return torch.from_numpy(rows if self._held is not None else self._target.block(rows))
+
+    def forward(self, given: torch.Tensor, device: torch.device) -> Float[torch.Tensor, "stimulus stimulus"]:
+        """Return S of the stimuli that were `given`, float32."""
         if self._held is None:
-            block = torch.from_numpy(self._target.block(rows)).to(device)
+            block = given.to(device)
         else:
-            at = torch.from_numpy(rows).to(self._held.device)
+            at = given.to(self._held.device)
             if isinstance(self._target, FactoredTarget):
                 e = self._held[at]
                 block = (e @ e.T).clamp(-1, 1).fill_diagonal_(1).to(device)

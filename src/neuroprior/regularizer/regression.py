@@ -7,7 +7,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from neuroprior.modes import evaluating, like, unwrapped
+from neuroprior.modes import evaluating, like
+from neuroprior.regularizer.drawn import Drawn
 from neuroprior.regularizer.sampler import StimulusSampler
 from neuroprior.regularizer.schedule import Alpha, checked_alpha
 from neuroprior.regularizer.taps import Taps, evenly_spaced_stages
@@ -41,11 +42,10 @@ class ResponseRegression(Unmixed):
         preprocess: Callable[[torch.Tensor], torch.Tensor] | None = None,
         seed: int = 0,
     ) -> None:
-        super().__init__()
+        super().__init__(model)
         if not callable(alpha):
             checked_alpha(alpha)
         self._alpha = alpha
-        self._model = (unwrapped(model),)
         self._grid = grid
         device = like(model).device
         shown = stimuli.select(population.image_ids)
@@ -68,30 +68,42 @@ class ResponseRegression(Unmixed):
         self.readout = nn.Linear(features.shape[1], len(varies), device=device)
         nn.init.zeros_(self.readout.weight)
         nn.init.zeros_(self.readout.bias)
-        self.unweighted: torch.Tensor | None = None
+        self._unweighted = torch.zeros(())
+        self._computes = False  # whether the last call did
 
-    def forward(self) -> Float[torch.Tensor, ""]:
-        """Draw stimuli and neurons, predict, return alpha times the mean squared error."""
+    def draw(self) -> Drawn:
+        """Draw stimuli and neurons; empty where alpha is 0."""
         alpha = self.alpha
         self._calls += 1
-        self.unweighted = None
-        if alpha == 0:
-            return torch.zeros((), device=self._responses.device)
-        drawn = self.sampler.draw()
-        features = self._features(self.sampler.images(drawn, self._model[0]))
-        some = torch.randperm(self._responses.shape[1], generator=self.sampler.random)[: self._neurons_per_step]
-        device = self._responses.device
-        with torch.autocast(device.type, enabled=False):
-            at = some.to(device)
+        self._computes = alpha > 0
+        if not self._computes:
+            return {}
+        rows = self.sampler.draw()
+        neurons = torch.randperm(self._responses.shape[1], generator=self.sampler.random)[: self._neurons_per_step]
+        return {**self.sampler.given(rows), "rows": rows, "neurons": neurons, "alpha": torch.tensor(alpha)}
+
+    def loss_of(self, drawn: Drawn) -> Float[torch.Tensor, ""]:
+        """Predict; return alpha times the mean squared error."""
+        features = self._features(self.sampler.shown(drawn, self._model[0]))
+        with torch.autocast(self._responses.device.type, enabled=False):
+            at = drawn["neurons"]
             predicted = F.linear(features.float(), self.readout.weight[at], self.readout.bias[at])
-            loss = F.mse_loss(predicted, self._responses[drawn.to(device)[:, None], at])
-        if not bool(torch.isfinite(loss)):
+            loss = F.mse_loss(predicted, self._responses[drawn["rows"][:, None], at])
+        self._unweighted = loss.detach()
+        return drawn["alpha"] * loss
+
+    def look(self) -> None:
+        """Raise `FloatingPointError` where the last call's loss is no longer finite. Waits for a GPU."""
+        if self._computes and not bool(torch.isfinite(self._unweighted)):
             raise FloatingPointError(
                 f"regression: the loss of tap {self._taps.names[0]!r} is no longer finite at step {self._calls}; lower "
                 "the learning rate or alpha, and go on from the last state that was kept"
             )
-        self.unweighted = loss.detach()
-        return alpha * loss
+
+    @property
+    def unweighted(self) -> torch.Tensor | None:
+        """The last call's mean squared error, without gradient; None where it computed none."""
+        return self._unweighted if self._computes else None
 
     @property
     def alpha(self) -> float:

@@ -9,18 +9,20 @@ import torch
 from torch import nn
 
 from neuroprior.modes import evaluating, like, running_statistics_kept, unwrapped
+from neuroprior.regularizer.drawn import Drawn, on_device
 from neuroprior.regularizer.gather import gathered, own_share, world_size
 from neuroprior.regularizer.loss import Mean, Pairs, Scale, combine_layers, layer_similarity, similarity_loss
 from neuroprior.regularizer.neural import NeuralSimilarity, common_stimuli
 from neuroprior.regularizer.sampler import StimulusSampler
 from neuroprior.regularizer.schedule import Alpha, checked_alpha
 from neuroprior.regularizer.taps import BatchNorm, Taps, evenly_spaced_stages
-from neuroprior.regularizer.watch import Watch
+from neuroprior.regularizer.watch import Watch, health_of
 from neuroprior.types import AnyTarget, Float, InputError, Stimuli
 
 TapChoice: TypeAlias = int | str | Sequence[str]
 
 _KEPT = 0.9  # of the running mean at each step (code lineage)
+_LOOKED_AT = 10  # calls: each so many-th is looked at closely, and on a GPU at all
 _CHUNK = 128  # images a pass, where gradients are not needed
 
 
@@ -146,12 +148,13 @@ class SimilarityRegularizer(nn.Module):
         if any(callable(alpha) or alpha > 0 for alpha in alphas.values()):  # else it only looks
             self._check_alive()
         self.theta = nn.Parameter(torch.zeros(start, device=device))
-        self.unweighted: torch.Tensor | None = None
-        """L_similarity of the last call, before alpha and `every`, summed over targets; None where it computed none."""
+        self._unweighted: torch.Tensor | None = None
         self._means: list[torch.Tensor] = []
         self._calls = 0
         self._computed = 0
+        self._computes = False  # whether the last call did
         self._last: list[tuple[list[torch.Tensor], torch.Tensor]] = []
+        self._health = torch.zeros(0)
         self._watch = Watch()
         # Hooks that come and go, and random draws, are not for a compiler; a step that is compiled calls this as it is.
         self._loss_as_written = torch.compiler.disable(SimilarityRegularizer._loss)  # type: ignore[no-untyped-call]
@@ -162,44 +165,73 @@ class SimilarityRegularizer(nn.Module):
         return loss
 
     def _loss(self) -> torch.Tensor:
+        drawn = self.draw()
+        if not drawn:
+            return torch.zeros((), device=self.theta.device)
+        loss = self.loss_of(on_device(drawn, self.theta.device))
+        # asking a GPU at every step would hold it up
+        if not loss.is_cuda or self._computed % _LOOKED_AT == 0:
+            self.look()
+        return loss
+
+    def draw(self) -> Drawn:
+        """Begin a call: draw its stimuli. Return all that differs from the last one's; empty where it computes nothing.
+
+        With `loss_of` and `look`, a call in parts, for a step that is recorded and replayed.
+        """
         step = self._calls
         self._calls += 1
-        self.unweighted = None
         alphas = [group.weight(step) for group in self._groups]
-        if step % self.every or not any(alphas):
-            return torch.zeros((), device=self.theta.device)
+        self._computes = step % self.every == 0 and any(alphas)
+        if not self._computes:
+            return {}
         self._watch.theta(self.theta, len(self._groups))
         drawn = self.sampler.draw()
         if self._computed == 0:
             self._check_same_draw(drawn)
         if self.mean == "dataset" and self._computed % max(1, len(self.sampler) // self.sampler.per_step) == 0:
-            self._means = self._dataset_means()
+            self._keep_means(self._dataset_means())
+        self._computed += 1
+        given = self.sampler.given(own_share(drawn))
+        for k, neural in enumerate(self._neural):
+            assert isinstance(neural, NeuralSimilarity)
+            given[f"target{k}"] = neural.given(drawn)
+        return {**given, "alpha": torch.tensor(alphas)}
+
+    def loss_of(self, drawn: Drawn) -> Float[torch.Tensor, ""]:
+        """Return alpha * L_similarity of what `draw` gave, taken to the device; nothing here waits for a GPU."""
         features = self._features(drawn)
         if self.mean == "lineage":
             self._update_running_means(features)
         means = [f.float().mean(0) for f in features] if self.mean == "batch" else self._means_like(features)
         layers = [layer_similarity(f, m) for f, m in zip(features, means, strict=True)]
-        now_and_then = self._computed % 10 == 9  # asking a GPU at every step would hold it up
-        if now_and_then or not layers[0].is_cuda:
-            self._watch.layers(self.taps.names, layers, self._calls)
-        if now_and_then:
-            self._watch.features(self.taps.names, features, self._calls)
         weighted: list[torch.Tensor] = []
         unweighted: list[torch.Tensor] = []
+        mixed: list[torch.Tensor] = []
         self._last = []
-        for group, neural, alpha in zip(self._groups, self._neural, alphas, strict=True):
+        for k, (group, neural) in enumerate(zip(self._groups, self._neural, strict=True)):
             own = [layers[at] for at in group.at]
             combined = combine_layers(own, torch.softmax(self.theta[group.part], dim=0))
-            if now_and_then:
-                self._watch.saturation(combined)
-            target = neural(drawn, combined.device)
+            target = neural(drawn[f"target{k}"], combined.device)
             loss = similarity_loss(combined, target, self.pairs, self.scale, self.within)
-            weighted.append(alpha * loss)
+            weighted.append(drawn["alpha"][k] * loss)
             unweighted.append(loss.detach())
+            mixed.append(combined.detach())
             self._last.append(([layer.detach() for layer in own], target))
-        self._computed += 1
-        self.unweighted = torch.stack(unweighted).sum()
+        self._health = health_of(features, layers, mixed)
+        self._unweighted = torch.stack(unweighted).sum()
         return self.every * torch.stack(weighted).sum()
+
+    def look(self) -> None:
+        """End a call: raise or warn where something went wrong in it. Waits for a GPU."""
+        if self._computes:
+            closely = self._health.is_cuda or self._computed % _LOOKED_AT == 0
+            self._watch(self._health, self.taps.names, self._calls, closely=closely)
+
+    @property
+    def unweighted(self) -> torch.Tensor | None:
+        """L_similarity of the last call, before alpha and `every`, summed over targets; None where it computed none."""
+        return self._unweighted if self._computes else None
 
     @property
     def alpha(self) -> float:
@@ -276,15 +308,15 @@ class SimilarityRegularizer(nn.Module):
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Restore what `get_extra_state` gave."""
-        self._means = list(state["means"])
+        self._means = [mean.clone() for mean in state["means"]]  # it is ours, and changes in place
         self._calls, self._computed = state["calls"], state["computed"]
 
-    def _features(self, drawn: torch.Tensor) -> list[torch.Tensor]:
+    def _features(self, drawn: Drawn) -> list[torch.Tensor]:
         """Return the features of the drawn stimuli at all taps; of all processes, where several train together."""
         model = self._model[0]
         unseen = running_statistics_kept(model) if self.batch_norm == "task" else nullcontext()
         with unseen:
-            own = self.taps.features(model, self.sampler.images(own_share(drawn), model))
+            own = self.taps.features(model, self.sampler.shown(drawn, model))
         return [gathered(features) for features in own]
 
     def _tried_taps(self, choices: Mapping[str, TapChoice]) -> dict[str, list[str]]:
@@ -339,7 +371,14 @@ class SimilarityRegularizer(nn.Module):
         with torch.no_grad():
             now = [_channel_mean(f) for f in features]
             old = self._means_like(features) or [torch.zeros_like(m) for m in now]
-            self._means = [_KEPT * before + (1 - _KEPT) * new for before, new in zip(old, now, strict=True)]
+            self._keep_means([_KEPT * before + (1 - _KEPT) * new for before, new in zip(old, now, strict=True)])
+
+    def _keep_means(self, means: list[torch.Tensor]) -> None:
+        """Take these means, in place where there are some: a recorded step knows where they lie."""
+        if not self._means:
+            self._means = means
+        for kept, mean in zip(self._means, means, strict=True):
+            kept.copy_(mean)
 
     def _dataset_means(self) -> list[torch.Tensor]:
         total: list[torch.Tensor] = []

@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from neuroprior.modes import like
+from neuroprior.regularizer.drawn import Drawn
 from neuroprior.types import Float, InputError, Int64, Stimuli
 
 HELD_BYTES = 256 * 2**20
@@ -65,14 +66,27 @@ class StimulusSampler(nn.Module):
             drawn.update(dict.fromkeys(torch.randint(n, (self.per_step,), generator=self.random).tolist()))
         return torch.tensor(list(drawn)[: self.per_step])
 
-    def images(self, rows: torch.Tensor | slice, model: nn.Module) -> Float[torch.Tensor, "stimulus channel h w"]:
-        """Return these stimuli on the model's device and in its type."""
-        works_in = like(model)
+    def given(self, rows: Int64[torch.Tensor, " some"]) -> Drawn:
+        """Return what the device needs of these rows (of `draw`): the rows, or the pixels where it holds none."""
         if self._pixels is not None:
-            pixels = self._pixels[rows if isinstance(rows, slice) else rows.to(self._pixels.device)]
-        else:
-            at = rows if isinstance(rows, slice) else rows.numpy()
-            pixels = torch.from_numpy(np.array(self._stimuli.pixels[at]))
+            return {"stimuli": rows}
+        return {"pixels": torch.from_numpy(np.array(self._stimuli.pixels[rows.numpy()]))}
+
+    def shown(self, given: Drawn, model: nn.Module) -> Float[torch.Tensor, "stimulus channel h w"]:
+        """Return the stimuli that were `given`, taken to the device, as the model wants them."""
+        pixels = given["pixels"] if self._pixels is None else self._pixels[given["stimuli"].to(self._pixels.device)]
+        return self._prepared(pixels, model)
+
+    def images(self, rows: slice, model: nn.Module) -> Float[torch.Tensor, "stimulus channel h w"]:
+        """Return the stimuli of a range of rows, as the model wants them."""
+        held = self._pixels
+        return self._prepared(
+            torch.from_numpy(np.array(self._stimuli.pixels[rows])) if held is None else held[rows], model
+        )
+
+    def _prepared(self, pixels: torch.Tensor, model: nn.Module) -> torch.Tensor:
+        """On the model's device and in its type."""
+        works_in = like(model)
         return self.fitted((pixels.to(works_in.device)[:, None].float() / 255).to(works_in.dtype))
 
     def fitted(self, images: Float[torch.Tensor, "image channel h w"]) -> Float[torch.Tensor, "image c y x"]:

@@ -9,7 +9,7 @@ from neuroprior.regularizer.loss import LARGEST_SIMILARITY
 
 _NEARLY_ALL = 0.9  # of the pairs
 _PATIENCE = 20  # steps with a gradient but without a change of theta, after which its absence is pointed out
-_USER = 7  # the user's own line, beyond nn.Module's, the compiler's and the regulariser's
+_USER = 8  # the user's own line, beyond nn.Module's, the compiler's and the regulariser's
 
 
 class Watch:
@@ -36,13 +36,21 @@ class Watch:
                 stacklevel=_USER,
             )
 
-    def saturation(self, similarity: torch.Tensor) -> None:
-        """Warn once when the network finds nearly all images the same: the clamped loss has no gradient there."""
-        if self._saturation_said:
-            return
-        n = len(similarity)
-        clamped = int((similarity.detach().abs() >= LARGEST_SIMILARITY).sum()) - n  # the diagonal always is
-        if clamped > _NEARLY_ALL * (n * n - n):
+    def __call__(self, health: torch.Tensor, names: Sequence[str], step: int, *, closely: bool) -> None:
+        """Look at what `health_of` found of the taps `names`; this waits for a GPU.
+
+        Raises `FloatingPointError`, naming step and tap, where a similarity is no longer finite, or 0 of all stimuli.
+        `closely`: also where a layer tells no stimulus from another, and warns once when the network finds nearly all
+        images the same: the clamped loss has no gradient there. (A few stimuli may happen to be the same.)
+        """
+        said = health.tolist()
+        k = len(names)
+        for finite, alive, differ, name in zip(said[:k], said[k : 2 * k], said[2 * k : 3 * k], names, strict=True):
+            if not finite:
+                raise _failed(name, "are no longer finite", step)
+            if not alive or (closely and not differ):
+                raise _failed(name, "are the same for all stimuli (zero variance)", step)
+        if closely and max(said[3 * k :]) > _NEARLY_ALL and not self._saturation_said:
             self._saturation_said = True
             warnings.warn(
                 "the network's similarity is +-1 for nearly all pairs of stimuli, where the loss has no gradient: its "
@@ -51,20 +59,20 @@ class Watch:
                 stacklevel=_USER,
             )
 
-    def layers(self, names: Sequence[str], layers: Sequence[torch.Tensor], step: int) -> None:
-        """Raise `FloatingPointError`, naming step and tap, where a similarity is no longer finite."""
-        for name, similarity in zip(names, layers, strict=True):
-            of_itself = similarity.detach().diagonal()
-            if not bool(torch.isfinite(of_itself).all()):
-                raise _failed(name, "are no longer finite", step)
-            if not bool(of_itself.any()):
-                raise _failed(name, "are the same for all stimuli (zero variance)", step)
 
-    def features(self, names: Sequence[str], features: Sequence[torch.Tensor], step: int) -> None:
-        """Raise `FloatingPointError`, naming step and tap, where a layer tells no stimulus from another any more."""
-        for name, of_tap in zip(names, features, strict=True):
-            if bool((of_tap == of_tap[:1]).all()):
-                raise _failed(name, "are the same for all stimuli (zero variance)", step)
+def health_of(
+    features: Sequence[torch.Tensor], layers: Sequence[torch.Tensor], combined: Sequence[torch.Tensor]
+) -> torch.Tensor:
+    """Return, of each tap, whether its S is finite, whether it is not 0, and whether its features differ between
+    stimuli; then of each combined S, the share of pairs at the clamp. One tensor, so that one look is enough."""
+    with torch.no_grad():
+        own = [layer.diagonal() for layer in layers]
+        finite = [torch.isfinite(s).all() for s in own]
+        alive = [s.any() for s in own]
+        differ = [(f != f[:1]).any() for f in features]
+        # the diagonal always is at the clamp
+        clamped = [((s.abs() >= LARGEST_SIMILARITY).sum() - len(s)) / (len(s) * (len(s) - 1)) for s in combined]
+        return torch.stack([*(flag.float() for flag in (*finite, *alive, *differ)), *clamped])
 
 
 def _failed(tap: str, what: str, step: int) -> FloatingPointError:

@@ -32,6 +32,7 @@ class Machine(Section):
     device: str
     precision: Precision
     threads: int
+    cuda_graphs: bool = True
 
 
 class TargetWork(Section):

@@ -23,6 +23,7 @@ from neuroprior.classifier import (
     Task,
     TensorBoard,
     TrainingLog,
+    as_written,
     class_means_head,
     train,
 )
@@ -79,6 +80,7 @@ def train_network(
         on_epoch=on_epoch,
         log=Several(logs),
         checkpoint=checkpoint,
+        tape=as_written if work.machine.device == "cuda" and not work.machine.cuda_graphs else None,
     )
     if work.objective.kind == "few_shot":
         class_means_head(network, images)
