@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from neuroprior.networks import (
+        exciting_images_of_units,
         load_network,
         target_from_network,
     )
@@ -90,6 +91,7 @@ _HOME = {
     "check_scan": "recordings",
     "compare_targets": "similarity",
     "exciting_images": "twin",
+    "exciting_images_of_units": "networks",
     "factor_target": "similarity",
     "fit_twin": "twin",
     "linf_accuracy": "robustness",
@@ -140,6 +142,7 @@ __all__ = [
     "check_scan",
     "compare_targets",
     "exciting_images",
+    "exciting_images_of_units",
     "factor_target",
     "fit_twin",
     "linf_accuracy",

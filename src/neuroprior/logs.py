@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Protocol, TextIO, runtime_checkable
 
-from neuroprior.files import appearing_whole
+from neuroprior.files import appearing_whole, said_of
 from neuroprior.types import InputError
 
 __all__ = ["JsonLines", "NoLog", "Several", "TensorBoard", "TrainingLog"]
@@ -51,13 +51,14 @@ class JsonLines:
         self._file: TextIO | None = None
 
     def write(self, step: int, values: Values) -> None:
-        """Add a line. Raises `TypeError` for a value named `step`."""
+        """Add a line. Raises `TypeError` for a value named `step`, `OSError` naming the file for a full disk."""
         line = json.dumps(dict(step=step, **{name: _finite(value) for name, value in values.items()}))
-        if self._file is None:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self.path.open("a", encoding="utf-8")
-        self._file.write(line + "\n")
-        self._file.flush()
+        with said_of(self.path):
+            if self._file is None:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                self._file = self.path.open("a", encoding="utf-8")
+            self._file.write(line + "\n")
+            self._file.flush()
 
     def go_on_from(self, step: int) -> None:
         """Drop the lines of this and later steps, and a last line that was cut off.
@@ -80,8 +81,9 @@ class JsonLines:
     def close(self) -> None:
         """Close the file; writing opens it again."""
         if self._file is not None:
-            self._file.close()
-            self._file = None
+            closing, self._file = self._file, None  # also where it fails: what is left unwritten stays so
+            with said_of(self.path):
+                closing.close()
 
 
 class TensorBoard:

@@ -3,6 +3,7 @@
 import builtins
 import json
 import math
+from pathlib import Path
 
 import pytest
 
@@ -28,6 +29,19 @@ def test_a_line_is_there_as_soon_as_it_is_written(tmp_path):
     log.write(4, {})
     log.close()
     assert [line["step"] for line in lines(log.path)] == [3, 4]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
+def test_a_full_disk_is_said_of_the_log():
+    """An open file's errors name nothing: neither that of writing, nor that of closing what could not be written."""
+    log = JsonLines(Path("/dev/full"))
+    with pytest.raises(OSError, match="No space left") as caught:
+        log.write(0, {"task_loss": 0.5})
+    assert caught.value.filename == "/dev/full"
+    with pytest.raises(OSError, match="No space left") as caught:
+        log.close()
+    assert caught.value.filename == "/dev/full"
+    log.close()
 
 
 def test_what_json_cannot_say_is_null(tmp_path):

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from neuroprior.networks.exciting import exciting_images_of_units
+from neuroprior.networks import exciting_images_of_units
 from neuroprior.types import InputError
 
 SIZE = (3, 16, 18)

@@ -1,6 +1,5 @@
 """The page of twins: its numbers are the scores', what is not known is said to be left out."""
 
-import json
 import re
 from dataclasses import replace
 
@@ -8,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from neuroprior.report.twin_page import twin_json, write_twin_page
+from neuroprior.report.twin_page import write_twin_page
 from neuroprior.twin import FitEpoch, Twin, TwinArchitecture, TwinScores
 from neuroprior.twin.model import EncodingModel, field_centres
 from neuroprior.types import InputError, Scan, Stimuli
@@ -110,21 +109,6 @@ def test_the_table_and_the_captions_say_what_the_scores_are(page):
     assert "No image was repeated: other." in text
 
 
-def test_the_numbers_are_json_and_what_is_not_defined_is_null():
-    said = twin_json([made()], history=HISTORY, scores={"mouse": scored()}, scans={"mouse": recorded()})
-    assert json.loads(json.dumps(said, allow_nan=False)) == said
-    (one,) = said["twins"]
-    assert (one["neurons"], one["trials"], one["v"]["at 0"]) == (12, 6, 1)
-    assert one["scores"]["single_trial"]["neurons"] == 11
-    assert one["scores"]["feve"]["neurons"] == 7
-    assert one["scores"]["oracle_fraction"] == pytest.approx(scored().oracle_fraction, rel=1e-5)
-    assert [epoch["epoch"] for epoch in said["history"]] == [1, 2, 3]
-    alone = twin_json([replace(made(), accuracy=None, snr=None)])["twins"][0]
-    assert (alone["trials"], alone["v"], alone["scores"]) == (None, None, None)
-    once = twin_json([made()], scores={"mouse": scored(repeats=False)})["twins"][0]["scores"]
-    assert (once["feve"]["median"], once["oracle_fraction"]) == (None, None)
-
-
 def test_the_best_neurons_are_shown_and_the_first_where_nobody_knows(page):
     text, _, _ = page
     assert "Most exciting images, of neurons 11 of mouse." in text
@@ -161,10 +145,10 @@ def test_what_does_not_belong_together_is_refused(tmp_path, twins, given, says):
     assert not (tmp_path / "page").exists()
 
 
-def test_scores_of_other_neurons_are_refused():
+def test_scores_of_other_neurons_are_refused(tmp_path):
     fewer = replace(scored(repeats=False), single_trial=np.zeros(3))
     with pytest.raises(InputError, match="scores of 'mouse': 3 neurons, and the twin has 12"):
-        twin_json([made()], scores={"mouse": fewer})
+        write_twin_page([made()], tmp_path, scores={"mouse": fewer})
 
 
 PARTS = {

@@ -147,12 +147,18 @@ def test_neutral_at_the_mean_needs_no_word(tmp_path, stimuli):
 
 
 def test_what_has_no_place_there_is_all_named(tmp_path):
-    with pytest.raises(InputError, match="no place for a factorised readout, a modulator; use save_twins"):
+    two = r"no place for a factorised readout, a modulator; fit with --readout gaussian and --behavior channels \(or"
+    with pytest.raises(InputError, match=two):
         save_sensorium(made_twin(readout="factorised"), tmp_path / "twin.pth")
-    with pytest.raises(InputError, match="no place for a linear layer 0, a linear layer 1, a linear layer 2; use"):
+    linear = "no place for a linear layer 0, a linear layer 1, a linear layer 2; fit with no --linear, or keep it as"
+    with pytest.raises(InputError, match=linear):
         save_sensorium(made_twin(linear=True, behavior="none"), tmp_path / "twin.pth")
-    with pytest.raises(InputError, match="no place for the padding of layer 0;"):
+    with pytest.raises(InputError, match="no place for the padding of layer 0; fit with --no-padded, or"):
         save_sensorium(made_twin(behavior="none", padded=True), tmp_path / "twin.pth")
+    strange = made_twin(behavior="none", padded=True)
+    strange.model.core.layers[1][1].eps = 1e-3
+    with pytest.raises(InputError, match=r"batch norm with eps 0\.001; keep it as \.safetensors \(save_twins\)$"):
+        save_sensorium(strange, tmp_path / "twin.pth")
     assert not list(tmp_path.iterdir())
 
 

@@ -1,20 +1,30 @@
 """The untrained twin: the architecture alone."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
 from test_pretrained import checkpoint
+from test_saved import NEURONS, SIZE, made_twin
 
-from neuroprior.recordings import load_stimuli
+from neuroprior.recordings import load_stimuli, packaged_photographs
 from neuroprior.similarity import target_from_population
-from neuroprior.twin import load_twin, predict_population, untrained_twin
-from neuroprior.types import InputError
+from neuroprior.twin import EncodingModel, Twin, TwinArchitecture, load_twin, predict_population, untrained_twin
+from neuroprior.types import InputError, Stimuli
 
 
 @pytest.fixture
 def twin(tmp_path):
     torch.save(checkpoint(shifter=True, behavior=2), tmp_path / "twin.pth")
     return load_twin(tmp_path / "twin.pth")
+
+
+@pytest.fixture
+def images(stimuli):
+    """Of the size that `made_twin` takes."""
+    height, width = SIZE
+    return Stimuli(stimuli.ids, stimuli.pixels[:, :height, :width].copy())
 
 
 def test_architecture_stays_and_every_weight_is_new(twin, stimuli):
@@ -29,6 +39,60 @@ def test_architecture_stays_and_every_weight_is_new(twin, stimuli):
     assert "untrained" in untrained.name
     assert untrained.weights is None
     assert untrained.digest != twin.digest
+
+
+@pytest.mark.parametrize("behavior", ["gain", "modulator"])
+@pytest.mark.parametrize("readout", ["gaussian", "factorised"])
+def test_of_a_fitted_twin_shifter_and_gains_are_at_rest_and_the_readout_is_of_its_kind(readout, behavior, images):
+    """As before a fit's first step; drawn ones would shift neurons off the maps, where they see nothing."""
+    twin = made_twin(readout=readout, behavior=behavior)
+    model = untrained_twin(twin, 0, images).model
+    given = torch.randn(50, 2)
+    assert not torch.equal(twin.model.shifter(given), torch.zeros(50, 2))
+    assert torch.equal(model.shifter(given), torch.zeros(50, 2))
+    assert not torch.equal(twin.model.modulator(given), torch.ones(50, NEURONS))
+    assert torch.equal(model.modulator(given), torch.ones(50, NEURONS))
+    assert type(model.readout) is type(twin.model.readout)
+    assert (model.readout.positions.abs() <= 1).all()
+    assert {k: v.shape for k, v in model.state_dict().items()} == {
+        k: v.shape for k, v in twin.model.state_dict().items()
+    }
+
+
+def test_a_factorised_readout_varies_as_much_as_a_point_does():
+    """Rates of many neurons: within a factor of two of those that read one point each, not faded and not blown up."""
+    photographs = packaged_photographs(n_train=100)
+    spread = {}
+    for readout in ("gaussian", "factorised"):
+        architecture = TwinArchitecture(channels=8, first_kernel=9, readout=readout)
+        size = photographs.pixels.shape[1:]
+        where = torch.zeros(100, 2)
+        model = EncodingModel(
+            architecture.new_core(0),
+            architecture.new_readout(architecture.map_size(size), where, torch.zeros(100), None).settled(),
+            architecture.new_shifter(),
+            channels=False,
+        )
+        twin = Twin("mouse", model.eval(), size, 100, None, None, (), False, "0")
+        rates = predict_population(untrained_twin(twin, 0, photographs), photographs).mean
+        spread[readout] = (rates.std(axis=0) / rates.mean(axis=0)).mean()
+    assert 0.5 < spread["factorised"] / spread["gaussian"] < 1
+
+
+def test_without_shifter_and_modulator_the_draw_is_the_one_that_results_were_made_with(tmp_path, stimuli):
+    """Layers in the core's order, then positions, then features: published controls rest on it."""
+    torch.save(checkpoint(behavior=2), tmp_path / "plain.pth")
+    model = untrained_twin(load_twin(tmp_path / "plain.pth"), 3, stimuli).model
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        for conv in (module for module in model.core.modules() if isinstance(module, torch.nn.Conv2d)):
+            again = copy.deepcopy(conv)
+            again.reset_parameters()
+            assert torch.equal(again.weight, conv.weight)
+        n_neurons, n_features = model.readout.features.shape
+        assert torch.equal(model.readout.positions, torch.empty(n_neurons, 2).uniform_(-1, 1))
+        assert torch.equal(model.readout.features, torch.randn(n_neurons, n_features) * n_features**-0.5)
+    assert not model.readout.bias.any()
 
 
 def test_the_seed_decides(twin, stimuli):

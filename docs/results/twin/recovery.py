@@ -23,7 +23,13 @@ import torch
 from neuroprior.experiment.provenance import device_name, source_commit
 from neuroprior.files import read_json, write_json
 from neuroprior.recordings import Behaviour, SimulatedScan, load_stimuli, population_from_scan, simulate_scan
-from neuroprior.similarity import centered_cosine, oracle_similarity, oracle_trials, pair_correlation
+from neuroprior.similarity import (
+    centered_cosine,
+    oracle_similarity,
+    oracle_trials,
+    pair_correlation,
+    single_trial_similarity,
+)
 from neuroprior.sources import data_folder
 from neuroprior.twin import (
     FitSettings,
@@ -35,6 +41,7 @@ from neuroprior.twin import (
     score_twin,
     simulate_from_twin,
 )
+from neuroprior.twin.evaluate import correlation
 
 STIMULI, REAL = "stimuli/tiny_imagenet_36x64.npz", "twins/sensorium2022_26872-17-20_sota.pth"
 HEADLINE = {"n_scans": 4, "n_neurons": 1000, "n_images": 5000}
@@ -89,6 +96,9 @@ def similarities(made: SimulatedScan, twin: Twin) -> dict[str, dict[str, np.ndar
             "model, no v": centered_cosine(mean * twin.snr),
             "model, no w": centered_cosine(mean * twin.accuracy),
             "model, w v^2": centered_cosine(mean * twin.snr * twin.accuracy**2),
+            # what weights as measured allow at most: of rates without any error
+            "true rates, w v": centered_cosine(truth.select(ids).mean * twin.weights),
+            "true rates, w": centered_cosine(truth.select(ids).mean * twin.snr),
         }
         if part == "train":
             found[part]["data"] = centered_cosine(data.select(ids).mean * data.weights)
@@ -97,6 +107,19 @@ def similarities(made: SimulatedScan, twin: Twin) -> dict[str, dict[str, np.ndar
             shown, matrix = oracle_similarity(*oracle_trials(scan))
             found[part]["oracle"] = matrix[np.ix_(*[np.searchsorted(shown, ids)] * 2)]
     return found
+
+
+def single_trial_r(made: SimulatedScan) -> float:
+    """r of S of one trial an image with that of its other trials: the paper's .39 (whose average holds the trial)."""
+    _, single, others = single_trial_similarity(*oracle_trials(made.scan), seed=0)
+    return r(np.asarray(single), np.asarray(others))
+
+
+def rate_correlation(made: SimulatedScan, twin: Twin) -> np.ndarray:
+    """Each neuron's r of prediction and noise-free rate, over the oracle images."""
+    ids = made.scan.stimuli.ids[np.unique(made.scan.trial_image[made.scan.tier == "oracle"])]
+    predicted = predict_population(twin, made.scan.stimuli.select(ids)).mean.astype(np.float64)
+    return correlation(predicted, made.truth.select(ids).mean.astype(np.float64))
 
 
 def correlations(mice: list[SimulatedScan], twins: list[Twin]) -> dict[str, Any]:
@@ -113,6 +136,13 @@ def correlations(mice: list[SimulatedScan], twins: list[Twin]) -> dict[str, Any]
                 "scans": [round(r(a, b), 4) for a, b in zip(mine, truth, strict=True)],
                 "mean of scans": round(r(np.mean(mine, axis=0), np.mean(truth, axis=0)), 4),
             }
+    said["oracle: model with S_oracle"] = [
+        round(r(one["oracle"]["model"], one["oracle"]["oracle"]), 4) for one in every
+    ]
+    said["oracle: single trials with S_oracle"] = [round(single_trial_r(made), 4) for made in mice]
+    said["r of predicted and noise-free rates, median neuron"] = [
+        round(float(np.nanmedian(rate_correlation(made, twin))), 4) for made, twin in zip(mice, twins, strict=True)
+    ]
     scores = [score_twin(twin, made.scan) for made, twin in zip(mice, twins, strict=True)]
     said["single-trial r"] = [round(float(np.nanmean(one.single_trial)), 4) for one in scores]
     said["r to average"] = [round(float(np.nanmean(one.to_average)), 4) for one in scores]

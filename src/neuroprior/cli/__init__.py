@@ -1,5 +1,6 @@
 """The command line: parses, calls, prints. Everything it does is a function of the package."""
 
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -60,8 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _disk_line(error: OSError) -> str:
-    where = Path(error.filename) if isinstance(error.filename, str) else Path()
-    said = disk_fault(error, where.parent) or error.strerror or str(error)
+    where = Path(error.filename).parent if isinstance(error.filename, str | os.PathLike) else None
+    said = disk_fault(error, where) or error.strerror or str(error)
     return f"{error.filename}: {said}" if error.filename is not None else str(said)
 
 

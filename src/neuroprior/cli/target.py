@@ -322,7 +322,7 @@ def _of_twins(
     files: list[Path], shown: Stimuli, how: _Weighing, neurons: str | None, kind: _Kind, progress: Progress
 ) -> AnyTarget:
     from neuroprior.similarity import select_neurons
-    from neuroprior.twin import load_denoisers, predict_denoised, target_details
+    from neuroprior.twin import load_denoisers, mean_details, predict_denoised, target_details
 
     twins = [twin for file in files for twin in load_denoisers(file)]
     targets = []
@@ -336,7 +336,7 @@ def _of_twins(
     if len(targets) == 1:
         return targets[0]
     mean = kind.mean(targets)
-    return replace(mean, details={**mean.details, "twins": ", ".join(twin.name for twin in twins)})
+    return replace(mean, details={**mean.details, **mean_details(twins, targets)})
 
 
 def _of_scans(

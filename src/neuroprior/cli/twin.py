@@ -121,7 +121,7 @@ def fit(
         print(f"{of}{len(fold)} epochs; validation correlation {best.validation_correlation:.3f} at epoch {best.epoch}")
     _print_scores(scores)
     if crossfit:
-        print("scores and page: of the first fold's models; v is the mean over folds")
+        print("filters, positions and exciting images: of the first fold's models; v is the mean over folds")
     print(f"twins: {out}; page: {page}")
 
 
@@ -188,7 +188,11 @@ def import_(
 def export(
     twin: Annotated[Path, typer.Argument(help="A fit's folder (without crossfit), a file of twins, or a checkpoint.")],
     out: Annotated[
-        Path, typer.Option(help="File to write: .pt2 is a torch.export program, .pth a Sensorium file (no modulator).")
+        Path,
+        typer.Option(
+            help="File to write: .pt2 is a torch.export program, .pth a Sensorium file. That has no place for padding "
+            "or a gain: fit with --no-padded --behavior channels (or none), gaussian readout and no --linear."
+        ),
     ],
     scan: Annotated[str | None, typer.Option(help="Of several scans, which one.")] = None,
     conditions: Annotated[
@@ -210,6 +214,11 @@ def export(
     from neuroprior.twin import Twin, load_denoisers, save_sensorium, twin_program
 
     check_file(out)
+    if own_units and out.suffix == ".pt2":
+        raise InputError(f"--own-units: is of a Sensorium file, not of {out}; leave it out, or name a .pth")
+    if out.suffix == ".pth" and (conditions != "neutral" or pixel_scale is not None):
+        given = "--conditions" if conditions != "neutral" else "--pixel-scale"
+        raise InputError(f"{given}: is of a program, not of {out}; leave it out, or name a .pt2")
     found = load_denoisers(twin, scan=scan)
     if len(found) > 1:
         raise InputError(f"{twin}: holds {', '.join(one.name for one in found)}; choose one with --scan")
@@ -236,17 +245,16 @@ def _scores(
     tier: Tier = "oracle",
     trials: Mapping[str, np.ndarray] | None = None,
 ) -> Scored:
-    """Scores of every scan; of a crossfit those of its first model. None where a scan has no trials to score.
+    """Scores of every scan, of a crossfit out of sample. None where a scan has no trials to score.
 
     `trials`: by name of the scan, in place of all those of the tier.
     """
-    from neuroprior.twin import Twin, score_twin
+    from neuroprior.twin import score_denoiser
 
     found: dict[str, TwinScores | None] = {}
     for twin, scan in zip(twins, scans, strict=True):
-        one = twin if isinstance(twin, Twin) else twin.folds[0]
         some = (trials or {}).get(scan.name, np.flatnonzero(scan.tier == tier))
-        found[scan.name] = score_twin(one, scan, tier, trials=some) if len(some) > 1 else None
+        found[scan.name] = score_denoiser(twin, scan, tier, trials=some) if len(some) > 1 else None
     return found
 
 
@@ -307,10 +315,12 @@ def _spread(values: np.ndarray) -> dict[str, Any]:
 
 def _print_scores(scores: Scored) -> None:
     rows = []
+    thresholds: set[float] = set()
     for name, score in scores.items():
         if score is None:
             print(f"{name}: no such trials to score on")
             continue
+        thresholds.add(score.fev_threshold)
         cells = [name, str(len(score.single_trial)), str(score.n_trials)]
         for key in ("single_trial", "to_average", "feve", "oracle"):
             values = _values(score)[key]
@@ -324,7 +334,8 @@ def _print_scores(scores: Scored) -> None:
             ["scan", "neurons", "trials", "single trial r", "r to average", "median FEVE", "oracle r", "of oracle"],
             rows,
         )
-        print("r are means over neurons; FEVE is of neurons of whose variance 15 % or more is explainable")
+        part = ", ".join(f"{100 * threshold:g} %" for threshold in thresholds)
+        print(f"r are means over neurons; FEVE is of neurons of whose variance {part} or more is explainable")
 
 
 def _tell(progress: Progress, label: str, at: "FitProgress") -> None:

@@ -1,5 +1,6 @@
 """Other networks whose layers stand in for a brain: VGG-19, and any network that can be imported or was exported."""
 
+from neuroprior.networks.exciting import exciting_images_of_units
 from neuroprior.networks.layer import network_details, population_from_network, target_from_network
 from neuroprior.networks.load import load_network
 from neuroprior.networks.vgg import VGG19, VGG_LAYER, load_vgg19, vgg_details, vgg_target
@@ -7,6 +8,7 @@ from neuroprior.networks.vgg import VGG19, VGG_LAYER, load_vgg19, vgg_details, v
 __all__ = [
     "VGG19",
     "VGG_LAYER",
+    "exciting_images_of_units",
     "load_network",
     "load_vgg19",
     "network_details",

@@ -6,7 +6,6 @@ from itertools import pairwise
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.collections import EllipseCollection
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -17,7 +16,6 @@ from neuroprior.types import Float32, Float64
 
 _COLOR, _ACCENT = "#0072B2", "#D55E00"
 _GAP = 0.06  # inches between pictures
-_MOST_RINGS = 100  # neurons whose spread is drawn
 _LEAST = -0.5  # scores below are drawn there
 
 
@@ -53,7 +51,6 @@ def exciting_figure(
 def positions_figure(
     centres: Float64[np.ndarray, "neuron 2"],
     size: tuple[int, int],
-    spread: Float64[np.ndarray, "neuron 2"] | None = None,
     cortex: Float64[np.ndarray, " neuron"] | None = None,
     *,
     along: str = "along the cortex",
@@ -61,9 +58,7 @@ def positions_figure(
 ) -> Figure:
     """Where in the image (x right, y down, in pixels; height and width are the `size`) each neuron looks.
 
-    `spread`: standard deviations in x and y of the position in training, in pixels, drawn as rings about a hundred
-    neurons evenly taken from the list. `cortex`: the neurons' place along one axis of the cortex (µm), as colour;
-    `along`: which axis.
+    `cortex`: the neurons' place along one axis of the cortex (µm), as colour; `along`: which axis.
     """
     height, width = size
     figure, axes = panel((WIDTH - (0.5 if cortex is None else 1.3)) * height / width + (0.75 if title else 0.5))
@@ -83,21 +78,6 @@ def positions_figure(
         rasterized=True,
         clip_on=False,
     )
-    if spread is not None:
-        some = np.unique(np.linspace(0, len(centres) - 1, min(_MOST_RINGS, len(centres))).round().astype(int))
-        rings = EllipseCollection(
-            2 * spread[some, 0],
-            2 * spread[some, 1],
-            np.zeros(len(some)),
-            units="xy",
-            offsets=centres[some],
-            offset_transform=axes.transData,
-            facecolors="none",
-            edgecolors=INK,
-            linewidths=0.5,
-            alpha=0.5,
-        )
-        axes.add_collection(rings)
     if cortex is not None:
         bar = figure.colorbar(dots, ax=axes, shrink=0.8, pad=0.02)
         bar.set_label(f"{along}, µm", fontsize=SMALL, color=INK)
@@ -143,8 +123,9 @@ def scores_figure(
 ) -> Figure:
     """How many neurons are predicted how well, by up to three scores, on one scale; dashed: the mean, or median.
 
-    nan: no score (too few repeats, say); such neurons are left out, and n says how many are in. What lies below -0.5
-    is drawn there: a fraction of explainable variance has no least value, and so no mean worth telling.
+    nan: no score (too few repeats, say); such neurons are left out, and n says how many are in. The axis goes from -0.5
+    to 1, or to where 99 of 100 values of each score lie below; what lies beyond is drawn at its ends: a fraction of
+    explainable variance has no least value, and so no mean worth telling.
     """
     every = (
         ("single-trial correlation", single_trial, "mean", np.mean),
@@ -157,20 +138,21 @@ def scores_figure(
         figure.suptitle(words(title), x=0.01, ha="left", fontsize=10, color=INK)
     values = [scores[np.isfinite(scores)] for _, scores, _, _ in sets]
     rows = figure.subplots(len(sets), 1, sharex=True, squeeze=False)[:, 0]
-    edges = np.linspace(_LEAST, 1.0, 31)
+    most = max([1.0, *(float(np.quantile(there, 0.99)) for there in values if len(there))])
+    edges = np.linspace(_LEAST, most, 31)
     for axes, (name, _, word, middle), there in zip(rows, sets, values, strict=True):
         _plain(axes)
-        axes.hist(there.clip(_LEAST, 1.0), bins=edges.tolist(), color=_COLOR, alpha=0.8)
+        axes.hist(there.clip(_LEAST, most), bins=edges.tolist(), color=_COLOR, alpha=0.8)
         axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
         axes.set_ylim(bottom=0)
         said = f"n = {len(there)}"
         if len(there):
             at = float(middle(there))
-            axes.axvline(max(at, _LEAST), color="#222222", linewidth=1, linestyle="--")
+            axes.axvline(min(max(at, _LEAST), most), color="#222222", linewidth=1, linestyle="--")
             said = f"{word} {minus(f'{at:z.2f}')}, {said}"
         set_title(axes, f"{name}: {said}")
         name_axes(axes, "", "neurons")
-    rows[-1].set_xlim(_LEAST, 1.0)
+    rows[-1].set_xlim(_LEAST, most)
     return figure
 
 

@@ -1,7 +1,6 @@
 """Twins on one page: what they are, how they were fitted, what they have learnt and how well they predict."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -29,29 +28,6 @@ from neuroprior.types import Float32, InputError, Scan
 _DRAWN = 4  # scans with panels of their own
 _LONGEST = 40  # letters of a scan's name above its panel
 _CONTRAST, _BLUR, _STEPS = 0.2, (4.0, 1.5), 40  # of exciting images, as the caption says
-
-
-def twin_json(
-    twins: Sequence[Twin],
-    *,
-    history: Sequence[FitEpoch] = (),
-    scores: Mapping[str, TwinScores] | None = None,
-    scans: Mapping[str, Scan] | None = None,
-    notes: Sequence[str] = (),
-    settings: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
-    """Return the numbers behind the page; what is not known or not defined is null. Raises as `write_twin_page`."""
-    scores, scans = scores or {}, scans or {}
-    _check(twins, scores, scans)
-    return {
-        "twins": [_twin_said(twin, scores.get(twin.name), scans.get(twin.name)) for twin in twins],
-        "history": [
-            {name: value if name == "epoch" else _number(value) for name, value in asdict(epoch).items()}
-            for epoch in history
-        ],
-        "notes": list(notes),
-        "settings": None if settings is None else dict(settings),
-    }
 
 
 def write_twin_page(
@@ -116,45 +92,6 @@ def _check(twins: Sequence[Twin], scores: Mapping[str, TwinScores], scans: Mappi
             raise InputError(f"twin page: {what} of {name!r}, and no twin is called so; there are {', '.join(neurons)}")
         if n != neurons[name]:
             raise InputError(f"twin page: {what} of {name!r}: {n} neurons, and the twin has {neurons[name]}")
-
-
-def _twin_said(twin: Twin, scores: TwinScores | None, scan: Scan | None) -> dict[str, Any]:
-    v = _accuracy(twin, scores)
-    return {
-        "name": twin.name,
-        "digest": twin.digest,
-        "neurons": twin.n_neurons,
-        "image_size": list(twin.input_size),
-        "behavior": list(twin.behavior_names),
-        "neutral_is_assumed": twin.neutral_is_assumed,
-        "trials": None if scan is None else len(scan.trial_image),
-        "v": None if v is None else _spread(v) | {"at 0": int(np.count_nonzero(v == 0))},
-        "scores": None if scores is None else _scores_said(scores),
-    }
-
-
-def _scores_said(scores: TwinScores) -> dict[str, Any]:
-    fraction = scores.oracle_fraction
-    return {
-        "tier": scores.tier,
-        "trials": scores.n_trials,
-        "images": scores.n_images,
-        "single_trial": _spread(scores.single_trial),
-        "to_average": _spread(scores.to_average),
-        "feve": _spread(scores.feve) | {"threshold": scores.fev_threshold},
-        "oracle": _spread(scores.oracle),
-        "oracle_fraction": None if fraction is None else _number(fraction),
-    }
-
-
-def _spread(values: np.ndarray | None) -> dict[str, Any]:
-    """Mean and quantiles over the neurons that have a value, and how many these are."""
-    there = _finite(values)
-    if not len(there):
-        return {"neurons": 0, "mean": None, "5 %": None, "median": None, "95 %": None}
-    low, median, high = np.quantile(there, (0.05, 0.5, 0.95)).tolist()
-    numbers = {"mean": float(there.mean()), "5 %": low, "median": median, "95 %": high}
-    return {"neurons": len(there)} | {name: _number(value) for name, value in numbers.items()}
 
 
 def _table(twins: Sequence[Twin], scores: Mapping[str, TwinScores], scans: Mapping[str, Scan]) -> Table:
@@ -344,7 +281,8 @@ def _histograms(twins: Sequence[Twin], scores: Mapping[str, TwinScores]) -> Plat
     single = f" No image was repeated: {once}." if once else ""
     caption = (
         "Neurons by score, on one scale; n: neurons for which it is defined. Dashed: mean, or median. A fraction of "
-        "explainable variance below −0.5 is drawn at −0.5."
+        "explainable variance is above 1 where behaviour explains what repeats would call noise; what lies beyond an "
+        "end of the axis is drawn there."
         f"{single}{_not_drawn(len(scored), 'scan')}"
     )
     return Plate(heading, panels, caption)

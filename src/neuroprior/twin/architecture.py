@@ -1,5 +1,6 @@
 """What a twin is made of, and its parts before any training."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -72,8 +73,8 @@ class TwinArchitecture:
                 raise InputError(
                     f"twin: {name} is {getattr(self, name)}; give an odd one, so that layers keep their size"
                 )
-        if not self.first_spread > 0:
-            raise InputError(f"twin: first_spread is {self.first_spread}; it must be above 0")
+        if not 0 < self.first_spread < math.inf:
+            raise InputError(f"twin: first_spread is {self.first_spread}; it must be above 0, and finite")
 
     @property
     def n_features(self) -> int:

@@ -8,13 +8,35 @@ import numpy as np
 
 from neuroprior.similarity import average_targets, target_from_population
 from neuroprior.twin.architecture import TwinArchitecture
+from neuroprior.twin.evaluate import TwinScores, check_scored, predict_trials, score_twin, scores_of
 from neuroprior.twin.fit import FitProgress, FitSettings, FittedTwins, fit_twin
 from neuroprior.twin.fit.trials import fold_of
 from neuroprior.twin.model import Twin
 from neuroprior.twin.predict import check_size, neuron_weights, pixel_scale, predict_population
-from neuroprior.types import Float32, InputError, Population, Precision, Scan, SimilarityTarget, Stimuli, Weighting
+from neuroprior.types import (
+    AnyTarget,
+    Float32,
+    InputError,
+    Int64,
+    Population,
+    Precision,
+    Scan,
+    SimilarityTarget,
+    Stimuli,
+    Tier,
+    Weighting,
+)
 
-__all__ = ["CrossfitTwin", "Denoiser", "fit_crossfit", "predict_denoised", "target_details", "target_from_twin"]
+__all__ = [
+    "CrossfitTwin",
+    "Denoiser",
+    "fit_crossfit",
+    "mean_details",
+    "predict_denoised",
+    "score_denoiser",
+    "target_details",
+    "target_from_twin",
+]
 
 _USUAL_ARCHITECTURE, _USUAL_SETTINGS = TwinArchitecture(), FitSettings()
 
@@ -115,6 +137,27 @@ def predict_denoised(
     return Population(stimuli.ids, mean, weights.astype(np.float32), "twin")
 
 
+def score_denoiser(
+    twin: Denoiser, scan: Scan, tier: Tier = "oracle", *, trials: Int64[np.ndarray, " some"] | None = None
+) -> TwinScores:
+    """`score_twin`, crossfit or not: of a crossfit, each trial is predicted by the model that did not see its image.
+
+    Oracle images, which no fold was trained on, are predicted by the mean over folds.
+    """
+    if isinstance(twin, Twin):
+        return score_twin(twin, scan, tier, trials=trials)
+    chosen = np.flatnonzero(scan.tier == tier) if trials is None else trials
+    check_scored(scan, tier, chosen)
+    fold = fold_of(scan.stimuli.ids, len(twin.folds), twin.seed)[scan.trial_image[chosen]]
+    nobody_saw = scan.tier[chosen] == "oracle"
+    rates = np.zeros((len(chosen), scan.responses.shape[1]), dtype=np.float32)
+    for k, member in enumerate(twin.folds):
+        own = np.flatnonzero((fold == k) & ~nobody_saw)
+        rates[own] = predict_trials(member, scan, chosen[own])
+        rates[nobody_saw] += predict_trials(member, scan, chosen[nobody_saw]) / len(twin.folds)
+    return scores_of(rates, scan, chosen, tier)
+
+
 def target_from_twin(
     twin: Denoiser | Sequence[Denoiser],
     stimuli: Stimuli,
@@ -142,7 +185,7 @@ def target_from_twin(
     if len(targets) == 1:
         return targets[0]
     mean = average_targets(targets)
-    return replace(mean, details={**mean.details, "twins": ", ".join(one.name for one in twins)})
+    return replace(mean, details={**mean.details, **mean_details(twins, targets)})
 
 
 def _tell(progress: Callable[[int, int], None], before: int, of: int, done: int, _: int) -> None:
@@ -177,6 +220,15 @@ def target_details(
         said["twin_digest"] = ", ".join(member.digest for member in twin.folds)
     if precision == "bfloat16":
         said["precision"] = "bfloat16: too coarse for a target that results rest on"
+    return said
+
+
+def mean_details(twins: Sequence[Denoiser], targets: Sequence[AnyTarget]) -> dict[str, str]:
+    """Say of which twins a mean of their targets is; where they are weighted otherwise, what each one's weights are."""
+    said = {"twins": ", ".join(one.name for one in twins)}
+    weights = [str(target.details["weights"]) for target in targets]
+    if len(set(weights)) > 1:
+        said["weights"] = "; ".join(f"{twin.name}: {how}" for twin, how in zip(twins, weights, strict=True))
     return said
 
 

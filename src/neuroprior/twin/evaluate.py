@@ -10,7 +10,7 @@ from neuroprior.twin.model import Twin
 from neuroprior.twin.predict import check_size, passes, pixel_scale, rates_of
 from neuroprior.types import Float32, Float64, InputError, Int64, Scan, Tier
 
-__all__ = ["TwinScores", "explained_variance", "predict_trials", "score_twin"]
+__all__ = ["TwinScores", "explained_variance", "predict_trials", "score_twin", "scores_of"]
 
 _FEV_THRESHOLD = 0.15
 
@@ -80,9 +80,21 @@ def score_twin(
     A twin is not trained on oracle images; scores on its training tier say how well it fits, not how well it predicts.
     """
     trials = np.flatnonzero(scan.tier == tier) if trials is None else trials
+    check_scored(scan, tier, trials)
+    return scores_of(predict_trials(twin, scan, trials), scan, trials, tier)
+
+
+def check_scored(scan: Scan, tier: str, trials: Int64[np.ndarray, " some"]) -> None:
+    """Raise `InputError` where there are too few trials for a score."""
     if len(trials) < 2:
         raise InputError(f"scan {scan.name}: {len(trials)} trials of tier {tier}; a score needs 2 or more")
-    predicted = predict_trials(twin, scan, trials).astype(np.float64)
+
+
+def scores_of(
+    rates: Float32[np.ndarray, "some neuron"], scan: Scan, trials: Int64[np.ndarray, " some"], tier: str
+) -> TwinScores:
+    """Score predictions of two or more trials, whoever made them; `tier`: what the trials are called."""
+    predicted = rates.astype(np.float64)
     responses = scan.responses[trials].astype(np.float64)
     image = scan.trial_image[trials]
     single = correlation(predicted, responses)

@@ -20,10 +20,14 @@ class MLPModulator(nn.Module):
     def __init__(self, channels: int, n_neurons: int, hidden: int = 10, *, of: Scaled = "drive") -> None:
         super().__init__()
         self.of = of
-        last = nn.Linear(hidden, n_neurons)
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
+        last = nn.Linear(hidden, n_neurons)  # drawn first: what is drawn after it stays as it always was
         self.mlp = nn.Sequential(nn.Linear(channels, hidden), nn.Tanh(), last)
+        self.rest()
+
+    def rest(self) -> None:
+        """Set the last layer to 0, and so all gains to 1: as a modulator is before training."""
+        for value in self.mlp[-1].parameters():
+            nn.init.zeros_(value)
 
     def forward(self, behavior: Float[torch.Tensor, "trial channel"]) -> Float[torch.Tensor, "trial neuron"]:
         """Map standardised behaviour to gains."""

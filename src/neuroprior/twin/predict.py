@@ -68,7 +68,7 @@ def neuron_weights(
 
     `weighting`: "snr-v" is all of it, "snr" leaves v out, "v" leaves w out, "none" is 1 for every neuron. Where it is
     not given it is "snr-v", and "none" for a twin that knows no w and v.
-    Raises `InputError` for weights that the twin does not know, or a `v_power` that is negative.
+    Raises `InputError` for weights that the twin does not know, or that are 0 for all, or a negative `v_power`.
     """
     if not 0 <= v_power < float("inf"):
         raise InputError(f"v_power is {v_power}; it must be 0 or more, and finite")
@@ -86,6 +86,11 @@ def neuron_weights(
         weights *= twin.snr
     if weighting in ("snr-v", "v"):
         weights *= twin.accuracy ** np.float32(v_power)
+    if not weights.any():
+        raise InputError(
+            f"twin {twin.name}: the weights of all neurons are 0 (v is 0 where predictions and responses do not "
+            "correlate); fit it longer or on more trials, or choose another weighting"
+        )
     return weights
 
 
@@ -101,7 +106,8 @@ def check_size(twin: Twin, stimuli: Stimuli) -> None:
     if (height, width) != tuple(twin.input_size):
         raise InputError(
             f"twin {twin.name}: takes images of {twin.input_size[0]}x{twin.input_size[1]}, the stimuli are "
-            f"{height}x{width}; resize the stimuli, or name the size it was trained on: load_twin(..., input_size=)"
+            f"{height}x{width}; resize the stimuli, or, if it is a Sensorium checkpoint trained on that size, read it "
+            f"in Python with load_twin(..., input_size=({height}, {width})) and save_twins"
         )
 
 

@@ -29,15 +29,21 @@ def save_sensorium(twin: Twin, path: str | os.PathLike[str], *, own_units: bool 
     The model in the file takes z-scored images, and behaviour and pupil position that are standardised as the twin
     standardises them: the lines returned give the numbers. `own_units`: responses in each neuron's own unit (one
     standard deviation), as Sensorium's are, where the twin predicts recorded units.
-    Raises `InputError` naming every part that has no place there, and for a disk that cannot be written.
+    Raises `InputError` naming every part that has no place there (the padding and the gain of a twin as fits make them
+    by default) and the options to fit without, and for a disk that cannot be written.
     """  # fmt: skip
     strange = _without_place(twin.model)
     if strange:
-        raise InputError(f"twin {twin.name}: a Sensorium file has no place for {', '.join(strange)}; use save_twins")
+        options = " and ".join(dict.fromkeys(filter(None, strange.values())))
+        fit = "" if None in strange.values() else f"fit with {options}, or "
+        raise InputError(
+            f"twin {twin.name}: a Sensorium file has no place for {', '.join(strange)}; {fit}keep it as .safetensors "
+            "(save_twins)"
+        )
     if not own_units and not bool((twin.model.unit == 1).all()):
         raise InputError(
             f"twin {twin.name}: predicts recorded units, and a Sensorium file has no place for them (ELU + 1 is the "
-            "last step); own_units=True saves it in each neuron's standard deviations"
+            "last step); own_units=True (--own-units) saves it in each neuron's standard deviations"
         )
     state = _core(twin.model) | _readout(twin.model, twin.name) | _shifter(twin.model, twin.name)
     held = io.BytesIO()
@@ -47,23 +53,26 @@ def save_sensorium(twin: Twin, path: str | os.PathLike[str], *, own_units: bool 
     return _lost(twin)
 
 
-def _without_place(model: EncodingModel) -> list[str]:
-    """What a Sensorium file cannot say of a model; its reader would take something else for it."""
-    strange = []
+def _without_place(model: EncodingModel) -> dict[str, str | None]:
+    """What a Sensorium file cannot say of a model; its reader would take something else for it.
+
+    With the option of `twin fit` that does without; None where there is none.
+    """
+    strange: dict[str, str | None] = {}
     for k, layer in enumerate(model.core.layers):
         conv, norm, nonlinearity = layer.children()
         if type(nonlinearity) is not nn.ELU:
-            strange.append(f"a linear layer {k}")
+            strange[f"a linear layer {k}"] = "no --linear"
         if isinstance(norm, nn.BatchNorm2d) and norm.eps != nn.BatchNorm2d(1).eps:
-            strange.append(f"batch norm with eps {norm.eps:g}")
+            strange[f"batch norm with eps {norm.eps:g}"] = None
         if isinstance(conv, SeparableConv) and k == 0:
-            strange.append("a depth-separable first layer")
+            strange["a depth-separable first layer"] = None
         if isinstance(conv, nn.Conv2d) and conv.padding != ((0, 0) if k == 0 else _half(conv.kernel_size)):
-            strange.append(f"the padding of layer {k}")
+            strange[f"the padding of layer {k}"] = "--no-padded" if k == 0 else None
     if not isinstance(model.readout, GaussianReadout):
-        strange.append("a factorised readout")
+        strange["a factorised readout"] = "--readout gaussian"
     if not isinstance(model.modulator, NoModulation):
-        strange.append("a modulator")
+        strange["a modulator"] = "--behavior channels (or none)"
     return strange
 
 

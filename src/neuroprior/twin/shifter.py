@@ -19,10 +19,14 @@ class MLPShifter(nn.Module):
     def untrained(cls, hidden: int = 5, depth: int = 3) -> "MLPShifter":
         """Return a shifter to train: its last layer begins at 0, and so do all shifts."""
         widths = [2, *[hidden] * (depth - 1), 2]
-        layers = [nn.Linear(a, b) for a, b in pairwise(widths)]
-        nn.init.zeros_(layers[-1].weight)
-        nn.init.zeros_(layers[-1].bias)
-        return cls(layers)
+        shifter = cls([nn.Linear(a, b) for a, b in pairwise(widths)])
+        shifter.rest()
+        return shifter
+
+    def rest(self) -> None:
+        """Set the last layer to 0, and so all shifts: as a shifter is before training."""
+        for value in self.mlp[-2].parameters():
+            nn.init.zeros_(value)
 
     def forward(self, pupil_center: Float[torch.Tensor, "image 2"]) -> Float[torch.Tensor, "image 2"]:
         """Map standardised pupil positions to shifts."""

@@ -1,6 +1,7 @@
 """Fitting: it learns, it repeats itself to the byte, it goes on where it was stopped, and it says what it cannot do."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -138,6 +139,31 @@ def test_half_the_digits_are_enough_to_learn(mouse, variant):
     learns_something(mouse, replace(SMALL, **variant), "bfloat16")
 
 
+@pytest.mark.parametrize("variant", [{}, {"readout": "factorised"}, {"behavior": "channels"}], ids=str)
+def test_half_the_digits_are_the_cores_alone(mouse, variant):
+    """Shifts, gains and what is read out of the maps are float32, and so is all of validation."""
+    fit = fit_of([mouse], replace(SMALL, **variant), replace(QUICK, precision="bfloat16"))
+    model = fit.models[0]
+    seen: dict[str, list[torch.dtype]] = {}
+    for name, part in {
+        "core": model.core,
+        "shifter": model.shifter,
+        "gain": model.modulator,
+        "out": model.readout,
+    }.items():
+        part.register_forward_hook(lambda _, given, out, name=name: seen.setdefault(name, []).append(out.dtype))
+    after_step(fit, fit.images[:20])
+    assert {name: set(found) for name, found in seen.items()} == {
+        "core": {torch.bfloat16},
+        "shifter": {torch.float32},
+        "gain": {torch.float32},
+        "out": {torch.float32},
+    }
+    seen.clear()
+    fit.validation_correlation()
+    assert set(seen["core"]) == {torch.float32}
+
+
 def learns_something(mouse: Scan, architecture: TwinArchitecture, precision: Precision) -> None:
     settings = replace(QUICK, precision=precision, max_epochs=4, group_sparsity=0.01)
     made = fit_twin(mouse, architecture, settings)
@@ -159,7 +185,7 @@ def fit_of(scans: list[Scan], architecture: TwinArchitecture = SMALL, settings: 
         for part in (model.shifter, model.modulator):
             for weight in part.parameters():
                 weight.data.normal_(std=0.2)
-    fit.all.eval()
+    fit.module_list.eval()
     return fit
 
 
@@ -167,8 +193,8 @@ def after_step(fit: _Fit, images: np.ndarray) -> tuple[float, float, torch.Tenso
     """Loss and penalty of a step, and the gradient of the core's first filters."""
     before = fit.so_far.sums.clone()
     fit._step(images, "a test")
-    loss, penalty = ((fit.so_far.sums - before) / len(images)).tolist()
-    return loss, penalty, fit.core.filters.grad.clone()
+    loss, penalty = (fit.so_far.sums - before).tolist()
+    return loss / fit._n_responses(images), penalty / len(images), fit.core.filters.grad.clone()
 
 
 @pytest.mark.parametrize("behavior", ["gain", "modulator", "channels"])
@@ -259,6 +285,30 @@ def test_each_penalty_is_counted_as_often_as_it_is_asked_for(mouse):
     )
 
 
+def test_an_epochs_loss_is_the_mean_of_a_response_where_images_have_other_numbers_of_trials(mouse, monkeypatch):
+    """Each step's loss is a mean over its own responses: a step of many counts for more."""
+    rng = np.random.default_rng(0)
+    train = np.flatnonzero(mouse.tier == "train")
+    often = np.repeat(train, np.where(rng.random(len(train)) < 0.1, 12, 1))
+    uneven = trials_of(mouse, np.concatenate([often, np.flatnonzero(mouse.tier == "oracle")]))
+    told: list[
+        tuple[float, int, int]
+    ] = []  # what was added to a step's mean, of how many responses, to how many images
+    part = _Fit._loss
+
+    def kept(self: _Fit, images: np.ndarray, count: int) -> torch.Tensor:
+        found = part(self, images, count)
+        told.append((found.item(), count, len(images)))
+        return found
+
+    monkeypatch.setattr(_Fit, "_loss", kept)
+    (epoch,) = fit_twin(uneven, SMALL, replace(QUICK, max_epochs=1)).history
+    losses, responses, images = (np.array(column, dtype=np.float64) for column in zip(*told, strict=True))
+    assert responses.std() > 0.1 * responses.mean()
+    assert epoch.loss == pytest.approx(np.average(losses, weights=responses), rel=1e-6)
+    assert abs(np.average(losses, weights=images) / epoch.loss - 1) > 1e-3  # batches of 16: one part a step
+
+
 # Several scans
 
 
@@ -322,19 +372,75 @@ def test_an_oracle_image_of_one_scan_is_held_back_in_all(mouse):
     assert one == other
 
 
+def with_validation(scan: Scan, names: list[str]) -> Scan:
+    """The scan with these images in tier validation."""
+    return replace(scan, tier=np.where(np.isin(scan.trial_ids, names), "validation", scan.tier.astype("<U10")))
+
+
+def test_what_one_scan_is_stopped_by_is_held_back_in_all(mouse):
+    """The core is common: what a scan is stopped by must not be learned from in another."""
+    names = [f"image-{k:03d}" for k in range(7, 30)]
+    first, second = with_validation(mouse, names), small_mouse("second", seed=1)
+    own, others = _all_trials([first, second], image_bank([first, second]), SMALL, QUICK, frozenset())
+    held = set(second.trial_ids[others.validation].tolist())  # by the hash of their ids
+    assert held - set(names)
+    assert set(names) - held
+    for trials in (own, others):
+        assert not set(trials.scan.trial_ids[trials.train].tolist()) & (held | set(names))
+    assert set(first.trial_ids[own.validation].tolist()) == set(names)
+    some = np.flatnonzero(np.isin(second.trial_ids, sorted(set(names) - held)))
+    too = np.flatnonzero(np.isin(first.trial_ids, sorted(held - set(names))))
+    made = fit_twin([first, second], SMALL, QUICK)
+    for scans in ([first, other_responses(second, some)], [other_responses(first, too), second]):
+        assert weights(fit_twin(scans, SMALL, QUICK)) == weights(made)
+    assert made.notes == (
+        f"scan mouse: {len(too)} trials left out, as another scan holds their images back",
+        f"scan second: {len(some)} trials left out, as another scan holds their images back",
+    )
+    assert weights(fit_twin(other_responses(second, some), SMALL, QUICK)) != weights(fit_twin(second, SMALL, QUICK))
+
+
+def test_scans_that_hold_back_the_same_images_lose_no_trials(mouse):
+    scans = [mouse, small_mouse("second", seed=1)]
+    bank = image_bank(scans)
+    for both in (scans, [with_validation(scan, ["image-004", "image-040"]) for scan in scans]):
+        trials = _all_trials(both, bank, SMALL, QUICK, frozenset(["image-007"]))
+        assert [one.held_back for one in trials] == [0, 0]
+        alone = _all_trials(both[:1], bank, SMALL, QUICK, frozenset(["image-007"]))
+        assert np.array_equal(trials[0].train, alone[0].train)
+
+
 def test_scans_that_cannot_be_fitted_together_are_said(mouse):
     with pytest.raises(InputError, match="no scan given"):
         fit_twin([], SMALL, QUICK)
     with pytest.raises(InputError, match="two scans are called 'mouse'; give each a name of its own"):
         fit_twin([mouse, mouse], SMALL, QUICK)
     still = replace(mouse, name="still", behavior=None, behavior_names=())
-    with pytest.raises(InputError, match="one core cannot take both as channels: use behavior='modulator'"):
+    with pytest.raises(
+        InputError, match=r"one core cannot take both as channels: use --behavior gain \(behavior='gain'\)"
+    ):
         fit_twin([mouse, still], replace(SMALL, behavior="channels"), QUICK)
     assert len(fit_twin([mouse, still], SMALL, replace(QUICK, max_epochs=1))) == 2
     with pytest.raises(InputError, match="no neuron_xyz; use free ones"):
         fit_twin(replace(mouse, neuron_xyz=None), replace(SMALL, positions="cortical"), QUICK)
     with pytest.raises(InputError, match="too small for a first filter of 16"):
         fit_twin(mouse, replace(SMALL, first_kernel=16, padded=False), QUICK)
+
+
+def test_a_neuron_whose_cortical_place_is_not_known_is_fitted_where_places_are_free(mouse):
+    xyz = mouse.neuron_xyz.copy()
+    xyz[[3, 8], [0, 1]] = np.nan, np.inf
+    lost = replace(mouse, neuron_xyz=xyz)
+    (twin,) = fit_twin(lost, SMALL, replace(QUICK, max_epochs=1))
+    assert twin.model.readout.positions.isfinite().all()
+    with pytest.raises(
+        InputError, match=r"scan mouse: neuron_xyz of 2 of 30 neurons is not finite.*take --positions free"
+    ):
+        fit_twin(lost, replace(SMALL, positions="cortical"), QUICK)
+    deep = xyz.copy()
+    deep[[3, 8]] = mouse.neuron_xyz[[3, 8]]
+    deep[:, 2] = np.nan  # depth says nothing about where a neuron looks
+    assert fit_twin(replace(mouse, neuron_xyz=deep), replace(SMALL, positions="cortical"), replace(QUICK, max_epochs=1))
 
 
 # The same numbers, stopped or not
@@ -474,8 +580,36 @@ def test_progress_counts_up_and_its_bounds_hold(mouse):
     assert places[-1] == 3
     assert (told[0].seconds_at_least, told[0].seconds_at_most) == (None, None)  # nothing was measured yet
     assert all(0 <= now.seconds_at_least <= now.seconds_at_most for now in told[1:])
-    assert told[-1].seconds_at_most == 0
+    assert told[-1].seconds_at_most > 0  # the last validation
     assert told[-1].best_correlation == max(epoch.validation_correlation for epoch in made.history[:-1])
+
+
+def test_what_is_left_is_steps_and_validations_each_with_their_own_time(mouse, monkeypatch):
+    """A step of 2 seconds (the first, compiled, of 50) and a validation of 31: no jump where an epoch ends."""
+    now = [0.0]
+    step, validation = _Fit._step, _Fit.validation_correlation
+
+    def slow_step(self: _Fit, images: np.ndarray, where: str) -> None:
+        now[0] += 2.0 if now[0] else 50.0
+        step(self, images, where)
+
+    def slow_validation(self: _Fit) -> float:
+        now[0] += 31.0
+        return validation(self)
+
+    monkeypatch.setattr(_Fit, "_step", slow_step)
+    monkeypatch.setattr(_Fit, "validation_correlation", slow_validation)
+    monkeypatch.setattr(fitting, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    told: list[FitProgress] = []
+    settings = replace(QUICK, max_epochs=5, patience=2, decays=0)
+    fit_twin(mouse, SMALL, settings, progress=told.append)
+    steps, images = len(steps_of(mouse)), len(fit_of([mouse]).validation_images)
+    for k, at in enumerate(told[1:], 2):
+        each = 31.0 if k > steps else 2.0 * images / QUICK.batch_images / 3  # until one was timed
+        assert at.seconds_at_most == pytest.approx(2.0 * (5 * steps - k) + each * (5 - (k - 1) // steps))
+    first, last = told[steps], told[-1]
+    assert first.seconds_at_least == pytest.approx(2.0 * (2 * steps - 1) + 31.0 * 2)  # two epochs without a gain
+    assert (last.seconds_at_least, last.seconds_at_most) == pytest.approx((31.0, 31.0))
 
 
 def test_the_log_has_a_line_an_epoch(mouse, fitted):
@@ -579,8 +713,19 @@ def test_trials_that_were_not_tracked_are_dropped_and_said_or_imputed(mouse):
         ({"decay": 1.0}, "decay is 1.0; it must be between 0 and 1"),
         ({"validation_fraction": 0.0}, "validation_fraction is 0.0; it must be between 0 and 1"),
         ({"missing_behavior": "zero"}, "missing_behavior is 'zero'; choose drop or mean"),
+        ({"precision": "float16"}, "precision is 'float16'; choose float32 or bfloat16"),
+        ({"least_gain": float("inf")}, "least_gain is inf; it must be 0 or more, and finite"),
+        ({"batch_images": 2.5}, "batch_images is 2.5; give a whole number"),
+        ({"seed": 2**63}, r"seed is 9223372036854775808; it must be below 2\^63"),
+        ({"decay": "0.3"}, "decay is '0.3'; give a number"),
     ],
 )
 def test_settings_out_of_range_are_said(shapes_unchecked, wrong, said):
     with pytest.raises(InputError, match=said):
         FitSettings(**wrong)
+
+
+@pytest.mark.parametrize("name", [name for name, value in asdict(FitSettings()).items() if not isinstance(value, str)])
+def test_no_setting_may_be_nan(shapes_unchecked, name):
+    with pytest.raises(InputError, match=f"fit: {name} is nan; "):
+        FitSettings(**{name: float("nan")})

@@ -79,6 +79,25 @@ def test_neurons_that_say_nothing_take_what_the_cortex_says(pixels, places):
     assert np.median(off_by(alone, places)[lost]) > 2 * NEAR
 
 
+def test_a_neuron_without_a_cortical_place_takes_the_others_mean_and_changes_no_other(pixels, places):
+    cortex = ((places - places.mean(axis=0)) / places.std(axis=0)).astype(np.float32)
+    responses = cells("on", pixels, places)
+    responses[:, :4] = 1.0  # never vary: placed by the cortex
+    whole = first_positions(pixels, responses, cortex)
+    cortex[0] = np.nan
+    cortex[1, 1] = np.inf
+    found = first_positions(pixels, responses, cortex)
+    assert np.isfinite(found).all()
+    assert np.array_equal(found[4:], whole[4:])
+    assert np.abs(found[2:4] - whole[2:4]).max() < 0.1
+    alone = first_positions(pixels, responses, None)
+    assert np.array_equal(found[:2], alone[:2])
+    nobody = np.full_like(cortex, np.nan)
+    assert np.array_equal(first_positions(pixels, responses, nobody), alone)
+    only_silent = np.where(np.arange(NEURONS)[:, None] < 4, cortex, np.float32(np.nan))
+    assert np.array_equal(first_positions(pixels, responses, only_silent), alone)  # nothing to fit a map to
+
+
 def test_places_lie_in_the_image(pixels, places):
     rng = np.random.default_rng(4)
     noise = rng.gamma(2.0, size=(TRIALS, NEURONS)).astype(np.float32)

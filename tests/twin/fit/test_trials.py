@@ -8,15 +8,29 @@ import torch
 from small_mouse import small_mouse, trials_of
 
 from neuroprior.twin import FitSettings
-from neuroprior.twin.fit.trials import held_out, image_bank, scan_trials
+from neuroprior.twin.fit.trials import (
+    HeldBack,
+    ScanTrials,
+    held_back,
+    held_out,
+    image_bank,
+    scan_trials,
+    stopping_trials,
+)
 from neuroprior.types import InputError, Scan, Stimuli
 
 SETTINGS = FitSettings(validation_fraction=0.2)
 
 
-def sorted_trials(scan: Scan, settings: FitSettings = SETTINGS, left_out: frozenset[str] = frozenset(), **needs: bool):
+def sorted_trials(
+    scan: Scan,
+    settings: FitSettings = SETTINGS,
+    left_out: frozenset[str] = frozenset(),
+    held: HeldBack = HeldBack(),  # noqa: B008 # frozen
+    **needs: bool,
+) -> ScanTrials:
     rows = {name: row for row, name in enumerate(image_bank([scan]).ids.tolist())}
-    return scan_trials(scan, rows, settings, left_out, **needs)
+    return scan_trials(scan, rows, settings, left_out, held, **needs)
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +87,67 @@ def test_all_scans_hold_out_the_same_images_in_any_order():
     assert abs((held & other).mean() - 0.01) < 0.008  # another seed's are others
 
 
+def test_what_another_scan_holds_back_is_not_trained_on_and_counted(mouse):
+    """Its oracle images are in no list; its validation images may still be this scan's own."""
+    alone = sorted_trials(mouse)
+    shown = mouse.trial_ids
+    fitted, stopping = (sorted(set(shown[some].tolist())) for some in (alone.train, alone.validation))
+    held = HeldBack(
+        oracle=frozenset([fitted[0], stopping[0], "of another scan"]), validation=frozenset([fitted[1], stopping[1]])
+    )
+    trials = sorted_trials(mouse, held=held)
+    assert set(fitted) - set(shown[trials.train].tolist()) == {fitted[0], fitted[1]}
+    assert set(stopping) - set(shown[trials.validation].tolist()) == {stopping[0]}
+    assert (alone.held_back, trials.held_back) == (0, 3)
+    assert sorted_trials(mouse, left_out=frozenset(fitted[:1]), held=held).held_back == 2  # the fold left one out
+    with pytest.raises(InputError, match=r"0 trials to train on \(\d+ show images that another scan holds back\)"):
+        sorted_trials(mouse, held=HeldBack(validation=frozenset(fitted)))
+
+
+def test_what_is_held_back_is_what_any_scan_holds_back(mouse):
+    tier = np.where(np.isin(mouse.trial_ids, ["image-003", "image-050"]), "validation", mouse.tier.astype("<U10"))
+    other = replace(mouse, name="other", tier=tier)
+    held = held_back([mouse, other], SETTINGS)
+    by_hash = set(mouse.trial_ids[sorted_trials(mouse).validation].tolist())
+    assert held.validation == by_hash | {"image-003", "image-050"}
+    assert held.oracle == {f"oracle-{k:02d}" for k in range(10)}
+    assert held_back([other], SETTINGS).validation == {"image-003", "image-050"}
+
+
+@pytest.mark.parametrize("tiers", ["train", "validation"])
+def test_what_training_was_stopped_by_is_known_afterwards(mouse, tiers):
+    """Without the fit at hand: as it was, less what was oracle elsewhere and what was not tracked."""
+    if tiers == "validation":
+        tier = np.where(mouse.trial_image < 30, "validation", mouse.tier.astype("<U10"))
+        mouse = replace(mouse, tier=tier)
+    behavior, pupil = mouse.behavior.copy(), mouse.pupil_center.copy()
+    first = sorted_trials(mouse).validation
+    behavior[first[2]], pupil[first[3]] = np.nan, np.nan
+    gaps = replace(mouse, behavior=behavior, pupil_center=pupil)
+    held = HeldBack(oracle=frozenset(mouse.trial_ids[first[:1]].tolist()))
+    for needs, lost in (({"needs_behavior": True}, [0, 2, 3]), ({"needs_behavior": False}, [0, 3])):
+        trials = sorted_trials(gaps, held=held, needs_pupil=True, **needs)
+        known = stopping_trials(gaps, SETTINGS, held, needs_pupil=True, **needs)
+        assert np.array_equal(known, trials.validation)
+        assert np.array_equal(known, np.delete(first, lost))
+
+
+def test_responses_below_0_are_said(mouse):
+    """A Poisson loss has no meaning for them; on trials that are not fitted they do no harm."""
+    responses = mouse.responses.copy()
+    responses[sorted_trials(mouse).validation] *= -1
+    assert len(sorted_trials(replace(mouse, responses=responses)).train)
+    scored = ((responses - responses.mean(axis=0)) / responses.std(axis=0)).astype(np.float32)
+    with pytest.raises(
+        InputError, match=r"scan mouse: [4-8]\d % of the responses to train on are below 0; give rates of 0 or more"
+    ):
+        sorted_trials(replace(mouse, responses=scored))
+    one = mouse.responses.copy()
+    one[sorted_trials(mouse).train[-1], 5] = -1e-3
+    with pytest.raises(InputError, match=r"scan mouse: 0\.0\d+ % of the responses to train on are below 0"):
+        sorted_trials(replace(mouse, responses=one))
+
+
 def test_a_trial_that_was_not_tracked_is_dropped_and_counted_once(mouse):
     trials = sorted_trials(mouse)
     behavior, pupil = mouse.behavior.copy(), mouse.pupil_center.copy()
@@ -111,7 +186,7 @@ def test_what_the_twin_does_not_take_costs_no_trial(mouse):
     assert trials.dropped == 0
     assert np.isfinite(trials.behavior).all()
     assert np.isfinite(trials.pupil).all()
-    with pytest.raises(InputError, match=r"0 trials to train on.*have no behaviour or pupil: missing behavior 'mean'"):
+    with pytest.raises(InputError, match=r"0 trials to train on.*have no behaviour or pupil: --missing-behavior mean"):
         sorted_trials(blind, needs_pupil=False)
 
 

@@ -20,14 +20,15 @@ from neuroprior.twin.fit.models import new_models, settled
 from neuroprior.twin.fit.penalties import group_sparsity, readout_l1, roughness
 from neuroprior.twin.fit.settings import FitSettings
 from neuroprior.twin.fit.so_far import FitEpoch, FitSoFar
-from neuroprior.twin.fit.trials import ImageBank, ScanTrials, image_bank, scan_trials
+from neuroprior.twin.fit.trials import ImageBank, ScanTrials, held_back, image_bank, scan_trials
 from neuroprior.twin.model import EncodingModel, Twin
-from neuroprior.types import Float, InputError, Int64, Scan
+from neuroprior.types import Float, InputError, Int64, Precision, Scan
 
 __all__ = ["FitDivergedError", "FitProgress", "FittedTwins", "fit_twin"]
 
 _EPS = 1e-6
 _IMAGES_AT_ONCE = 32
+_FORWARD_PART = 1 / 3  # of a step's time: a gradient takes about twice what a prediction does
 _Sorted = tuple[
     Int64[np.ndarray, " _"], Int64[np.ndarray, " _"]
 ]  # where each image's trials begin, and trials sorted by image
@@ -68,7 +69,8 @@ class FitDivergedError(FloatingPointError):
 class FitProgress:
     """Where a fit is. `seconds_at_least`, `seconds_at_most`: what is left if no, or if every, epoch improves on.
 
-    None at the first step, by which no step can be measured.
+    Steps left times seconds a step, and validations left times seconds a validation. None at the first step, by which
+    no step can be measured.
     """
 
     epoch: int
@@ -93,10 +95,12 @@ def fit_twin(
     """Fit one twin a scan, with a common core (Eq. 6): minimise the mean over trials and neurons of
     `rho - r log rho` (Poisson; r in each neuron's standard deviations), plus penalties.
 
-    The core sees an image once for all scans that show it (unless behaviour enters it). Oracle images and those of
-    `leave_out` are never trained on. Training follows the single-trial correlation on validation trials (tier
-    validation, or a part of the training images): restored and slowed when it stops rising, ended after some of these.
-    Each twin brings w_a and v_a from its oracle trials, where they repeat; otherwise `notes` says so.
+    The core sees an image once for all scans that show it (unless behaviour enters it). Oracle and validation images
+    of any scan, and those of `leave_out`, are trained on in none. Training follows the single-trial correlation on
+    validation trials (tier validation, or a part of the training images): restored and slowed when it stops rising,
+    ended after some of these.
+    Each twin brings w_a and v_a from its oracle trials, where they repeat; otherwise `notes` says so, and how many
+    trials of a scan are lost to what others hold back.
     With a `checkpoint`, a fit that was stopped at any step goes on from the last one kept, to the same bytes. `digest`:
     what checkpoints of this fit are told apart by (`fit_digest`, unless given), which takes reading the scans.
     Raises `InputError` for scans that cannot be fitted together or a checkpoint of another fit, `FitDivergedError`
@@ -132,13 +136,14 @@ def fit_twin(
 
 class _Fit:
     def __init__(
-        self, models: list[EncodingModel], trials: list[ScanTrials], bank: ImageBank, settings: FitSettings, of: str
+        self, models: list[EncodingModel], trials: list[ScanTrials], bank: ImageBank, settings: FitSettings, digest: str
     ) -> None:
         self.models, self.trials, self.bank, self.settings = models, trials, bank, settings
         self.core = models[0].core
-        self.all = nn.ModuleList(models)
-        optimizer = torch.optim.Adam(self.all.parameters(), settings.learning_rate)  # what is shared is listed once
-        self.so_far = FitSoFar(self.all, optimizer, torch.Generator().manual_seed(settings.seed), of)
+        self.module_list = nn.ModuleList(models)
+        # what is shared is listed once
+        optimizer = torch.optim.Adam(self.module_list.parameters(), settings.learning_rate)
+        self.so_far = FitSoFar(self.module_list, optimizer, torch.Generator().manual_seed(settings.seed), digest)
         self.images = np.unique(np.concatenate([t.row[t.train] for t in trials]))
         self.by_image = [_by_image(t.row, t.train, len(bank.ids)) for t in trials]
         self.validation_images = np.unique(np.concatenate([t.row[t.validation] for t in trials]))
@@ -157,17 +162,23 @@ class _Fit:
             while so_far.epoch < settings.max_epochs and so_far.decays <= settings.decays:
                 if so_far.step == 0:
                     so_far.begin_epoch(torch.randperm(len(self.images), generator=so_far.random))
-                self.all.train()
+                self.module_list.train()
+                clock.start()
                 for step in range(so_far.step, steps):
                     rows = so_far.order[step * settings.batch_images : (step + 1) * settings.batch_images]
                     self._step(self.images[rows.numpy()], f"epoch {so_far.epoch + 1}, step {step + 1}")
                     so_far.step = step + 1
+                    clock.stepped()
                     if progress is not None:
-                        progress(self._progress(clock.tick(), so_far.step / steps, steps))
+                        progress(self._progress(clock, steps))
                     if checkpoint is not None and checkpoint.is_due():
                         checkpoint.save(so_far.state())
-                loss, penalty = (so_far.sums / len(self.images)).tolist()
-                ended = FitEpoch(so_far.epoch + 1, loss, penalty, self.validation_correlation(), so_far.learning_rate)
+                summed = torch.tensor([self._n_responses(self.images), len(self.images)], dtype=torch.float64)
+                loss, penalty = (so_far.sums / summed).tolist()
+                clock.start()
+                reached = self.validation_correlation()
+                clock.validated()
+                ended = FitEpoch(so_far.epoch + 1, loss, penalty, reached, so_far.learning_rate)
                 so_far.end_epoch(ended, settings.least_gain)
                 log.write(so_far.epoch * steps, asdict(ended))
                 if so_far.waited >= settings.patience:
@@ -182,25 +193,30 @@ class _Fit:
     def _step(self, images: Int64[np.ndarray, " batch"], where: str) -> None:
         """Take one step; so many images at once that memory does not grow with the batch."""
         so_far = self.so_far
-        count = sum(
-            int((first[images + 1] - first[images]).sum()) * len(model.unit)
-            for (first, _), model in zip(self.by_image, self.models, strict=True)
-        )
+        count = self._n_responses(images)
         so_far.optimizer.zero_grad(set_to_none=True)
         loss, penalty = torch.zeros(()), self._penalty()
         for start in range(0, len(images), _IMAGES_AT_ONCE):
-            loss = loss + self._descended(self._loss(images[start : start + _IMAGES_AT_ONCE], max(count, 1)), where)
-        so_far.sums += len(images) * torch.stack([loss, self._descended(penalty, where)]).double()
+            loss = loss + self._descended(self._loss(images[start : start + _IMAGES_AT_ONCE], count), where)
+        means = torch.stack([loss, self._descended(penalty, where)]).double()
+        # images differ in trials, and trials in neurons: so that an epoch's loss is that of a response too
+        so_far.sums += means * torch.tensor([count, len(images)], dtype=torch.float64)
         so_far.optimizer.step()
+
+    def _n_responses(self, images: Int64[np.ndarray, " some"]) -> int:
+        """How many responses there are to these images, of all scans' neurons, to train on."""
+        return sum(
+            int((first[images + 1] - first[images]).sum()) * len(model.unit)
+            for (first, _), model in zip(self.by_image, self.models, strict=True)
+        )
 
     def _loss(self, images: Int64[np.ndarray, " some"], count: int) -> Float[torch.Tensor, ""]:
         """What these images' trials add to the mean loss of `count` responses."""
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.settings.precision == "bfloat16"):
-            parts = [part for part in self._predicted(images, self.by_image) if part is not None]
         total = torch.zeros(())
-        for rates, responses in parts:
-            rates = rates.float()
-            total = total + (rates - responses * torch.log(rates + _EPS)).sum()
+        for part in self._predicted(images, self.by_image, self.settings.precision):
+            if part is not None:
+                rates, responses = part
+                total = total + (rates - responses * torch.log(rates + _EPS)).sum()
         return total / count
 
     def _descended(self, part: Float[torch.Tensor, ""], where: str) -> Float[torch.Tensor, ""]:
@@ -215,26 +231,33 @@ class _Fit:
         return part.detach()
 
     def _predicted(
-        self, images: Int64[np.ndarray, " batch"], by_image: Sequence[_Sorted]
+        self, images: Int64[np.ndarray, " batch"], by_image: Sequence[_Sorted], precision: Precision
     ) -> Iterator[tuple[torch.Tensor, torch.Tensor] | None]:
-        """Rates and responses of the trials of these images, scan by scan; None of a scan that has none."""
+        """Rates and responses of the trials of these images, scan by scan; None of a scan that has none.
+
+        `precision`: of the core's layers alone. Maps come out coarse, but what is read out of them is float32.
+        """
         batches = [_Batch(*_trials_of(images, *found), scan) for found, scan in zip(by_image, self.trials, strict=True)]
         seen = self.bank.z_scored(images)
         if self.models[0].channels:
             # behaviour beside the image: every trial is a pass of its own, those of all scans in one batch
             each = [m.seen(seen[batch.rows], batch.behavior) for m, batch in zip(self.models, batches, strict=True)]
-            maps = self.core(torch.cat(each).contiguous(memory_format=torch.channels_last)).split(
-                [len(e) for e in each]
-            )
+            together = torch.cat(each).contiguous(memory_format=torch.channels_last)
+            maps = self._maps(together, precision).split([len(e) for e in each])  # type: ignore[no-untyped-call] # no stub
             rows = [torch.arange(len(e)) for e in each]
         else:
-            maps = [self.core(seen)] * len(batches)
+            maps = [self._maps(seen, precision)] * len(batches)
             rows = [batch.rows for batch in batches]
         for model, batch, own_maps, own_rows in zip(self.models, batches, maps, rows, strict=True):
             if len(own_rows):
                 yield model.rates(own_maps, batch.behavior, batch.pupil, own_rows), batch.responses
             else:
                 yield None
+
+    def _maps(self, seen: Float[torch.Tensor, "pass channel h w"], precision: Precision) -> torch.Tensor:
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
+            maps: torch.Tensor = self.core(seen)
+        return maps
 
     def _penalty(self) -> Float[torch.Tensor, ""]:
         settings = self.settings
@@ -248,12 +271,13 @@ class _Fit:
 
     def validation_correlation(self) -> float:
         """Mean over all neurons of Pearson's r over the validation trials, 0 for those that never vary."""
-        self.all.eval()
+        self.module_list.eval()
         seen: list[list[tuple[np.ndarray, np.ndarray]]] = [[] for _ in self.models]
         for start in range(0, len(self.validation_images), _IMAGES_AT_ONCE):
             images = self.validation_images[start : start + _IMAGES_AT_ONCE]
             with torch.inference_mode():
-                for part, mine in zip(self._predicted(images, self.validation_by_image), seen, strict=True):
+                parts = self._predicted(images, self.validation_by_image, "float32")
+                for part, mine in zip(parts, seen, strict=True):
                     if part is not None:
                         mine.append((part[0].numpy(), part[1].numpy()))
         every = []
@@ -267,18 +291,18 @@ class _Fit:
             every.append(correlation(predicted, responses))
         return float(np.nan_to_num(np.concatenate(every), nan=0.0).mean())
 
-    def _progress(self, seconds_a_step: float | None, part: float, steps: int) -> FitProgress:
+    def _progress(self, clock: "_Clock", steps: int) -> FitProgress:
         settings, so_far = self.settings, self.so_far
-        epoch = None if seconds_a_step is None else seconds_a_step * steps
-        least = settings.patience * (settings.decays + 1 - so_far.decays) - so_far.waited - part
-        most = settings.max_epochs - so_far.epoch - part
+        most = settings.max_epochs - so_far.epoch  # epochs, with this one, which is to be validated yet
+        least = min(most, settings.patience * (settings.decays + 1 - so_far.decays) - so_far.waited)
+        usual = len(self.validation_images) / settings.batch_images * _FORWARD_PART  # steps a validation takes
         return FitProgress(
             so_far.epoch + 1,
-            part,
+            so_far.step / steps,
             so_far.decays,
             so_far.best_correlation,
-            None if epoch is None else max(0.0, min(least, most)) * epoch,
-            None if epoch is None else max(0.0, most) * epoch,
+            clock.seconds(least * steps - so_far.step, least, usual),
+            clock.seconds(most * steps - so_far.step, most, usual),
         )
 
 
@@ -294,19 +318,43 @@ class _Batch:
 
 
 class _Clock:
-    """Seconds a step, the last ones counting most; the first, in which loops are compiled, not at all."""
+    """What a step takes, the last ones counting most, and what a validation takes.
+
+    The first step, in which loops are compiled, does not count.
+    """
 
     def __init__(self) -> None:
-        self._last: float | None = None
-        self._mean: float | None = None
+        self._last = 0.0
+        self._compiled = False
+        self._step: float | None = None
+        self._validations: list[float] = []
 
-    def tick(self) -> float | None:
+    def start(self) -> None:
+        """Time the next step or validation from now."""
+        self._last = time.monotonic()
+
+    def stepped(self) -> None:
+        """Take note of a step. The next is timed from here, so what is told and kept between them counts too."""
+        taken = self._taken()
+        if self._compiled:
+            self._step = taken if self._step is None else 0.95 * self._step + 0.05 * taken
+        self._compiled = True
+
+    def validated(self) -> None:
+        """Take note of a validation."""
+        self._validations.append(self._taken())
+
+    def seconds(self, steps: int, validations: int, usual: float) -> float | None:
+        """Return what so many take; None before a step was timed. `usual`: steps a validation takes, until one was."""
+        if self._step is None:
+            return None
+        each = float(np.mean(self._validations)) if self._validations else usual * self._step
+        return steps * self._step + validations * each
+
+    def _taken(self) -> float:
         now = time.monotonic()
-        if self._last is not None:
-            taken = now - self._last
-            self._mean = taken if self._mean is None else 0.95 * self._mean + 0.05 * taken
-        self._last = now
-        return self._mean
+        taken, self._last = now - self._last, now
+        return taken
 
 
 def _best(fitted: FittedTwins) -> int:
@@ -342,16 +390,16 @@ def _all_trials(
     if architecture.behavior == "channels" and len(channels) > 1:
         raise InputError(
             f"twin fit: scan {scans[0].name} records {', '.join(scans[0].behavior_names) or 'no behaviour'}, another "
-            "something else; one core cannot take both as channels: use behavior='modulator'"
+            "something else; one core cannot take both as channels: use --behavior gain (behavior='gain')"
         )
-    # an image that is oracle in one scan is held back in all: the core is common
-    oracle = {name for scan in scans for name in scan.trial_ids[scan.tier == "oracle"].tolist()}
+    held = held_back(scans, settings)
     return [
         scan_trials(
             scan,
             rows,
             settings,
-            left_out | oracle,
+            left_out,
+            held,
             needs_behavior=architecture.behavior != "none",
             needs_pupil=architecture.shifter != "none",
         )

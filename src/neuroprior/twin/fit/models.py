@@ -32,6 +32,8 @@ def new_models(trials: Sequence[ScanTrials], bank: ImageBank, architecture: Twin
     for scan in trials:
         xyz = scan.scan.neuron_xyz
         cortex = None if xyz is None else _standardised(np.asarray(xyz[:, :2]))
+        if cortex is not None and architecture.readout == "gaussian" and architecture.positions == "cortical":
+            _check_cortex(cortex, scan.scan.name)
         where = first_positions(bank.pixels[scan.row[scan.train]], scan.scan.responses[scan.train], cortex)
         first = torch.from_numpy(np.clip((where - middle) / reach, -0.99, 0.99).astype(np.float32))
         mean = torch.from_numpy(scan.mean / scan.unit).clamp(min=1e-3)
@@ -74,6 +76,8 @@ def settled(model: EncodingModel, scan: ScanTrials, bank: ImageBank) -> tuple[Tw
     notes = []
     if scan.dropped:
         notes.append(f"scan {name}: {scan.dropped} trials left out, as behaviour or pupil was not tracked on them")
+    if scan.held_back:
+        notes.append(f"scan {name}: {scan.held_back} trials left out, as another scan holds their images back")
     try:
         snr = scan_reliability(scan.scan).weights.snr.astype(np.float32)
     except InputError as error:
@@ -91,9 +95,22 @@ def weights_digest(model: nn.Module) -> str:
 
 
 def _standardised(values: Shaped[np.ndarray, "neuron 2"]) -> Float32[np.ndarray, "neuron 2"]:
-    spread = np.maximum(values.std(axis=0), 1e-12)
-    standard: np.ndarray = ((values - values.mean(axis=0)) / spread).astype(np.float32)
+    """Mean 0 and standard deviation 1 over the neurons whose place is known; NaN for the others."""
+    known = np.isfinite(values).all(axis=1)
+    standard = np.full(values.shape, np.nan, dtype=np.float32)
+    if known.any():
+        spread = np.maximum(values[known].std(axis=0), 1e-12)
+        standard[known] = (values[known] - values[known].mean(axis=0)) / spread
     return standard
+
+
+def _check_cortex(cortex: Float32[np.ndarray, "neuron 2"], name: str) -> None:
+    lost = np.count_nonzero(~np.isfinite(cortex).all(axis=1))
+    if lost:
+        raise InputError(
+            f"scan {name}: neuron_xyz of {lost} of {len(cortex)} neurons is not finite, and positions are to be "
+            "cortical; drop these neurons, or take --positions free (positions='free')"
+        )
 
 
 def _scale(values: Float32[np.ndarray, "trial channel"]) -> Standardise:

@@ -22,7 +22,7 @@ def first_positions(
 
     Contrast: `G * |grad (G * I)|^2`, so complex cells have a place too. Score of a place: the sum of the squared
     correlations with both, smoothed. Neurons whose best place does not stand out get what an affine map from cortical
-    coordinates, fitted to the others, says (without `cortex`: the mean of the others).
+    coordinates, fitted to the others, says (without `cortex`, or where a neuron's is not finite: the others' mean).
     Positions learned by gradient descent from the middle of the image often stay in a local optimum; these do not
     begin there.
     """
@@ -67,11 +67,14 @@ def _standardised(values: np.ndarray) -> Float32[np.ndarray, "trial column"]:
 
 def _smooth_map(places: np.ndarray, weight: np.ndarray, cortex: np.ndarray | None) -> np.ndarray:
     """The affine map from cortex to places that fits best, weighted; the weighted mean where cortex is not known."""
-    if cortex is None:
-        return np.broadcast_to(weight @ places / max(weight.sum(), 1e-30), places.shape)
+    smooth = np.tile(weight @ places / max(weight.sum(), 1e-30), (len(places), 1))
+    known = np.zeros(len(places), dtype=bool) if cortex is None else np.isfinite(cortex).all(axis=1)
+    if cortex is None or not weight[known].any():
+        return smooth
+    cortex, weight, places = cortex[known], weight[known], places[known]
     z = (cortex - cortex.mean(axis=0)) / np.maximum(cortex.std(axis=0), 1e-12)
     design = np.column_stack([np.ones(len(z)), z])
     weighted = design * weight[:, None]
     gram = weighted.T @ design
-    fitted: np.ndarray = design @ np.linalg.solve(gram + _RIDGE * np.trace(gram) * np.eye(3), weighted.T @ places)
-    return fitted
+    smooth[known] = design @ np.linalg.solve(gram + _RIDGE * np.trace(gram) * np.eye(3), weighted.T @ places)
+    return smooth

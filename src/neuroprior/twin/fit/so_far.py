@@ -26,16 +26,18 @@ class FitEpoch:
 
 
 class FitSoFar:
-    """All that a fit changes as it goes."""
+    """All that a fit changes as it goes. `digest`: what its checkpoints are told apart by."""
 
     def __init__(
-        self, models: nn.ModuleList, optimizer: torch.optim.Optimizer, random: torch.Generator, of: str
+        self, models: nn.ModuleList, optimizer: torch.optim.Optimizer, random: torch.Generator, digest: str
     ) -> None:
-        self.models, self.optimizer, self.random, self.of = models, optimizer, random, of
+        self.models, self.optimizer, self.random, self.digest = models, optimizer, random, digest
         self.epoch = 0
         self.step = 0
         self.order = torch.empty(0, dtype=torch.long)
-        self.sums = torch.zeros(2, dtype=torch.float64)  # of loss and penalty over this epoch's images
+        self.sums = torch.zeros(
+            2, dtype=torch.float64
+        )  # of loss over this epoch's responses, of penalty over its images
         self.waited = 0
         self.gained_from = -math.inf  # correlation from which a gain is counted
         self.decays = 0
@@ -89,7 +91,7 @@ class FitSoFar:
             if p in self.optimizer.state
         }
         return {
-            "of": self.of,
+            "of": self.digest,
             "models": self.models.state_dict(),
             "moments": moments,
             "learning_rate": self.learning_rate,
@@ -109,7 +111,7 @@ class FitSoFar:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go back to what `state` gave. Raises `InputError` for the state of another fit."""
-        if state["of"] != self.of:
+        if state["of"] != self.digest:
             raise InputError(
                 "twin fit: the checkpoint is of another fit (its scans, settings or architecture differ); name another "
                 "--out, or delete it"

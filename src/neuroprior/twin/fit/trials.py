@@ -11,7 +11,7 @@ from neuroprior.twin.fit.settings import FitSettings
 from neuroprior.twin.model import z_scored
 from neuroprior.types import Bool, Float, Float32, Float64, InputError, Int64, Scan, Shaped, UInt8
 
-__all__ = ["ImageBank", "ScanTrials", "image_bank", "scan_trials"]
+__all__ = ["HeldBack", "ImageBank", "ScanTrials", "held_back", "image_bank", "scan_trials", "stopping_trials"]
 
 _ROWS = 256
 _LEAST_STD = 0.01  # of the mean standard deviation: a neuron that hardly responds is not blown up to all others' size
@@ -38,6 +38,7 @@ class ScanTrials:
 
     `unit`: standard deviation of each neuron over the training trials, in which its responses are fitted. `behavior`,
     `pupil`: NaN only on trials that are in no list. `dropped`: trials left out for what was not tracked on them.
+    `held_back`: trials left out as another scan holds their images back.
     """
 
     scan: Scan
@@ -49,6 +50,7 @@ class ScanTrials:
     behavior: Float32[np.ndarray, "trial channel"]
     pupil: Float32[np.ndarray, "trial 2"]
     dropped: int
+    held_back: int
 
     def responses(self, trials: Int64[np.ndarray, " some"]) -> Float[torch.Tensor, "some neuron"]:
         """Responses on these trials, in each neuron's unit; read from the file where the scan is lazy."""
@@ -57,6 +59,26 @@ class ScanTrials:
     def conditions(self, trials: Int64[np.ndarray, " some"]) -> tuple[torch.Tensor, torch.Tensor]:
         """Behaviour and pupil position on these trials."""
         return torch.from_numpy(self.behavior[trials]), torch.from_numpy(self.pupil[trials])
+
+
+@dataclass(frozen=True, slots=True)
+class HeldBack:
+    """Ids of the images that no scan is trained on, as at least one holds them back: the core is common."""
+
+    oracle: frozenset[str] = frozenset()
+    """They stop no training either."""
+    validation: frozenset[str] = frozenset()
+    """Of tier validation, or held out of tier train where a scan has none."""
+
+
+_NOTHING = HeldBack()
+
+
+def held_back(scans: Sequence[Scan], settings: FitSettings) -> HeldBack:
+    """Gather what any of these scans holds back."""
+    oracle = {name for scan in scans for name in _shown(scan, scan.tier == "oracle")}
+    validation = {name for scan in scans for name in _shown(scan, _own_lists(scan, settings)[1])}
+    return HeldBack(frozenset(oracle), frozenset(validation))
 
 
 def held_out(ids: Shaped[np.ndarray, " image"], fraction: float, seed: int) -> Bool[np.ndarray, " image"]:
@@ -82,13 +104,15 @@ def scan_trials(
     bank_ids: dict[str, int],
     settings: FitSettings,
     left_out: frozenset[str] = frozenset(),
+    held: HeldBack = _NOTHING,
     *,
     needs_behavior: bool = True,
     needs_pupil: bool = True,
 ) -> ScanTrials:
     """Sort the trials of a scan. Oracle images are in no list, nor are those of `left_out`.
 
-    Raises `InputError` where nothing is left to train on, or to stop by.
+    `held`: what is held back in all scans that are fitted together. Raises `InputError` where nothing is left to train
+    on, or to stop by, and for responses below 0.
     """
     row_of_image = np.array([bank_ids[name] for name in scan.stimuli.ids.tolist()], dtype=np.int64)
     behavior, tracked = _tracked(scan.behavior, len(scan.trial_image), settings, needs_behavior)
@@ -96,26 +120,39 @@ def scan_trials(
     if scan.pupil_center is None:
         pupil = np.zeros((len(scan.trial_image), 2), dtype=np.float32)
     usable = tracked & seen
-    out = np.isin(scan.stimuli.ids, list(left_out))[scan.trial_image]
-    train = (scan.tier == "train") & ~out
-    validation = (scan.tier == "validation") & ~out
-    if not (scan.tier == "validation").any():
-        kept = held_out(scan.stimuli.ids, settings.validation_fraction, settings.seed)[scan.trial_image]
-        train, validation = train & ~kept, train & kept
-    fitted, held = (np.flatnonzero(part & usable) for part in (train, validation))
+    wanted = ~_shows(scan, left_out)
+    alone = [part & wanted for part in _own_lists(scan, settings)]
+    train, validation = (part & wanted for part in _lists(scan, settings, held))
+    fitted, stopping = (np.flatnonzero(part & usable) for part in (train, validation))
     dropped = int(np.count_nonzero((train | validation) & ~usable))
-    for what, some in (("train on", fitted), ("stop by (tier validation)", held)):
+    elsewhere = int(np.count_nonzero(alone[0] | alone[1]) - np.count_nonzero(train | validation))
+    for what, some in (("train on", fitted), ("stop by (tier validation)", stopping)):
         if len(some) < 2:
-            lost = f" ({dropped} have no behaviour or pupil: missing behavior 'mean' keeps them)" if dropped else ""
+            lost = f" ({elsewhere} show images that another scan holds back)" if elsewhere else ""
+            if dropped:
+                lost += (
+                    f" ({dropped} have no behaviour or pupil: --missing-behavior mean (missing_behavior='mean') keeps "
+                    "them)"
+                )
             raise InputError(f"scan {scan.name}: {len(some)} trials to {what}{lost}; a twin needs 2 or more")
+    _check_rates(scan, fitted)
     mean, std = _moments(scan.responses, fitted)
     unit = np.maximum(std, _LEAST_STD * std.mean())
     if not std.any():
         raise InputError(f"scan {scan.name}: no neuron's response differs from trial to trial; nothing to fit")
     return ScanTrials(
-        scan, row_of_image[scan.trial_image], fitted, held, unit.astype(np.float32), mean.astype(np.float32),
-        behavior, pupil, dropped,
+        scan, row_of_image[scan.trial_image], fitted, stopping, unit.astype(np.float32), mean.astype(np.float32),
+        behavior, pupil, dropped, elsewhere,
     )  # fmt: skip
+
+
+def stopping_trials(
+    scan: Scan, settings: FitSettings, held: HeldBack = _NOTHING, *, needs_behavior: bool, needs_pupil: bool
+) -> Int64[np.ndarray, " some"]:
+    """`ScanTrials.validation`, of a scan that was fitted with `held`, before any fold left anything out."""
+    tracked = _tracked(scan.behavior, len(scan.trial_image), settings, needs_behavior)[1]
+    seen = _tracked(scan.pupil_center, len(scan.trial_image), settings, needs_pupil)[1]
+    return np.flatnonzero(_lists(scan, settings, held)[1] & tracked & seen)
 
 
 def image_bank(scans: Sequence[Scan]) -> ImageBank:
@@ -145,7 +182,7 @@ def image_bank(scans: Sequence[Scan]) -> ImageBank:
     pixels = np.concatenate(parts)
     if not any((scan.tier == "train").any() for scan in scans):
         raise InputError(f"scan {first.name}: no trial is of tier train; a twin needs 2 or more to train on")
-    shown = pixels[sorted({ids[name] for scan in scans for name in _train_ids(scan)})]
+    shown = pixels[sorted({ids[name] for scan in scans for name in _shown(scan, scan.tier == "train")})]
     std = float(shown.std(dtype=np.float64))
     if not std > 0:
         raise InputError(f"scan {first.name}: all pixels of all training images are equal; nothing to see in them")
@@ -158,6 +195,44 @@ def _same_size(scan: Scan, first: Scan) -> None:
         raise InputError(
             f"scan {scan.name}: images of {size[0]}x{size[1]}, and of {wanted[0]}x{wanted[1]} in scan {first.name}; "
             "one core takes one size: resize, or fit them apart"
+        )
+
+
+def _own_lists(scan: Scan, settings: FitSettings) -> tuple[Bool[np.ndarray, " trial"], Bool[np.ndarray, " trial"]]:
+    """Trials to train on and to stop by, as if the scan were fitted alone."""
+    train, validation = scan.tier == "train", scan.tier == "validation"
+    if not validation.any():
+        kept = held_out(scan.stimuli.ids, settings.validation_fraction, settings.seed)[scan.trial_image]
+        train, validation = train & ~kept, train & kept
+    return train, validation
+
+
+def _lists(
+    scan: Scan, settings: FitSettings, held: HeldBack
+) -> tuple[Bool[np.ndarray, " trial"], Bool[np.ndarray, " trial"]]:
+    """Trials to train on and to stop by, less what another scan holds back."""
+    train, validation = _own_lists(scan, settings)
+    scored = _shows(scan, held.oracle)
+    return train & ~scored & ~_shows(scan, held.validation), validation & ~scored
+
+
+def _shows(scan: Scan, names: frozenset[str]) -> Bool[np.ndarray, " trial"]:
+    """Whether a trial shows one of these images."""
+    shown: np.ndarray = np.isin(scan.stimuli.ids, list(names))[scan.trial_image]
+    return shown
+
+
+def _check_rates(scan: Scan, trials: Int64[np.ndarray, " some"]) -> None:
+    """Refuse what a Poisson loss has no meaning for."""
+    negative = sum(
+        int(np.count_nonzero(scan.responses[trials[start : start + _ROWS]] < 0))
+        for start in range(0, len(trials), _ROWS)
+    )
+    if negative:
+        share = 100 * negative / (len(trials) * scan.responses.shape[1])
+        raise InputError(
+            f"scan {scan.name}: {share:.2g} % of the responses to train on are below 0; give rates of 0 or more "
+            "(deconvolved, not z-scored)"
         )
 
 
@@ -189,6 +264,7 @@ def _moments(
     return shift + mean, np.sqrt(np.maximum(square / len(trials) - mean**2, 0))
 
 
-def _train_ids(scan: Scan) -> list[str]:
-    shown: list[str] = scan.stimuli.ids[np.unique(scan.trial_image[scan.tier == "train"])].tolist()
-    return shown
+def _shown(scan: Scan, trials: Bool[np.ndarray, " trial"]) -> list[str]:
+    """Ids of the images of these trials, each once."""
+    names: list[str] = scan.stimuli.ids[np.unique(scan.trial_image[trials])].tolist()
+    return names
