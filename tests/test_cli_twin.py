@@ -334,14 +334,14 @@ def test_a_twin_as_fits_make_it_by_default_is_told_how_to_become_a_sensorium_fil
     assert call(capsys, "twin", "export", again, "--out", where, "--own-units")[0] == 0
 
 
-def test_a_program_has_no_own_units(twins, tmp_path, capsys):
+def test_each_kind_of_export_has_options_of_its_own(twins, tmp_path, capsys):
     given = ["twin", "export", twins, "--scan", "mouse1", "--out", tmp_path / "twin.pt2", "--own-units"]
     status, _, err = call(capsys, *given)
     assert status == 2
     assert "--own-units: " in err
+    assert "leave it out, or name a .pth" in err
     given = ["twin", "export", twins, "--scan", "mouse1", "--out", tmp_path / "twin.pth", "--conditions", "given"]
     status, _, err = call(capsys, *given)
     assert status == 2
     assert "--conditions: is of a program" in err
-    assert "leave it out, or name a .pth" in err
     assert not (tmp_path / "twin.pt2").exists()
