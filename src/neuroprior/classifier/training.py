@@ -127,9 +127,8 @@ def train(
         fused=True if replayed else None,
     )
     if replayed and settings.momentum:
-        for (
-            parameter
-        ) in parameters:  # the fused form wants all of them at once; theta's comes later where alpha begins at 0
+        # The fused form wants all at once, and theta has no gradient before alpha rises from 0. From 0 it is the same.
+        for parameter in parameters:
             optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
     of = _digest(settings, seed, task, kept.labels, parameters)
     so_far = SoFar(network, optimizer, regularizer, random, of=of)
