@@ -98,6 +98,7 @@ def fit(
         raise InputError(f"--out {out}: is a file; name a folder")
     scans = [load_scan(path, format, module=module, series=series) for path in paths]
     with Progress() as progress:
+        progress.update("recordings", "reading", 0.0)
         try:
             made = fit_in_folder(
                 scans, out, architecture, settings, n_folds=crossfit,
@@ -106,8 +107,9 @@ def fit(
         except FloatingPointError as error:
             print(f"neuroprior: {out}: {error}", file=sys.stderr)
             raise typer.Exit(1) from None
-    scores = _scores(made.twins, scans)
-    page = _write_page(made, scans, scores, out, {**asdict(architecture), **asdict(settings)})
+        scores = _scores(made.twins, scans, progress)
+        progress.update("page", "drawing", 0.0)
+        page = _write_page(made, scans, scores, out, {**asdict(architecture), **asdict(settings)})
     if json_:
         history = [[asdict(epoch) for epoch in fold] for fold in made.history]
         said = {"out": str(out), "page": str(page), "notes": list(made.notes), "history": history}
@@ -155,7 +157,8 @@ def score(
                 print(f"note: {scan.name}: not the recording that {twin} was fitted to", file=sys.stderr)
         if tier == "validation":
             held = {scan.name: fit.validation_trials(scan) for scan in scans}
-    scores = _scores(matched, scans, tier, held)
+    with Progress() as progress:
+        scores = _scores(matched, scans, progress, tier, held)
     if json_:
         print(json.dumps({"twin": str(twin), "scores": _scores_json(scores)}))
         return
@@ -242,6 +245,7 @@ Scored = Mapping[str, "TwinScores | None"]
 def _scores(
     twins: Sequence["Denoiser"],
     scans: Sequence[Scan],
+    progress: Progress,
     tier: Tier = "oracle",
     trials: Mapping[str, np.ndarray] | None = None,
 ) -> Scored:
@@ -252,7 +256,8 @@ def _scores(
     from neuroprior.twin import score_denoiser
 
     found: dict[str, TwinScores | None] = {}
-    for twin, scan in zip(twins, scans, strict=True):
+    for k, (twin, scan) in enumerate(zip(twins, scans, strict=True)):
+        progress.update("scores", f"predicting {scan.name}", k / len(scans))
         some = (trials or {}).get(scan.name, np.flatnonzero(scan.tier == tier))
         found[scan.name] = score_denoiser(twin, scan, tier, trials=some) if len(some) > 1 else None
     return found
@@ -343,4 +348,5 @@ def _tell(progress: Progress, label: str, at: "FitProgress") -> None:
     left = ""
     if at.seconds_at_least is not None and at.seconds_at_most is not None:
         left = f"{duration(at.seconds_at_least)} to {duration(at.seconds_at_most)} left"
+        left += " of this fold" if label.startswith("fold") else ""
     progress.update(label, f"epoch {at.epoch}, decay {at.decays}{best}", at.part, note=left)
