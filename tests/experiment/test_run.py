@@ -156,6 +156,7 @@ def test_provenance(finished):
         "threads": 1,
         "workers": 1,
         "checkpoint_seconds": 30.0,
+        "cuda_graphs": True,
         "tensorboard": False,
     }
     assert origin["compute"] == settled
