@@ -1,6 +1,6 @@
 """A twin's fit is SIGKILLed at random moments, then begun again: are the bytes those of an undisturbed one?
 
-    python benchmarks/twin_kills.py [--json] [--kills 20] [--seed 0]
+    python benchmarks/twin_kills.py [--json] [--kills 10] [--seed 0]
 
 Two simulated scans, a small core, a checkpoint twice a second in place of each half minute. The same call is killed and
 begun again until it comes to its end, in new folders until `--kills` were made. Compared: the bytes of the twins, of
@@ -40,7 +40,7 @@ def begin(scans: Path, out: Path) -> subprocess.Popen[bytes]:
 def main() -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true", help="end with one JSON object on a line")
     parser.add_argument("--fit", type=Path, nargs=2, help=argparse.SUPPRESS)
