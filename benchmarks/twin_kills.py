@@ -10,7 +10,6 @@ begun again until it comes to its end, in new folders until `--kills` were made.
 import argparse
 import os
 import random
-import signal
 import subprocess
 import sys
 import tempfile
@@ -72,7 +71,7 @@ def main() -> None:
                     assert process.wait(timeout=chance.uniform(0, seconds)) == 0
                     break
                 except subprocess.TimeoutExpired:
-                    process.send_signal(signal.SIGKILL)
+                    process.kill()
                     process.wait()
                     kills += 1
             finished += 1
