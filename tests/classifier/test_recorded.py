@@ -28,6 +28,12 @@ from neuroprior.types import Population
 SETTINGS = TrainingSettings(epochs=2, batch_size=16, validation_fraction=0.2, learning_rate=0.05, schedule="linear")
 
 
+@pytest.fixture(autouse=True)
+def in_torch_operations(monkeypatch):
+    """As on a GPU: a tape sees no loops of the processor's, and falls back; what it is held against must do so too."""
+    monkeypatch.setattr("neuroprior.classifier.normalised._is_fast", lambda *_: False)
+
+
 class Tape(TorchDispatchMode):
     """What a CUDA graph does, on the processor: operations on memory, without the Python that asked for them."""
 

@@ -4,9 +4,9 @@ from typing import Literal
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from neuroprior.classifier.front import PixelScaling
+from neuroprior.classifier.normalised import normalised_relu
 from neuroprior.types import Float
 
 Architecture = Literal["resnet18", "resnet34"]
@@ -30,8 +30,25 @@ class BasicBlock(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Apply the block."""
-        out = F.relu(self.norm1(self.conv1(x)), inplace=True)
-        return F.relu(self.norm2(self.conv2(out)) + self.shortcut(x), inplace=True)
+        out = normalised_relu(self.conv1(x), self.norm1)
+        return normalised_relu(self.conv2(out), self.norm2, self.shortcut(x))
+
+
+class Stem(nn.Sequential):
+    """relu(bn(conv(x)))."""
+
+    def __init__(self, in_channels: int, channels: int) -> None:
+        super().__init__(
+            nn.Conv2d(in_channels, channels, 7, 1, 3, bias=False), nn.BatchNorm2d(channels), nn.ReLU(inplace=True)
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Apply the stem; its ReLU by itself only where somebody looks at it."""
+        conv, norm, relu = self
+        if relu._forward_hooks or not isinstance(norm, nn.BatchNorm2d):
+            looked_at: torch.Tensor = super().forward(x)  # type: ignore[no-untyped-call] # torch's stub
+            return looked_at
+        return normalised_relu(conv(x), norm)
 
 
 class ResNet(nn.Module):
@@ -56,9 +73,7 @@ class ResNet(nn.Module):
         super().__init__()
         self.front = nn.Identity() if front is None else front
         self.scaling = PixelScaling()
-        self.stem = nn.Sequential(
-            nn.Conv2d(channels, width, 7, 1, 3, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)
-        )
+        self.stem = Stem(channels, width)
         blocks = _BLOCKS[architecture]
         self.stage1 = _stage(width, width, blocks[0], stride=1)
         self.stage2 = _stage(width, 2 * width, blocks[1], stride=2)

@@ -5,6 +5,7 @@ from typing import Literal
 
 import torch
 
+from neuroprior.regularizer.centred import centred_cosine
 from neuroprior.types import Float
 
 Mean = Literal["lineage", "batch", "dataset"]
@@ -21,12 +22,9 @@ def layer_similarity(
     """S_ij = (f_i - f̄) . (f_j - f̄) / (|f_i - f̄| |f_j - f̄|) (Eq. 9), f flattened over channels and space, float32.
 
     `mean` broadcasts against one image's features. A vector of zero length has similarity 0 with every other.
+    Differentiable once. Features are centred, multiplied and forgotten block by block, in the order in which they lie.
     """
-    # Sums over thousands of values lose small similarities in bfloat16: float32, whatever autocast runs around.
-    with torch.autocast(features.device.type, enabled=False):
-        centred = (features.float() - mean.float()).flatten(1)
-        unit = torch.nn.functional.normalize(centred, dim=1, eps=1e-12)
-        return unit @ unit.T
+    return centred_cosine(features, mean)
 
 
 def combine_layers(

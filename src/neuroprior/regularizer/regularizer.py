@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from neuroprior.modes import evaluating, like, running_statistics_kept, unwrapped
+from neuroprior.regularizer.centred import channel_mean
 from neuroprior.regularizer.drawn import Drawn, on_device
 from neuroprior.regularizer.gather import gathered, own_share, world_size
 from neuroprior.regularizer.loss import Mean, Pairs, Scale, combine_layers, layer_similarity, similarity_loss
@@ -218,15 +219,19 @@ class SimilarityRegularizer(nn.Module):
             unweighted.append(loss.detach())
             mixed.append(combined.detach())
             self._last.append(([layer.detach() for layer in own], target))
-        self._health = health_of(features, layers, mixed)
+        # on a processor each feature is read for it, so then only where it is looked at closely
+        self._health = health_of(features if self._closely(mixed[0]) else (), layers, mixed)
         self._unweighted = torch.stack(unweighted).sum()
         return self.every * torch.stack(weighted).sum()
 
     def look(self) -> None:
         """End a call: raise or warn where something went wrong in it. Waits for a GPU."""
         if self._computes:
-            closely = self._health.is_cuda or self._computed % _LOOKED_AT == 0
-            self._watch(self._health, self.taps.names, self._calls, closely=closely)
+            self._watch(self._health, self.taps.names, self._calls, closely=self._closely(self._health))
+
+    def _closely(self, found: torch.Tensor) -> bool:
+        """Whether a call is looked at closely: on a GPU, where it is seldom looked at, each may be."""
+        return found.is_cuda or self._computed % _LOOKED_AT == 0
 
     @property
     def unweighted(self) -> torch.Tensor | None:
@@ -298,7 +303,7 @@ class SimilarityRegularizer(nn.Module):
             chunks = [self.taps.features(model, self.sampler.fitted(part)) for part in torch.split(images, _CHUNK)]
         features = [torch.cat(layer) for layer in zip(*chunks, strict=True)]
         layers = [
-            layer_similarity(f, _channel_mean(f) if self.mean == "lineage" else f.float().mean(0)) for f in features
+            layer_similarity(f, channel_mean(f) if self.mean == "lineage" else f.float().mean(0)) for f in features
         ]
         return [layers[at] for group in self._groups for at in group.at]
 
@@ -368,10 +373,9 @@ class SimilarityRegularizer(nn.Module):
         return self._means
 
     def _update_running_means(self, features: list[torch.Tensor]) -> None:
-        with torch.no_grad():
-            now = [_channel_mean(f) for f in features]
-            old = self._means_like(features) or [torch.zeros_like(m) for m in now]
-            self._keep_means([_KEPT * before + (1 - _KEPT) * new for before, new in zip(old, now, strict=True)])
+        now = [channel_mean(f) for f in features]
+        old = self._means_like(features) or [torch.zeros_like(m) for m in now]
+        self._keep_means([_KEPT * before + (1 - _KEPT) * new for before, new in zip(old, now, strict=True)])
 
     def _keep_means(self, means: list[torch.Tensor]) -> None:
         """Take these means, in place where there are some: a recorded step knows where they lie."""
@@ -413,13 +417,3 @@ def _by_target(
         if not callable(value):
             checked_alpha(value)
     return targets, {name: choices[name] for name in targets}, {name: alphas[name] for name in targets}
-
-
-def _channel_mean(features: torch.Tensor) -> torch.Tensor:
-    """Return the mean over images and places of each channel, shaped to broadcast against one image's features.
-
-    Channels are axis 1 of maps `(image, channel, height, width)` and the last axis of tokens `(image, token, channel)`.
-    """
-    channel = 2 if features.ndim == 3 else 1
-    others = [axis for axis in range(features.ndim) if axis != channel]
-    return features.float().mean(dim=others, keepdim=True).squeeze(0)

@@ -63,13 +63,14 @@ class Watch:
 def health_of(
     features: Sequence[torch.Tensor], layers: Sequence[torch.Tensor], combined: Sequence[torch.Tensor]
 ) -> torch.Tensor:
-    """Return, of each tap, whether its S is finite, whether it is not 0, and whether its features differ between
-    stimuli; then of each combined S, the share of pairs at the clamp. One tensor, so that one look is enough."""
+    """Return, of each tap, whether its S is finite, whether it is not 0, and whether its features differ between images
+    (yes, where no features are given); then of each combined S, the share of pairs at the clamp. One tensor, so that
+    one look is enough."""
     with torch.no_grad():
         own = [layer.diagonal() for layer in layers]
         finite = [torch.isfinite(s).all() for s in own]
         alive = [s.any() for s in own]
-        differ = [(f != f[:1]).any() for f in features]
+        differ = [(f != f[:1]).any() for f in features] or [torch.ones_like(flag) for flag in finite]
         # the diagonal always is at the clamp
         clamped = [((s.abs() >= LARGEST_SIMILARITY).sum() - len(s)) / (len(s) * (len(s) - 1)) for s in combined]
         return torch.stack([*(flag.float() for flag in (*finite, *alive, *differ)), *clamped])

@@ -4,10 +4,7 @@ Compiled by numba for float32 on the CPU, split over as many threads as torch us
 form in torch ops beside each, which is what the tests hold them against.
 """
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from itertools import pairwise
 from typing import no_type_check
 
 import numpy as np
@@ -15,6 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from neuroprior.processor import array_of, in_parts, n_threads
 from neuroprior.types import Float, Int64
 
 __all__ = ["depthwise", "depthwise_plain", "normalised_elu", "normalised_elu_plain", "read_at", "read_at_plain"]
@@ -124,21 +122,21 @@ class _NormalisedELU(torch.autograd.Function):
     @staticmethod
     def backward(ctx, upstream):  # type: ignore[no-untyped-def]
         maps, weight, out, mean, scale = ctx.saved_tensors
-        x, y, flow = (_array(value.permute(0, 2, 3, 1)) for value in (maps, out, upstream))
-        middle, inverse = _array(mean), _array(scale)
+        x, y, flow = (array_of(value.permute(0, 2, 3, 1)) for value in (maps, out, upstream))
+        middle, inverse = array_of(mean), array_of(scale)
         # per channel: the sum of the flow behind ELU, and of that times the normalised input; an image at a time
-        sums = np.zeros((_threads(), 2, len(middle)))
-        _in_parts(
+        sums = np.zeros((n_threads(), 2, len(middle)))
+        in_parts(
             _compiled().normalised_sums,
             len(x),
             lambda first, last, part: (x, y, flow, middle, inverse, sums[part], first, last),
         )
         to_bias, to_weight = sums.sum(axis=0)
         n = x.size // len(middle)
-        parts = [_array(weight) * inverse, to_bias / n, inverse * to_weight / n]
+        parts = [array_of(weight) * inverse, to_bias / n, inverse * to_weight / n]
         factor, shift, slope = (np.asarray(part, dtype=np.float32) for part in parts)
         to_maps = np.empty_like(x)
-        _in_parts(
+        in_parts(
             _compiled().normalised_backward,
             len(x),
             lambda first, last, _: (x, y, flow, middle, factor, shift, slope, to_maps, first, last),
@@ -151,21 +149,21 @@ class _ReadAt(torch.autograd.Function):
     @staticmethod
     def forward(ctx, maps, positions, features, rows):  # type: ignore[no-untyped-def]
         ctx.save_for_backward(maps, positions, features, rows)  # which torch lets go of as soon as it was used
-        held = [_array(maps.permute(0, 2, 3, 1)), _array(positions), _array(features), _array(rows)]
+        held = [array_of(maps.permute(0, 2, 3, 1)), array_of(positions), array_of(features), array_of(rows)]
         out = np.empty(positions.shape[:2], dtype=np.float32)
-        _in_parts(_compiled().read, len(rows), lambda first, last, _: (*held, out, first, last))
+        in_parts(_compiled().read, len(rows), lambda first, last, _: (*held, out, first, last))
         return torch.from_numpy(out)
 
     @staticmethod
     def backward(ctx, upstream):  # type: ignore[no-untyped-def]
         maps, *rest = ctx.saved_tensors
-        maps, positions, features, rows = _array(maps.permute(0, 2, 3, 1)), *(_array(value) for value in rest)
-        flow = _array(upstream)
+        maps, positions, features, rows = array_of(maps.permute(0, 2, 3, 1)), *(array_of(value) for value in rest)
+        flow = array_of(upstream)
         # not zeros_like, which writes the zeros: the system hands out pages that are zero already
         to_maps, to_positions = np.zeros(maps.shape, dtype=np.float32), np.empty_like(positions)
-        to_features = np.zeros((_threads(), *features.shape), dtype=np.float32)
+        to_features = np.zeros((n_threads(), *features.shape), dtype=np.float32)
         # split by images: no two threads then write to one map
-        _in_parts(
+        in_parts(
             _compiled().read_backward,
             len(maps),
             lambda first, last, part: (
@@ -192,41 +190,15 @@ class _Depthwise(torch.autograd.Function):
         reach = weight.shape[-1] // 2
         # the gradient to the maps is the convolution with the filters turned round, which torch does fast
         to_maps = depthwise_plain(upstream, weight.flip(2, 3), None) if ctx.needs_input_grad[0] else None
-        x = _array(maps.permute(0, 2, 3, 1))
+        x = array_of(maps.permute(0, 2, 3, 1))
         around = np.zeros((len(x), x.shape[1] + 2 * reach, x.shape[2] + 2 * reach, x.shape[3]), dtype=np.float32)
         around[:, reach : reach + x.shape[1], reach : reach + x.shape[2]] = x
-        flow = _array(upstream.permute(0, 2, 3, 1))
-        sums = np.zeros((_threads(), *weight.shape[2:], len(weight)), dtype=np.float32)
-        _in_parts(
+        flow = array_of(upstream.permute(0, 2, 3, 1))
+        sums = np.zeros((n_threads(), *weight.shape[2:], len(weight)), dtype=np.float32)
+        in_parts(
             _compiled().filter_gradient, len(maps), lambda first, last, part: (around, flow, sums[part], first, last)
         )
         return to_maps, torch.from_numpy(sums.sum(axis=0)).permute(2, 0, 1)[:, None]
-
-
-def _array(tensor: torch.Tensor) -> np.ndarray:
-    array: np.ndarray = tensor.detach().contiguous().numpy()
-    return array
-
-
-def _threads() -> int:
-    return torch.get_num_threads()
-
-
-@cache
-def _pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads)
-
-
-def _in_parts(loop: Callable[..., None], n: int, arguments: Callable[[int, int, int], tuple[object, ...]]) -> None:
-    """Run a compiled loop over 0..n, a thread a part; the parts are always the same, and so are sums over them."""
-    threads = _threads()
-    ends = np.linspace(0, n, threads + 1).astype(int).tolist()
-    parts = [arguments(first, last, part) for part, (first, last) in enumerate(pairwise(ends))]
-    if threads == 1:
-        loop(*parts[0])
-        return
-    for running in [_pool(threads).submit(loop, *part) for part in parts]:
-        running.result()
 
 
 class _Loops:
