@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from neuroprior.robustness import draw_noise, noise_accuracy
+from neuroprior.robustness import draw_noise, noise, noise_accuracy
+from neuroprior.robustness.images import logits_of
 from neuroprior.types import InputError
 
 
@@ -157,3 +158,40 @@ def test_salt_and_pepper_replaces_its_share_and_more_at_a_higher_level():
     assert bool(((whole == 0) | (whole == 1)).all())
     with pytest.raises(InputError, match="above 1"):
         noise_accuracy(Recorder(), x, y, [1.5], kind="salt_and_pepper")
+
+
+def test_bfloat16_counts_the_same_answers_and_asks_few_again(trained, monkeypatch):
+    monkeypatch.setattr(noise, "_COMPARED", 128)
+    asked: list[tuple[torch.dtype, int]] = []
+
+    def heard(what, model, images):
+        logits = logits_of(what, model, images)
+        asked.append((logits.dtype, len(images)))
+        return logits
+
+    monkeypatch.setattr(noise, "logits_of", heard)
+    sigmas = [0.05 * k for k in range(20)]
+    shown = trained.images, trained.labels
+    curves = [noise_accuracy(trained.net, *shown, sigmas, precision=p, seed=1) for p in ("float32", "bfloat16")]
+    assert 0.2 < curves[0].accuracy.min() < curves[0].accuracy.max()
+    assert curves[0].accuracy.tolist() == curves[1].accuracy.tolist()
+    half = sum(n for dtype, n in asked if dtype == torch.bfloat16)
+    again = sum(n for dtype, n in asked if dtype == torch.float32) - half  # the first curve asked as many
+    assert half == len(sigmas) * len(shown[0])
+    assert 128 <= again < half / 2
+
+
+def test_bfloat16_trusts_no_logit_that_is_not_finite():
+    class Broken(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(1))
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            right = torch.stack([images.flatten(1).mean(1), torch.full((len(images),), 0.5)], 1)
+            # in half precision all is lost: only what is asked again can be right
+            return right * torch.nan if torch.is_autocast_enabled("cpu") else right
+
+    shown, labels = images(3000)
+    accuracy = [noise_accuracy(Broken(), shown, labels, [0.0], precision=p).accuracy for p in ("float32", "bfloat16")]
+    assert accuracy[0] == accuracy[1]

@@ -62,6 +62,7 @@ def noise_rows(work: MeasureWork, network: ResNet, images: LabelledImages, say: 
             kind=kind,
             clip=work.noise.clip,
             seed=work.noise.seed,
+            precision=work.machine.precision,
             progress=lambda done, of: say("noise", done / of),
         )
         metric = "noise_accuracy" if kind == "gaussian" else f"{kind}_noise_accuracy"
