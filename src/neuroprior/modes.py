@@ -32,6 +32,31 @@ def running_statistics_kept(model: nn.Module) -> Iterator[None]:
             norm.track_running_stats = True
 
 
+def gone_through_again(model: nn.Module) -> AbstractContextManager[None]:
+    """Return a context for a second forward pass of the same batch (gradient checkpointing).
+
+    Batch norm does in it what it does now, but does not remember the batch's statistics a second time.
+    """
+    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training]
+    tracking = [norm.track_running_stats for norm in norms]
+
+    @contextmanager
+    def again() -> Iterator[None]:
+        before = [(norm.track_running_stats, norm.momentum) for norm in norms]
+        counts = [None if n.num_batches_tracked is None else n.num_batches_tracked.clone() for n in norms]
+        for norm, tracked in zip(norms, tracking, strict=True):
+            norm.track_running_stats, norm.momentum = tracked, 0.0
+        try:
+            yield
+        finally:
+            for norm, (tracked, momentum), count in zip(norms, before, counts, strict=True):
+                norm.track_running_stats, norm.momentum = tracked, momentum
+                if count is not None and norm.num_batches_tracked is not None:
+                    norm.num_batches_tracked.copy_(count)
+
+    return again()
+
+
 def like(model: nn.Module) -> torch.Tensor:
     """Return a tensor of the device and floating type that the model works in."""
     for tensor in (*model.parameters(), *model.buffers()):

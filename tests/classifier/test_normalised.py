@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from neuroprior import SimilarityRegularizer
 from neuroprior.classifier import ResNet, normalised
 from neuroprior.classifier.normalised import normalised_relu
 from neuroprior.modes import running_statistics_kept
@@ -154,3 +155,36 @@ def test_one_value_a_channel_is_refused_as_torch_does():
     norm = some_norm(3)
     with pytest.raises(ValueError, match="more than 1 value per channel"):
         normalised_relu(torch.rand(1, 3, 1, 1).to(memory_format=torch.channels_last), norm)
+
+
+@pytest.mark.parametrize("batch_norm", ["shared", "task"])
+@pytest.mark.parametrize("fast", [True, False])
+def test_a_checkpointed_network_trains_as_one_that_keeps_all(fast, batch_norm, stimuli, target, monkeypatch):
+    if not fast:
+        monkeypatch.setattr(normalised, "_is_fast", lambda *_: False)
+    images, labels = torch.rand(6, 1, 20, 24), torch.arange(6)
+    found = []
+    for checkpointing in (False, True):
+        torch.manual_seed(0)
+        network = ResNet(width=4, checkpointing=checkpointing).to(memory_format=torch.channels_last)
+        reg = SimilarityRegularizer(
+            network, target, stimuli, stimuli_per_step=4, pairs="all", batch_norm=batch_norm, seed=1
+        )
+        kept: list[int] = []  # bytes that the forward pass holds for the backward pass
+
+        def keep(value, kept=kept):
+            kept.append(value.numel() * value.element_size())
+            return value
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value):
+            loss = F.cross_entropy(network(images), labels)
+        (loss + reg()).backward()
+        gradients = {name: value.grad for name, value in network.named_parameters()}
+        found.append((loss.detach(), gradients, dict(network.named_buffers()), sum(kept)))
+    (loss, gradients, buffers, bytes_kept), (again, from_again, buffers_again, fewer) = found
+    assert loss == again
+    for name, value in gradients.items():
+        assert torch.allclose(from_again[name], value, atol=1e-6 + 1e-5 * float(value.abs().max())), name
+    for name, value in buffers.items():
+        assert torch.equal(buffers_again[name], value), name
+    assert fewer < bytes_kept / 2

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from neuroprior.regularizer import centred
-from neuroprior.regularizer.centred import centred_cosine, channel_mean
+from neuroprior.regularizer.centred import at_places, centred_cosine, channel_mean, places_of
 
 SHAPES = {
     "maps, mean by channel": ((8, 5, 6, 7), (5, 1, 1)),
@@ -90,3 +90,35 @@ def test_the_mean_by_channel(shape, channels_last, block):
     assert found.dtype == torch.float32
     assert found.shape == expected.shape
     assert torch.allclose(found.double(), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_some_places_tell_of_all_as_johnson_and_lindenstrauss_say(channels_last):
+    torch.manual_seed(0)
+    features = torch.randn(20, 4, 60, 50)
+    features[1:] += 0.7 * features[:1]  # alike, not only noise
+    if channels_last:
+        features = features.to(memory_format=torch.channels_last)
+    whole = centred_cosine(features, torch.zeros(4, 1, 1))
+    off = {}
+    for places in (25, 400):
+        chosen = [torch.randperm(3000)[:places] for _ in range(20)]
+        some = [centred_cosine(at_places(features, rows), torch.zeros(4, 1, 1)) for rows in chosen]
+        assert at_places(features, chosen[0]).shape == (20, 4, places, 1)
+        off[places] = (torch.stack(some) - whole).square().mean().sqrt() * (4 * places) ** 0.5
+    # 1 / sqrt(features), times 1 - S^2 at most
+    assert 0.5 < off[25] < 1.1
+    assert off[400] == pytest.approx(float(off[25]), rel=0.15)
+
+
+@pytest.mark.parametrize("shape", [(3, 5, 4, 6), (3, 24, 5), (3, 40)])
+def test_places_and_features_at_a_place(shape):
+    features = torch.randn(shape)
+    places, channels = places_of(features)
+    assert places * channels == features[0].numel()
+    assert (places, channels) == ((1, 40) if len(shape) == 2 else (24, 5))
+    if len(shape) > 2:
+        everything = at_places(features, torch.arange(places))
+        assert torch.allclose(
+            centred_cosine(everything, channel_mean(everything)), centred_cosine(features, channel_mean(features))
+        )

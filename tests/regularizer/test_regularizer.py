@@ -226,6 +226,7 @@ def test_similarity_of_any_images_is_repeatable_and_leaves_the_network_as_it_was
         ({"stimuli_per_step": 41}, "from 2 to 40"),
         ({"taps": ["stage9"]}, "'stage9': no such module"),
         ({"every": 0}, "every is 0; it must be 1"),
+        ({"features_per_tap": 0}, "features_per_tap is 0; it must be 1 or more"),
         ({"threshold": 1.5}, r"threshold is 1.5; it must be in \[0, 1\)"),
         ({"within": (0.5, 0.5)}, "within is .*lowest, highest"),
         ({"alpha": lambda step: -1.0}, "alpha is -1.0"),
@@ -433,3 +434,24 @@ def test_any_module_will_do(target, stimuli):
     reg().backward()
     assert model[0].weight.grad is not None
     assert model[5].weight.grad is None  # the head lies beyond the deepest tap
+
+
+@pytest.mark.parametrize("mean", ["lineage", "batch", "dataset"])
+def test_some_features_of_a_tap_are_drawn_anew_and_tell_of_all(network, target, stimuli, mean):
+    options = {"stimuli_per_step": 6, "pairs": "all", "mean": mean, "seed": 3}
+    whole = regularizer(copy.deepcopy(network), target, stimuli, **options)
+    every = regularizer(copy.deepcopy(network), target, stimuli, **options, features_per_tap=10**9)
+    some = regularizer(network, target, stimuli, **options, features_per_tap=200)
+    assert torch.equal(whole(), every())  # nothing is drawn where nothing is left out
+    before = some.draw()
+    sizes = {name: len(value) for name, value in before.items() if name.startswith("places")}
+    assert sizes
+    again = some.draw()
+    assert all(not torch.equal(before[name], again[name]) for name in sizes)
+    losses = torch.stack([some().detach() for _ in range(40)])
+    assert losses.std() > 0
+    same = torch.stack([whole().detach() for _ in range(40)])
+    # each S is off by about 1 / sqrt(200), and the loss is of squares: a little more on average
+    assert 0.8 < losses.mean() / same.mean() < 1.6
+    some().backward()
+    assert all(torch.isfinite(p.grad).all() for p in network.parameters() if p.grad is not None)

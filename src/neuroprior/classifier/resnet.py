@@ -1,12 +1,16 @@
 """ResNet18 and ResNet34 as the paper trains them: 7x7 stem of stride 1, no max-pooling, average pooling at the end."""
 
+from contextlib import nullcontext
+from functools import partial
 from typing import Literal
 
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from neuroprior.classifier.front import PixelScaling
 from neuroprior.classifier.normalised import normalised_relu
+from neuroprior.modes import gone_through_again
 from neuroprior.types import Float
 
 Architecture = Literal["resnet18", "resnet34"]
@@ -16,8 +20,9 @@ _BLOCKS: dict[Architecture, tuple[int, int, int, int]] = {"resnet18": (2, 2, 2, 
 class BasicBlock(nn.Module):
     """relu(bn(conv(relu(bn(conv(x))))) + shortcut(x)); the shortcut is 1x1 where size or width change."""
 
-    def __init__(self, in_channels: int, channels: int, stride: int) -> None:
+    def __init__(self, in_channels: int, channels: int, stride: int, *, checkpointing: bool = False) -> None:
         super().__init__()
+        self.checkpointing = checkpointing
         self.conv1 = nn.Conv2d(in_channels, channels, 3, stride, 1, bias=False)
         self.norm1 = nn.BatchNorm2d(channels)
         self.conv2 = nn.Conv2d(channels, channels, 3, 1, 1, bias=False)
@@ -29,7 +34,15 @@ class BasicBlock(nn.Module):
             )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Apply the block."""
+        """Apply the block; checkpointed, only its input is kept, and the rest computed again for gradients."""
+        if self.checkpointing and x.requires_grad and torch.is_grad_enabled():
+            found: torch.Tensor = checkpoint(
+                self._whole, x, use_reentrant=False, context_fn=lambda: (nullcontext(), gone_through_again(self))
+            )
+            return found
+        return self._whole(x)
+
+    def _whole(self, x: torch.Tensor) -> torch.Tensor:
         out = normalised_relu(self.conv1(x), self.norm1)
         return normalised_relu(self.conv2(out), self.norm2, self.shortcut(x))
 
@@ -55,7 +68,8 @@ class ResNet(nn.Module):
     """Pixels in [0, 1], `(image, channel, height, width)` of any size, to logits.
 
     `front` (the identity, or a blur), `scaling`, `stem`, `stage1` to `stage4` of `width`, 2, 4 and 8 times `width`
-    channels, average pooling over what is left of space, `head`.
+    channels, average pooling over what is left of space, `head`. `checkpointing`: for large networks, a third of the
+    memory of a training step for a third more time.
     """
 
     stages = ("stem", "stage1", "stage2", "stage3", "stage4")
@@ -69,16 +83,17 @@ class ResNet(nn.Module):
         classes: int = 10,
         channels: int = 1,
         front: nn.Module | None = None,
+        checkpointing: bool = False,
     ) -> None:
         super().__init__()
         self.front = nn.Identity() if front is None else front
         self.scaling = PixelScaling()
         self.stem = Stem(channels, width)
-        blocks = _BLOCKS[architecture]
-        self.stage1 = _stage(width, width, blocks[0], stride=1)
-        self.stage2 = _stage(width, 2 * width, blocks[1], stride=2)
-        self.stage3 = _stage(2 * width, 4 * width, blocks[2], stride=2)
-        self.stage4 = _stage(4 * width, 8 * width, blocks[3], stride=2)
+        blocks, stage = _BLOCKS[architecture], partial(_stage, checkpointing=checkpointing)
+        self.stage1 = stage(width, width, blocks[0], stride=1)
+        self.stage2 = stage(width, 2 * width, blocks[1], stride=2)
+        self.stage3 = stage(2 * width, 4 * width, blocks[2], stride=2)
+        self.stage4 = stage(4 * width, 8 * width, blocks[3], stride=2)
         self.head = nn.Linear(8 * width, classes)
 
     def forward(self, images: Float[torch.Tensor, "image channel h w"]) -> Float[torch.Tensor, "image class"]:
@@ -93,6 +108,7 @@ class ResNet(nn.Module):
         return features
 
 
-def _stage(in_channels: int, channels: int, blocks: int, stride: int) -> nn.Sequential:
-    first = BasicBlock(in_channels, channels, stride)
-    return nn.Sequential(first, *[BasicBlock(channels, channels, 1) for _ in range(blocks - 1)])
+def _stage(in_channels: int, channels: int, blocks: int, stride: int, *, checkpointing: bool) -> nn.Sequential:
+    first = BasicBlock(in_channels, channels, stride, checkpointing=checkpointing)
+    others = (BasicBlock(channels, channels, 1, checkpointing=checkpointing) for _ in range(blocks - 1))
+    return nn.Sequential(first, *others)

@@ -107,7 +107,9 @@ class Campaign:
     def settings(self, group: str) -> str:
         """SHA-256 of all that a group's results depend on, but for condition, seed and machine."""
         said = self.groups[group].model_dump(
-            mode="json", exclude={"conditions", "seeds", "compute", "report", "description", "name"}
+            mode="json",
+            exclude={"conditions", "seeds", "compute", "report", "description", "name"},
+            exclude_defaults=True,  # an option that is new since, and not used, changes nothing
         )
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
@@ -229,7 +231,7 @@ def merge_packet(campaign: Campaign, packet: Path, results: Path) -> tuple[Cell,
     """
     said = read_json(packet / "packet.json")
     if not said:
-        raise InputError(f"{packet}: no packet in it (packet.json is missing); `neuroprior packet run` makes one")
+        raise InputError(f"{packet}: no packet in it (packet.json is missing); `neuroprior campaign run` makes one")
     cells = tuple(map(_cell, said["cells"]))
     if not cells:
         raise InputError(f"{packet}: none of its cells was finished; nothing to merge")

@@ -159,6 +159,7 @@ class NetworkSection(Section):
 
     architecture: Architecture = "resnet18"
     width: int = Field(default=64, ge=1)
+    checkpointing: bool = Field(default=False, description="less memory, a third more time: blocks computed twice")
 
 
 class RampSection(Section):
@@ -179,6 +180,9 @@ class RegularizerSection(Section):
     pairs: Pairs = "disjoint"
     batch_norm: BatchNorm = "shared"
     stimuli_per_step: int = Field(default=64, ge=2)
+    features_per_tap: int | None = Field(
+        default=None, ge=1, description="so many features of a tap are compared, at places drawn anew each step; all"
+    )
     every: int = Field(default=1, ge=1, description="computed every so many steps, and as many times heavier")
     threshold: float | None = Field(default=None, ge=0, lt=1, description="S_neural to -1, 0, 1")
     within: tuple[float, float] | None = Field(default=None, description="only pairs of such S_neural count")

@@ -1,4 +1,4 @@
-"""The cosine of centred features (Eq. 9), and their mean by channel, without a copy of features in float32.
+"""The cosine of centred features (Eq. 9), and their mean by channel, without a copy of them in float32; a part of them.
 
 Features are taken block by block, in the order in which they lie in memory: a dot product does not mind.
 """
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import torch
 
-from neuroprior.types import Float
+from neuroprior.types import Float, Int64
 
 _SHORTEST = 1e-12  # length of a centred feature vector; a shorter one counts as of this length
 _BLOCK = 1 << 20  # values of all images that are float32 at once
@@ -38,6 +38,23 @@ def channel_mean(features: Float[torch.Tensor, "image ..."]) -> Float[torch.Tens
             total[part] = own.sum((0, 2))
     shape = (1, -1) if features.ndim == 3 else (-1, *(1,) * (features.ndim - 2))
     return (total * (len(total) / features.numel())).view(shape)
+
+
+def places_of(features: torch.Tensor) -> tuple[int, int]:
+    """Return the number of places of an image's features, and of features at a place; vectors have one place."""
+    if features.ndim == 2:
+        return 1, features.shape[1]
+    channels = features.shape[2 if features.ndim == 3 else 1]
+    return features[0].numel() // channels, channels
+
+
+def at_places(features: torch.Tensor, chosen: Int64[torch.Tensor, " place"]) -> torch.Tensor:
+    """Return features at some places: tokens `(image, place, channel)`, or maps `(image, channel, place, 1)`."""
+    if features.ndim == 3:
+        return features.index_select(1, chosen)
+    if _lies_channels_last(features):
+        return _as_they_lie(features).index_select(1, chosen).transpose(1, 2)[..., None]
+    return features.flatten(2).index_select(2, chosen)[..., None]
 
 
 class _CentredCosine(torch.autograd.Function):

@@ -1,5 +1,6 @@
 """`SimilarityRegularizer`: teach any network to find the same pairs of images alike as a brain does."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ import torch
 from torch import nn
 
 from neuroprior.modes import evaluating, like, running_statistics_kept, unwrapped
-from neuroprior.regularizer.centred import channel_mean
+from neuroprior.regularizer.centred import at_places, channel_mean, places_of
 from neuroprior.regularizer.drawn import Drawn, on_device
 from neuroprior.regularizer.gather import gathered, own_share, world_size
 from neuroprior.regularizer.loss import Mean, Pairs, Scale, combine_layers, layer_similarity, similarity_loss
@@ -60,6 +61,8 @@ class SimilarityRegularizer(nn.Module):
     - `batch_norm`: `shared` lets the stimuli into the running statistics of batch norm, as in the lineage; `task` keeps
       them out, for stimuli that look unlike the task's images (evaluation would else normalise with a mixture of both).
     - `pairs`, `stimuli_per_step`: `disjoint` pairs, or `all` pairs of the step's stimuli (drawn without replacement).
+    - `features_per_tap`: at most about so many features of a tap are compared, those at places drawn anew in each call;
+      S_ij is then off by about 1 / sqrt(features). Vectors without places are compared whole.
     - `every`: computed in each `every`-th call only, and then `every` times as heavy: the same on average.
     - `threshold`: S_neural becomes +1 above it, -1 below its negative, else 0 (Attias et al. 2024). `within`: only
       pairs whose S_neural lies in this range count.
@@ -96,6 +99,7 @@ class SimilarityRegularizer(nn.Module):
         pairs: Pairs = "disjoint",
         batch_norm: BatchNorm = "shared",
         stimuli_per_step: int = 64,
+        features_per_tap: int | None = None,
         every: int = 1,
         threshold: float | None = None,
         within: tuple[float | int, float | int] | None = None,
@@ -115,6 +119,8 @@ class SimilarityRegularizer(nn.Module):
                 raise InputError(f"regularizer: {name}={value!r} is not one of {', '.join(get_args(options))}")
         if every < 1:
             raise InputError(f"regularizer: every is {every}; it must be 1 (each call) or more")
+        if features_per_tap is not None and features_per_tap < 1:
+            raise InputError(f"regularizer: features_per_tap is {features_per_tap}; it must be 1 or more, or None: all")
         if threshold is not None and not 0 <= threshold < 1:
             raise InputError(f"regularizer: threshold is {threshold}; it must be in [0, 1)")
         if within is not None and not -1 <= within[0] < within[1] <= 1:
@@ -125,6 +131,7 @@ class SimilarityRegularizer(nn.Module):
         self.pairs: Pairs = pairs
         self.batch_norm: BatchNorm = batch_norm
         self.every = every
+        self.features_per_tap = features_per_tap
         self.within = within
         self._model = (unwrapped(model),)  # in a tuple: nn.Module must not see it as a child, or its weights were ours
         device = like(model).device
@@ -146,6 +153,7 @@ class SimilarityRegularizer(nn.Module):
             self._groups.append(_Group(name, alphas[name], at, slice(start, start + len(at))))
             self._neural.append(NeuralSimilarity(targets[name], rows[name], threshold=threshold, device=device))
             start += len(at)
+        self._places = self._count_places() if features_per_tap is not None else []
         if any(callable(alpha) or alpha > 0 for alpha in alphas.values()):  # else it only looks
             self._check_alive()
         self.theta = nn.Parameter(torch.zeros(start, device=device))
@@ -197,6 +205,10 @@ class SimilarityRegularizer(nn.Module):
         for k, neural in enumerate(self._neural):
             assert isinstance(neural, NeuralSimilarity)
             given[f"target{k}"] = neural.given(drawn)
+        for k, (places, channels) in enumerate(self._places):
+            few = math.ceil(self.features_per_tap / channels)  # type: ignore[operator] # there are places only for some
+            if few < places:
+                given[f"places{k}"] = torch.randperm(places, generator=self.sampler.random)[:few]
         return {**given, "alpha": torch.tensor(alphas)}
 
     def loss_of(self, drawn: Drawn) -> Float[torch.Tensor, ""]:
@@ -205,6 +217,8 @@ class SimilarityRegularizer(nn.Module):
         if self.mean == "lineage":
             self._update_running_means(features)
         means = [f.float().mean(0) for f in features] if self.mean == "batch" else self._means_like(features)
+        if self.mean == "dataset":  # of all features: of these
+            means = [self._at_places(drawn, k, mean[None])[0] for k, mean in enumerate(means)]
         layers = [layer_similarity(f, m) for f, m in zip(features, means, strict=True)]
         weighted: list[torch.Tensor] = []
         unweighted: list[torch.Tensor] = []
@@ -322,7 +336,19 @@ class SimilarityRegularizer(nn.Module):
         unseen = running_statistics_kept(model) if self.batch_norm == "task" else nullcontext()
         with unseen:
             own = self.taps.features(model, self.sampler.shown(drawn, model))
-        return [gathered(features) for features in own]
+        return [gathered(self._at_places(drawn, k, features)) for k, features in enumerate(own)]
+
+    def _at_places(self, drawn: Drawn, k: int, features: torch.Tensor) -> torch.Tensor:
+        """Return a tap's features at the places that were drawn; all, where none were."""
+        chosen = drawn.get(f"places{k}")
+        return features if chosen is None else at_places(features, chosen)
+
+    def _count_places(self) -> list[tuple[int, int]]:
+        """Return how many places each tap has, and how many features a place."""
+        model = self._model[0]
+        with torch.no_grad(), evaluating(model):
+            caught = self.taps.features(model, self.sampler.images(slice(0, 2), model))
+        return [places_of(features) for features in caught]
 
     def _tried_taps(self, choices: Mapping[str, TapChoice]) -> dict[str, list[str]]:
         """Find each target's taps, and run the network once: what cannot work is told now, not in the first step."""

@@ -106,6 +106,7 @@ def new_network(work: TrainWork | MeasureWork | AttackWork, images: LabelledImag
         classes=len(images.classes),
         channels=images.pixels.shape[1],
         front=front,
+        checkpointing=work.network.checkpointing,
     )
     return network.to(work.machine.device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
@@ -175,6 +176,7 @@ def new_regularizer(
         batch_norm=options.batch_norm,
         stimuli_per_step=options.stimuli_per_step,
         every=options.every,
+        features_per_tap=options.features_per_tap,
         threshold=options.threshold,
         within=options.within,
         seed=seed,
