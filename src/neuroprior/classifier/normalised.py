@@ -29,7 +29,7 @@ def normalised_relu(
     """relu(norm(maps) + shortcut), float32 or bfloat16, in training or evaluation; `norm` learns as it would by itself.
 
     Compiled for maps on the processor that lie channels last; all others, and a `norm` that is looked at (hooks) or
-    recorded (a dispatch mode, a compiler), take `normalised_relu_plain`.
+    recorded (a dispatch mode, a compiler, torch.func), take `normalised_relu_plain`.
     """
     if _is_fast(maps, norm) and (shortcut is None or (shortcut.shape, shortcut.dtype) == (maps.shape, maps.dtype)):
         out: torch.Tensor = _NormalisedReLU.apply(maps, norm.weight, norm.bias, shortcut, norm)  # type: ignore[no-untyped-call]
@@ -48,6 +48,8 @@ def normalised_relu_plain(
 
 
 def _is_fast(maps: torch.Tensor, norm: nn.BatchNorm2d) -> bool:
+    if torch.compiler.is_compiling() or is_in_torch_dispatch_mode() or torch._C._are_functorch_transforms_active():
+        return False
     return (
         type(maps) is torch.Tensor
         and type(norm) is nn.BatchNorm2d
@@ -60,9 +62,6 @@ def _is_fast(maps: torch.Tensor, norm: nn.BatchNorm2d) -> bool:
         and norm.momentum is not None
         and not (norm._forward_hooks or norm._forward_pre_hooks or norm._backward_hooks)
         and maps.numel() > maps.shape[1]  # batch norm says what it has against a single value a channel
-        and not torch.compiler.is_compiling()
-        and not is_in_torch_dispatch_mode()
-        and not torch._C._are_functorch_transforms_active()
     )
 
 
