@@ -147,7 +147,7 @@ class _Trial:
             case ControlWork():
                 kind = (step.kind, work.control)
             case TrainWork():
-                kind = (step.kind, work.second, work.adversarial, self._every(work))
+                kind = (step.kind, work.second, work.adversarial, self._every(work), self._stimuli(work))
             case _:
                 kind = step.kind
         if kind not in self._known:
@@ -165,11 +165,11 @@ class _Trial:
         return self._known[kind]
 
     def _training(self, work: TrainWork) -> _Needs:
-        settings, regularized = self.recipe.training, work.second is not None
+        settings, stimuli = self.recipe.training, self._stimuli(work)
         validation = max(1, round(settings.validation_fraction * self.n["train"]))
         steps = (self.n["train"] - validation) // settings.batch_size * settings.epochs
-        plain = self._step_seconds(False)
-        beside = self._step_seconds(True) - plain if regularized else 0.0
+        plain = self._step_seconds(0)
+        beside = self._step_seconds(stimuli) - plain if stimuli else 0.0
         seconds = steps * (plain + beside / self._every(work)) + settings.epochs * validation * self.forward
         if work.adversarial is not None:  # each ascent is a forward and a backward pass, as training's own is
             seconds += steps * work.adversarial.steps * plain
@@ -178,13 +178,19 @@ class _Trial:
         pixels = int(np.prod(self.image))
         # Padding is done in floats, once, before the first step; what stays is bytes.
         loading = self.n["train"] * (2 * pixels + 4 * pixels + 5 * padded)
-        stepping = self.n["train"] * (2 * pixels + padded) + self._kept_bytes(regularized)
-        matrix = 4 * self._n_trained() ** 2 if regularized else 0
+        stepping = self.n["train"] * (2 * pixels + padded) + self._kept_bytes(stimuli)
+        matrix = 4 * self._n_trained() ** 2 if stimuli else 0
         memory = self.program + 4 * self.parameters + matrix + max(loading, stepping)
         return _Needs(seconds, float(memory), float(self.parameters))
 
     def _every(self, work: TrainWork) -> int:
         return work.regularizer.every if work.regularizer is not None else 1
+
+    def _stimuli(self, work: TrainWork) -> int:
+        """How many stimuli a step sees."""
+        if work.second is None:
+            return 0
+        return (work.regularizer or self.recipe.regularizer).stimuli_per_step
 
     def _measuring(self) -> _Needs:
         n, levels = self.n["test"], len(self.recipe.noise.sigmas)
@@ -294,15 +300,15 @@ class _Trial:
     def _n_trained(self) -> int:
         return int(np.count_nonzero(self.tier == "train"))
 
-    def _step_seconds(self, regularized: bool) -> float:
+    def _step_seconds(self, stimuli: int) -> float:
         """Seconds of a training step: tried as it is, or where that is long, extrapolated from two smaller ones."""
-        batch, stimuli = self.recipe.training.batch_size, self.recipe.regularizer.stimuli_per_step
-        sizes = [part for part in (8, 4, 1) if batch // part >= 2 and stimuli // part >= 2]
+        batch = self.recipe.training.batch_size
+        sizes = [part for part in (8, 4, 1) if batch // part >= 2 and (not stimuli or stimuli // part >= 2)]
         small, large = sizes[0], sizes[min(1, len(sizes) - 1)]
-        quick = self._try_step(batch // small, stimuli // small if regularized else 0)
+        quick = self._try_step(batch // small, stimuli // small)
         if quick * small <= _TRIAL_SECONDS or small == large:
-            return self._try_step(batch, stimuli if regularized else 0)
-        slow = self._try_step(batch // large, stimuli // large if regularized else 0)
+            return self._try_step(batch, stimuli)
+        slow = self._try_step(batch // large, stimuli // large)
         slope = (slow - quick) / (1 / large - 1 / small)  # seconds = fixed part + slope * part of a batch
         return slow + slope * (1 - 1 / large)
 
@@ -351,7 +357,7 @@ class _Trial:
             self.network(batch)
             return _median(lambda: float(self.network(batch).sum())) / len(batch)
 
-    def _kept_bytes(self, regularized: bool) -> float:
+    def _kept_bytes(self, stimuli: int) -> float:
         """Bytes that a step keeps for its backward pass, with as much again as its largest map takes thrice."""
         seen: dict[int, int] = {}
 
@@ -363,8 +369,8 @@ class _Trial:
         network = self._on_meta()
         batch = self.recipe.training.batch_size
         shapes = [(batch, *self.image)]
-        if regularized:
-            shapes.append((self.recipe.regularizer.stimuli_per_step, self.image[0], *self.stimulus))
+        if stimuli:
+            shapes.append((stimuli, self.image[0], *self.stimulus))
         with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
             kept = [network(torch.empty(shape, device="meta")) for shape in shapes]
         half: float = 0.5 if self.recipe.compute.precision == "bfloat16" else 1.0
