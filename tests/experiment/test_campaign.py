@@ -9,7 +9,16 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from neuroprior.experiment import Cell, done_cells, load_campaign, load_run, merge_packet, open_cells, run_packet
+from neuroprior.experiment import (
+    Cell,
+    done_cells,
+    load_campaign,
+    load_run,
+    measured_so_far,
+    merge_packet,
+    open_cells,
+    run_packet,
+)
 from neuroprior.files import write_json
 from neuroprior.types import InputError
 from test_cli_target import call
@@ -90,6 +99,19 @@ def test_the_next_cells_are_done_in_order_merged_once_and_then_no_longer_open(pl
     assert [len(one["cells"]) for one in said["packets"]] == [2, 3]
     assert all(one["provenance"]["commit"] for one in said["packets"])
 
+    main, lineage = measured_so_far(campaign, results)
+    assert (main.groups, lineage.groups) == (("main",), ("lineage",))  # measured otherwise
+    assert [card.name for card in main.measurements.conditions] == ["none", "neural_model@alpha=2"]
+    assert not main.measurements.missing
+    metrics = main.measurements.metrics
+    unfooled = metrics.filter(pc.equal(metrics["metric"], "unfooled_linf")).to_pylist()
+    for condition, seed in ((cell.condition, cell.seed) for cell in done_cells(results) if cell.group == "main"):
+        by_size = [row for row in unfooled if (row["condition"], row["seed"]) == (condition, seed)]
+        own = [row["distance"] for row in distances if (row["condition"], row["seed"]) == (condition, seed)]
+        assert [row["value"] for row in by_size] == [
+            sum(distance > row["x"] for distance in own) / len(own) for row in by_size
+        ]
+
 
 def test_a_group_is_its_recipe_with_what_it_sets(place):
     campaign = load_campaign(place / "small.yaml", TINY)
@@ -155,6 +177,18 @@ def test_the_command_does_the_next_packet_and_merges_it(place, tmp_path, capsys)
     assert "2 networks done, 0 failed" in out
     status, out, _ = call(capsys, "campaign", "merge", file, tmp_path / "packet", *where)
     assert "2 networks added, 4 of 6 still open" in out
+    report = ["campaign", "report", file, *where]
+    status, out, err = call(capsys, *report)
+    assert status == 0, err
+    files = [Path(line) for line in out.split()]
+    before = [path.read_bytes() for path in files]
+    page = files[0].read_text()
+    assert "Still open: none, seed 1; neural_model@alpha=2, seed 1" in page
+    assert all(f"({path.name})" in page for path in files[1:])
+    call(capsys, *report)
+    assert before == [path.read_bytes() for path in files]
+    status, _, err = call(capsys, "campaign", "report", file, "--results", tmp_path / "none", *sets)
+    assert (status, "nothing is merged yet" in err) == (2, True)
 
 
 def test_the_papers_campaign_holds_what_it_should():

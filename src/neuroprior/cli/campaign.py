@@ -103,3 +103,17 @@ def merge(
         print(json.dumps({"results": str(results), "merged": [asdict(cell) for cell in cells], "open": left}))
     else:
         print(f"{results}: {len(cells)} networks added, {left} of {len(checked.cells)} still open")
+
+
+@app.command("report")
+def report(campaign: File, results: Results = _RESULTS, set_: Set = None, json_: Json = False) -> None:
+    """Write tables and figures of what was merged so far beside it: `tables.md`.
+
+    Example: neuroprior campaign report recipes/campaigns/paper.yaml
+    """
+    from neuroprior.experiment import load_campaign, measured_so_far, merged_packets
+    from neuroprior.report.campaign_page import write_campaign
+
+    parts = measured_so_far(load_campaign(campaign, set_ or ()), results)
+    written = write_campaign(parts, merged_packets(results), results)
+    print(json.dumps([str(path) for path in written]) if json_ else "\n".join(map(str, written)))

@@ -11,6 +11,7 @@ Results are the same three files, `packet.json` being `packets.json`, a list. Tr
 
 import hashlib
 import json
+import math
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
@@ -27,8 +29,8 @@ from pydantic import Field, ValidationError, model_validator
 from neuroprior.experiment.engine import Watch
 from neuroprior.experiment.plan import step_label
 from neuroprior.experiment.recipe import Recipe, parse_recipe
-from neuroprior.experiment.results import METRICS_SCHEMA
-from neuroprior.experiment.run import run_recipe
+from neuroprior.experiment.results import METRICS_SCHEMA, ConditionCard, Measurements
+from neuroprior.experiment.run import card_of, run_recipe
 from neuroprior.experiment.runs import RunPlan, store_of
 from neuroprior.experiment.sections import Section
 from neuroprior.experiment.steps.attacking import attacked_name
@@ -49,6 +51,10 @@ PERTURBATIONS_SCHEMA = pa.schema(
     ]
 )
 _TABLES = {"metrics": ROWS_SCHEMA, "perturbations": PERTURBATIONS_SCHEMA}
+UNFOOLED = "unfooled"
+"""Metric, before `_l2` or `_linf`: the share of images whose smallest perturbation is longer than x."""
+
+_SIZES = 26  # of perturbations, at which it is told
 _SLACK = 1.15  # the next batch may take so much longer than the last
 
 
@@ -114,6 +120,15 @@ class Campaign:
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Measured:
+    """What groups that are measured alike came to: their recipe, but for conditions and seeds, and the numbers."""
+
+    groups: tuple[str, ...]
+    recipe: Recipe
+    measurements: Measurements
+
+
 @dataclass(frozen=True, slots=True)
 class Packet:
     """What one piece of time left: its folder, the cells done in it, and those that failed, with the reason."""
@@ -155,8 +170,7 @@ def load_campaign(path: Path, overrides: Sequence[str] = ()) -> Campaign:
 
 def done_cells(results: Path) -> tuple[Cell, ...]:
     """Return the cells whose rows are in a folder of results; none where there is no such folder yet."""
-    said = read_json(results / "packets.json") or {"packets": []}
-    return tuple(_cell(cell) for packet in said["packets"] for cell in packet["cells"])
+    return tuple(_cell(cell) for packet in merged_packets(results) for cell in packet["cells"])
 
 
 def open_cells(campaign: Campaign, results: Path) -> tuple[Cell, ...]:
@@ -257,9 +271,85 @@ def merge_packet(campaign: Campaign, packet: Path, results: Path) -> tuple[Cell,
     for name, table in parts.items():
         _save(table, results / f"{name}.parquet")
     # last: what it does not name, is not there
-    merged = (read_json(results / "packets.json") or {"packets": []})["packets"]
-    write_json(results / "packets.json", {"campaign": campaign.name, "packets": [*merged, said]})
+    write_json(results / "packets.json", {"campaign": campaign.name, "packets": [*merged_packets(results), said]})
     return cells
+
+
+def measured_so_far(campaign: Campaign, results: Path) -> list[Measured]:
+    """Return what was merged, groups that were measured alike together, in the campaign's order.
+
+    The metrics have rows `unfooled_l2` (and `linf`) beside those merged: the share of images whose smallest
+    perturbation is longer than x. Raises `InputError` where nothing was merged yet.
+    """
+    if not done_cells(results):
+        raise InputError(f"{results}: nothing is merged yet; `neuroprior campaign run`, then `merge`")
+    rows = pq.read_table(results / "metrics.parquet", schema=ROWS_SCHEMA)
+    distances = pq.read_table(results / "perturbations.parquet", schema=PERTURBATIONS_SCHEMA)
+    done = set(done_cells(results))
+    alike: dict[str, list[str]] = {}
+    for group in campaign.groups:
+        if any(cell.group == group for cell in done):
+            alike.setdefault(campaign.settings(group), []).append(group)
+    found = []
+    for groups in alike.values():
+        cards: dict[str, ConditionCard] = {}
+        for group in groups:
+            recipe = campaign.groups[group]
+            cards |= {name: card_of(recipe, name) for name in recipe.conditions if name not in cards}
+        wanted = pa.array([row in groups for row in rows["group"].to_pylist()], pa.bool_())
+        attacked = distances.filter(pa.array([row in groups for row in distances["group"].to_pylist()], pa.bool_()))
+        metrics = pa.concat_tables([rows.filter(wanted).drop_columns(["group"]), _unfooled(attacked)])
+        first = campaign.groups[groups[0]]
+        left = [cell for cell in campaign.cells if cell.group in groups and cell not in done]
+        found.append(
+            Measured(
+                groups=tuple(groups),
+                recipe=first,
+                measurements=Measurements(
+                    name=f"{campaign.name}: {', '.join(groups)}",
+                    conditions=tuple(cards.values()),
+                    metrics=metrics,
+                    noise_levels=first.noise.sigmas,
+                    shown_levels=first.report.levels,
+                    missing=tuple(f"{cell.condition}, seed {cell.seed}" for cell in left),
+                ),
+            )
+        )
+    return found
+
+
+def merged_packets(results: Path) -> list[dict[str, Any]]:
+    """Return what each merged packet says of itself: cells with their seconds, provenance."""
+    packets: list[dict[str, Any]] = (read_json(results / "packets.json") or {"packets": []})["packets"]
+    return packets
+
+
+def _unfooled(distances: pa.Table) -> pa.Table:
+    """Rows of the share of images that no perturbation up to x fools, for each network and norm."""
+    by_network: dict[tuple[str, int, str], list[float]] = {}
+    for row in distances.to_pylist():
+        if not math.isnan(row["distance"]):
+            by_network.setdefault((row["condition"], row["seed"], row["norm"]), []).append(row["distance"])
+    rows = []
+    for norm in dict.fromkeys(norm for _, _, norm in by_network):
+        own = {key: np.array(values) for key, values in by_network.items() if key[2] == norm}
+        medians = [float(np.median(values)) for values in own.values()]
+        finite = [median for median in medians if math.isfinite(median)]
+        sizes = np.unique(np.linspace(0, 2.5 * max(finite, default=0.0), _SIZES))
+        for (condition, seed, _), values in own.items():
+            rows += [
+                {
+                    "condition": condition,
+                    "seed": seed,
+                    "metric": f"{UNFOOLED}_{norm}",
+                    "tap": None,
+                    "x": float(size),
+                    "value": float((values > size).mean()),
+                    "n": len(values),
+                }
+                for size in sizes
+            ]
+    return pa.Table.from_pylist(rows, schema=METRICS_SCHEMA)
 
 
 def _as_overrides(said: Mapping[str, Any]) -> list[str]:

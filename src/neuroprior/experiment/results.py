@@ -1,7 +1,7 @@
-"""A finished run as a value: everything that a report needs, read from the run's folder."""
+"""Measurements as values, and a finished run: everything that a report needs, read from the run's folder."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -59,32 +59,39 @@ class NoiseExamples:
     labels: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class RunResults:
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Measurements:
+    """What was measured of the networks of some conditions, wherever they were trained."""
+
+    name: str
+    conditions: tuple[ConditionCard, ...]
+    metrics: pa.Table
+    noise_levels: tuple[float, ...]
+    shown_levels: tuple[float, ...] = (0.05, 0.10, 0.15)
+    """Noise levels of the headline table."""
+    n_classes: int | None = None
+    """None until a network has been measured."""
+    targets: Mapping[str, SimilarityTarget] = field(default_factory=dict)
+    """By condition; conditions without a target (`none`, `blur`) are absent."""
+    attacks: Ledger | None = None
+    """Every attempt to fool a network, `model` being `CONDITION seed SEED`; None where nothing was attacked."""
+    missing: tuple[str, ...] = ()
+    """What is not finished, by name."""
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class RunResults(Measurements):
     """One run, as far as it is finished. `missing` names the steps that are not."""
 
     folder: Path
-    name: str
     description: str
     task: str
     """What is classified, in words that end a sentence: "handwritten digits"."""
-    n_classes: int | None
-    """None until a network has been measured."""
     recipe_yaml: str
     provenance: Mapping[str, Any]
-    conditions: tuple[ConditionCard, ...]
-    metrics: pa.Table
-    targets: Mapping[str, SimilarityTarget]
-    """By condition; conditions without a target (`none`, `blur`) are absent."""
     truth: SimilarityTarget | None
     """The noise-free similarity, where the mouse was simulated and it is known."""
     stimuli: Stimuli
     examples: NoiseExamples
-    noise_levels: tuple[float, ...]
-    shown_levels: tuple[float, ...] = (0.05, 0.10, 0.15)
-    """Noise levels of the headline table."""
     figures: tuple[str, ...] | None = None
     """Which figures the page has; all where it is None."""
-    missing: tuple[str, ...] = ()
-    attacks: Ledger | None = None
-    """Every attempt to fool a network, `model` being `CONDITION seed SEED`; None where nothing was attacked."""

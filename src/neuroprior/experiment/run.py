@@ -145,7 +145,7 @@ def load_run(out: Path) -> RunResults:
         n_classes=n_classes,
         recipe_yaml=recipe.to_yaml(),
         provenance=origin,
-        conditions=tuple(_card(recipe, name) for name in recipe.conditions),
+        conditions=tuple(card_of(recipe, name) for name in recipe.conditions),
         metrics=metrics,
         attacks=attacks,
         targets={name: target for name in recipe.conditions if (target := _taught(recipe, name, folders)) is not None},
@@ -189,7 +189,8 @@ _CONTROL_OF = {
 }
 
 
-def _card(recipe: Recipe, name: str) -> ConditionCard:
+def card_of(recipe: Recipe, name: str) -> ConditionCard:
+    """Say what a condition of a recipe is."""
     condition, kind = condition_named(name), recipe.target.kind
     control = control_of(recipe, condition)
     if condition.second != "similarity":

@@ -2,16 +2,18 @@
 
 import numpy as np
 
-from neuroprior.experiment.results import RunResults
+from neuroprior.experiment.campaign import UNFOOLED
+from neuroprior.experiment.results import Measurements, RunResults
 from neuroprior.report.accuracy_drawing import accuracy_curves
 from neuroprior.report.image_drawings import noisy_images
+from neuroprior.report.perturbations import NORMS
 from neuroprior.report.plate import Panel, Plate, lines_of, seeds_behind, spread_phrase
 from neuroprior.report.tables import range_phrase
 
 _EXAMPLES = 4
 
 
-def noise_plate(results: RunResults) -> Plate:
+def noise_plate(results: Measurements) -> Plate:
     """Accuracy against noise (the paper's Figure 4)."""
     return _accuracy_plate(
         results,
@@ -23,7 +25,7 @@ def noise_plate(results: RunResults) -> Plate:
     )
 
 
-def attack_plate(results: RunResults) -> Plate:
+def attack_plate(results: Measurements) -> Plate:
     """Accuracy that an attack left, against its radius."""
     return _accuracy_plate(
         results,
@@ -35,8 +37,21 @@ def attack_plate(results: RunResults) -> Plate:
     )
 
 
+def unfooled_plate(results: Measurements, norm: str) -> Plate:
+    """The share of images that no perturbation up to a size fools."""
+    said = NORMS[norm]
+    return _accuracy_plate(
+        results,
+        f"unfooled-{norm}",
+        f"Images that no {said} perturbation of a size fools",
+        f"{UNFOOLED}_{norm}",
+        (f"{said} size", "size", f"that are classified rightly under every perturbation found up to this {said} size"),
+        absent="Nothing was attacked.",
+    )
+
+
 def _accuracy_plate(
-    results: RunResults, name: str, heading: str, metric: str, words: tuple[str, str, str], absent: str
+    results: Measurements, name: str, heading: str, metric: str, words: tuple[str, str, str], absent: str
 ) -> Plate:
     axis, symbol, what = words
     lines = lines_of(results, metric)

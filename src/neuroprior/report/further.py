@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from neuroprior.experiment.results import RunResults
+from neuroprior.experiment.results import Measurements
 from neuroprior.report.tables import Estimate, Table, curve_of, percent, range_phrase, seeds_phrase
 
 
@@ -61,7 +61,7 @@ LINEAR_PROBE = Measure(
 )
 
 
-def measure_table(results: RunResults, measure: Measure) -> Table | None:
+def measure_table(results: Measurements, measure: Measure) -> Table | None:
     """Return a row a condition and a column an x; None where nothing of it was measured."""
     curves = [
         (card, curve) for card in results.conditions if (curve := curve_of(results.metrics, card.name, measure.metric))
@@ -92,7 +92,7 @@ def _key(measure: Measure, x: float) -> float | None:
     return None if measure.x is None else x
 
 
-def measure_csv(results: RunResults, measure: Measure) -> list[list[str]]:
+def measure_csv(results: Measurements, measure: Measure) -> list[list[str]]:
     """Return the measure's CSV: header, then a row a condition and x; an empty SEM for one seed."""
     axis = [] if measure.x is None else [measure.x]
     rows: list[list[str]] = [

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from neuroprior.experiment.results import ConditionCard, RunResults
+from neuroprior.experiment.results import ConditionCard, Measurements
 from neuroprior.report.tables import NOT_MEASURED, Curve, Table, curve_of, minus, noise_curve, over_seeds, shown_levels
 
 CONTROLS = ("shuffle", "lowpass", "blur", "none")
@@ -51,7 +51,7 @@ class _Measure:
     sigma: float | None
 
 
-def _measures(results: RunResults) -> list[_Measure]:
+def _measures(results: Measurements) -> list[_Measure]:
     levels = [
         _Measure("noise_accuracy", f"σ\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{sigma:g}, points", 100.0, 1, sigma)
         for sigma in shown_levels(results)
@@ -60,7 +60,7 @@ def _measures(results: RunResults) -> list[_Measure]:
     return [clean, *levels, _Measure("similarity_correlation", "Held-out similarity\N{NO-BREAK SPACE}r", 1.0, 3, None)]
 
 
-def _by_seed(results: RunResults, condition: str, measure: _Measure) -> Mapping[int, float]:
+def _by_seed(results: Measurements, condition: str, measure: _Measure) -> Mapping[int, float]:
     if measure.sigma is None:
         curve: Curve = curve_of(results.metrics, condition, measure.name)
         return curve.by_seed[0] if curve else {}
@@ -74,7 +74,7 @@ class _Comparison:
     cells: tuple[tuple[_Measure, PairedDifference | None], ...]
 
 
-def _comparisons(results: RunResults) -> Iterator[_Comparison]:
+def _comparisons(results: Measurements) -> Iterator[_Comparison]:
     """Every other condition against each control of the run; a cell with fewer than two common seeds is None."""
     cards = {card.name: card for card in results.conditions}
     measures = _measures(results)
@@ -91,7 +91,7 @@ def _comparisons(results: RunResults) -> Iterator[_Comparison]:
             yield _Comparison(card, control, tuple(cells))
 
 
-def paired_tables(results: RunResults) -> list[tuple[str, Table]]:
+def paired_tables(results: Measurements) -> list[tuple[str, Table]]:
     """Return (label of the control, table), a control each; none where no two seeds are common to any pair."""
     by_control: dict[str, list[_Comparison]] = {}
     for comparison in _comparisons(results):
@@ -126,7 +126,7 @@ def _seeds(row: _Comparison) -> str:
     return " or ".join(str(n) for n in sorted({gap.n for _, gap in row.cells if gap is not None}))
 
 
-def paired_csv(results: RunResults) -> list[list[str]]:
+def paired_csv(results: Measurements) -> list[list[str]]:
     """Return paired.csv: header, then a row a condition, control and metric; no number for fewer than two seeds."""
     rows = [["condition", "control", "metric", "sigma", "difference_mean", "ci95_low", "ci95_high", "n_seeds"]]
     for comparison in _comparisons(results):

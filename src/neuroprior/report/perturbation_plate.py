@@ -4,7 +4,7 @@ from itertools import cycle
 
 from matplotlib.figure import Figure
 
-from neuroprior.experiment.results import RunResults
+from neuroprior.experiment.results import Measurements
 from neuroprior.report.drawing import Line
 from neuroprior.report.palette import LOOKS, looks_of
 from neuroprior.report.perturbation_drawing import descent_curves
@@ -16,7 +16,7 @@ from neuroprior.robustness.ledger import Count, Ledger
 from neuroprior.types import InputError
 
 
-def perturbation_plate(results: RunResults) -> Plate:
+def perturbation_plate(results: Measurements) -> Plate:
     """A panel a norm: median smallest perturbation so far against the gradients spent on an image."""
     heading = "Smallest perturbation found, by gradients spent"
     looks = looks_of(results.conditions)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from neuroprior.experiment.results import RunResults
+from neuroprior.experiment.results import Measurements
 from neuroprior.experiment.steps.attacking import attacked_name
 from neuroprior.report.tables import (
     NOT_MEASURED,
@@ -21,12 +21,12 @@ NORMS = {"l2": "L2", "linf": "L∞"}
 _POINTS = 24
 
 
-def norms_attacked(results: RunResults) -> tuple[str, ...]:
+def norms_attacked(results: Measurements) -> tuple[str, ...]:
     """The norms that anything was attacked in."""
     return () if results.attacks is None else tuple(norm for norm in NORMS if norm in results.attacks.norms)
 
 
-def descent_of(results: RunResults, condition: str, norm: str, queries: Sequence[int]) -> Curve:
+def descent_of(results: Measurements, condition: str, norm: str, queries: Sequence[int]) -> Curve:
     """The median over images of the nearest adversarial after so many gradients, of each seed (Fig. 5)."""
     assert results.attacks is not None  # norms_attacked says so
     names = {seed: attacked_name(condition, seed) for seed in sorted(set(results.metrics["seed"].to_pylist()))}
@@ -63,7 +63,7 @@ def queries_of(ledger: Ledger, count: Count = "gradients") -> list[int]:
     return sorted({round(x) for x in np.geomspace(1, most, _POINTS)})
 
 
-def perturbation_table(results: RunResults, norm: str) -> Table | None:
+def perturbation_table(results: Measurements, norm: str) -> Table | None:
     """A row a condition: median over all images, over the rightly classified, the counts; None without a ledger."""
     rows, seeds, images = [], [], []
     for card in results.conditions:
@@ -108,7 +108,7 @@ def perturbation_table(results: RunResults, norm: str) -> Table | None:
 _MEASURES = ("median", "median_of_right", "mean", "already_wrong", "not_found", "quarantined", "gradients")
 
 
-def perturbation_csv(results: RunResults) -> list[list[str]]:
+def perturbation_csv(results: Measurements) -> list[list[str]]:
     """Return perturbations.csv: header, then a row a condition, norm and seed."""
     rows = [["condition", "label", "norm", "seed", "n_images", *_MEASURES]]
     for card in results.conditions:

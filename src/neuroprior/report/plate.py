@@ -7,7 +7,7 @@ from typing import Literal
 
 from matplotlib.figure import Figure
 
-from neuroprior.experiment.results import RunResults
+from neuroprior.experiment.results import Measurements
 from neuroprior.files import write_whole
 from neuroprior.report.drawing import Line
 from neuroprior.report.palette import looks_of
@@ -42,7 +42,7 @@ def write_plates(folder: Path, page: str, plates: Sequence[Plate]) -> list[Path]
     return [write_whole(folder / name, text) for name, text in contents.items()]
 
 
-def lines_of(results: RunResults, metric: str) -> list[Line]:
+def lines_of(results: Measurements, metric: str) -> list[Line]:
     """Return the curve of every condition in which the metric was measured, with its label and look."""
     looks = looks_of(results.conditions)
     found = [(card, curve) for card in results.conditions if (curve := curve_of(results.metrics, card.name, metric))]

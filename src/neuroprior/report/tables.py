@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from neuroprior.experiment.results import ConditionCard, RunResults
+from neuroprior.experiment.results import ConditionCard, Measurements
 from neuroprior.types import InputError
 
 NOT_MEASURED = "–"
@@ -145,7 +145,7 @@ def plain(estimate: Estimate | None) -> str:
     return minus(f"{estimate.mean:z.3f}{spread}")
 
 
-def weights_of(results: RunResults, condition: str) -> str:
+def weights_of(results: Measurements, condition: str) -> str:
     """Say which weights the neurons of a condition's target had, as the target itself says it."""
     target = results.targets.get(condition)
     if target is None:
@@ -156,7 +156,7 @@ def weights_of(results: RunResults, condition: str) -> str:
     return "features unweighted" if target.source == "network" else "not stated by the target"
 
 
-def neural_sentence(results: RunResults) -> str:
+def neural_sentence(results: Measurements) -> str:
     """Say what S_neural is in held-out correlations: the unpermuted neural target, whatever a network was trained with.
 
     A network without a regulariser has no gamma; its taps are then weighted equally.
@@ -173,7 +173,7 @@ def neural_sentence(results: RunResults) -> str:
     )
 
 
-def shown_levels(results: RunResults) -> tuple[float, ...]:
+def shown_levels(results: Measurements) -> tuple[float, ...]:
     """Return the measured noise levels above 0 closest to those that the recipe shows, and the largest; ascending."""
     measured = sorted({x for card in results.conditions for x in noise_curve(results, card.name).x if x > 0})
     nearest = {
@@ -182,7 +182,7 @@ def shown_levels(results: RunResults) -> tuple[float, ...]:
     return tuple(sorted(nearest | set(measured[-1:])))
 
 
-def noise_curve(results: RunResults, condition: str) -> Curve:
+def noise_curve(results: Measurements, condition: str) -> Curve:
     """Return accuracy against noise sigma."""
     return curve_of(results.metrics, condition, "noise_accuracy")
 
@@ -200,7 +200,7 @@ class SummaryRow:
     n_images: int
 
 
-def summary_rows(results: RunResults) -> list[SummaryRow]:
+def summary_rows(results: Measurements) -> list[SummaryRow]:
     """Return the headline table, one row a condition in the run's order, measured or not."""
     levels = shown_levels(results)
     rows = []
@@ -221,7 +221,7 @@ def summary_rows(results: RunResults) -> list[SummaryRow]:
     return rows
 
 
-def summary_csv(results: RunResults) -> list[list[str]]:
+def summary_csv(results: Measurements) -> list[list[str]]:
     """Return summary.csv: header and rows, every number in full; an empty field was not measured."""
     levels = shown_levels(results)
     measures = ["clean_accuracy", *(f"accuracy_sigma_{level:g}" for level in levels), "heldout_similarity_correlation"]
@@ -238,7 +238,7 @@ def summary_csv(results: RunResults) -> list[list[str]]:
     return rows
 
 
-def noise_csv(results: RunResults) -> list[list[str]]:
+def noise_csv(results: Measurements) -> list[list[str]]:
     """Return noise.csv: header, then one row a condition and sigma."""
     rows = [
         ["condition", "label", "target", "weights", "sigma", "accuracy_mean", "accuracy_sem", "n_seeds", "n_images"]
@@ -294,7 +294,7 @@ def _targets_said(rows: Sequence[SummaryRow]) -> tuple[str, ...]:
     )
 
 
-def headline_table(results: RunResults) -> Table:
+def headline_table(results: Measurements) -> Table:
     """Return what the page opens with."""
     levels, rows = shown_levels(results), summary_rows(results)
     lines = []
@@ -329,7 +329,7 @@ def headline_table(results: RunResults) -> Table:
     )
 
 
-def noise_table(results: RunResults) -> Table | None:
+def noise_table(results: Measurements) -> Table | None:
     """Return every measured accuracy, sigma down and conditions across; None where nothing was measured."""
     curves = [(card, curve) for card in results.conditions if (curve := noise_curve(results, card.name))]
     if not curves:
@@ -344,7 +344,7 @@ def noise_table(results: RunResults) -> Table | None:
     )
 
 
-def tap_table(results: RunResults) -> Table | None:
+def tap_table(results: Measurements) -> Table | None:
     """Return held-out similarity correlations, one row a condition and one column a tap; None where none is there."""
     metric = "similarity_correlation"
     taps = dict.fromkeys(tap for card in results.conditions for tap in taps_of(results.metrics, card.name, metric))

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from neuroprior.experiment.results import ConditionCard, RunResults
+from neuroprior.experiment.results import ConditionCard, Measurements
 from neuroprior.report.tables import (
     NOT_MEASURED,
     Estimate,
@@ -67,14 +67,14 @@ def on_hull(hull: Sequence[tuple[float, float]], x: float) -> float | None:
     return None
 
 
-def main_level(results: RunResults) -> float | None:
+def main_level(results: Measurements) -> float | None:
     """Return the largest of the recipe's shown noise levels that was measured, else the largest of `shown_levels`."""
     nearest = shown_levels(results)
     measured = [sigma for sigma in nearest if any(math.isclose(sigma, s, abs_tol=1e-9) for s in results.shown_levels)]
     return max(measured or nearest, default=None)
 
 
-def tradeoff(results: RunResults) -> Tradeoff | None:
+def tradeoff(results: Measurements) -> Tradeoff | None:
     """Return the conditions that have clean and noisy accuracy; None where no condition has both."""
     sigma = main_level(results)
     if sigma is None:
@@ -103,7 +103,7 @@ def frontier_sentence(found: Tradeoff) -> str:
     )
 
 
-def tradeoff_table(results: RunResults) -> Table | None:
+def tradeoff_table(results: Measurements) -> Table | None:
     """Return noise accuracy beside the frontier's at the same clean accuracy; None where there are no two points."""
     found = tradeoff(results)
     if found is None or len(found.points) < 2:
@@ -134,7 +134,7 @@ def _gap(point: TradeoffPoint) -> float | None:
     return None if point.frontier is None else point.noisy.mean - point.frontier
 
 
-def tradeoff_csv(results: RunResults) -> list[list[str]]:
+def tradeoff_csv(results: Measurements) -> list[list[str]]:
     """Return tradeoff.csv: header, then a row a condition; empty where the frontier does not reach."""
     names = ["clean_mean", "clean_sem", "noisy_mean", "noisy_sem", "frontier_noisy", "difference"]
     rows = [["condition", "label", "sigma", "in_frontier_set", "n_seeds", *names]]

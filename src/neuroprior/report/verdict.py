@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from neuroprior.experiment.results import RunResults
+from neuroprior.experiment.results import Measurements
 from neuroprior.report.paired import paired_difference, t_quantile
 from neuroprior.report.tables import curve_of, minus, noise_curve, over_seeds, percent, plain
 
@@ -45,7 +45,7 @@ def difference(a: Mapping[int, float], b: Mapping[int, float]) -> Difference:
     return Difference(mean, mean - half, mean + half, f"{n} seeds", paired=False)
 
 
-def verdict(results: RunResults) -> list[str]:
+def verdict(results: Measurements) -> list[str]:
     """Return the "What came out" sentences: each a comparison that was made, or says that it was not."""
     labels = {card.name: card.label for card in results.conditions}
     if _CLAIM not in labels:
@@ -119,7 +119,7 @@ def verdict(results: RunResults) -> list[str]:
     return [sentence[0].upper() + sentence[1:] for sentence in said]
 
 
-def _lead(results: RunResults) -> list[str]:
+def _lead(results: Measurements) -> list[str]:
     """Say in one sentence where neural_model's mean stands among the others at the highest noise."""
     curves = {card.name: noise_curve(results, card.name) for card in results.conditions}
     labels = {card.name: card.label for card in results.conditions}

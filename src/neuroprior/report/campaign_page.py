@@ -1,0 +1,93 @@
+"""What a campaign came to so far: tables and figures beside its merged rows, as Markdown that a README shows."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from neuroprior.experiment.campaign import Measured
+from neuroprior.files import write_whole
+from neuroprior.report.accuracy_plates import noise_plate, unfooled_plate
+from neuroprior.report.paired import paired_tables
+from neuroprior.report.perturbations import NORMS, perturbation_table
+from neuroprior.report.plate import Plate
+from neuroprior.report.svg import house_style, svg_text
+from neuroprior.report.tables import Table, headline_table, noise_table
+from neuroprior.report.tradeoff import tradeoff_table
+from neuroprior.report.verdict import verdict
+
+
+def write_campaign(parts: Sequence[Measured], packets: Sequence[dict[str, Any]], folder: Path) -> list[Path]:
+    """Write `tables.md` and the figures that it shows into the folder of results; return the paths, the page's first.
+
+    The same bytes for the same rows. Each file appears whole.
+    """
+    lines: list[str] = ["Written by `neuroprior campaign report`.", ""]
+    figures: dict[str, str] = {}
+    for part in parts:
+        before = "" if len(parts) == 1 else f"{part.groups[0]}-"
+        for line in _part(part, before, figures):
+            lines += [line, ""]
+    lines += [*_packets(packets), ""]
+    files = {"tables.md": "\n".join(lines), **figures}
+    folder.mkdir(parents=True, exist_ok=True)
+    return [write_whole(folder / name, text) for name, text in files.items()]
+
+
+def _part(part: Measured, before: str, figures: dict[str, str]) -> Iterator[str]:
+    """Yield the paragraphs of one part, and put its figures among the others."""
+    results = part.measurements
+    yield f"## {', '.join(part.groups)}"
+    if results.missing:
+        yield f"Still open: {'; '.join(results.missing)}."
+    yield from table_markdown(headline_table(results))
+    yield "\n".join(f"- {sentence}" for sentence in verdict(results))
+    yield from _drawn(noise_plate, results, before, figures)
+    for _, table in paired_tables(results):
+        yield from table_markdown(table)
+    if (beside := tradeoff_table(results)) is not None:
+        yield from table_markdown(beside)
+    for norm in NORMS:
+        if (smallest := perturbation_table(results, norm)) is not None:
+            yield from table_markdown(smallest)
+            yield from _drawn(lambda found, norm=norm: unfooled_plate(found, norm), results, before, figures)
+    if (every := noise_table(results)) is not None:
+        yield from table_markdown(every)
+
+
+def table_markdown(table: Table) -> Iterator[str]:
+    """Yield a table and its caption as Markdown paragraphs."""
+    rows = [table.header, ("---",) * len(table.header), *table.rows]
+    yield "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    notes = dict.fromkeys(note for note in table.row_notes if note)
+    yield f"{table.caption}{''.join(f' {note}.' for note in notes if len(table.rows) == 1)}"
+
+
+def _drawn(maker: Any, results: Any, before: str, figures: dict[str, str]) -> Iterator[str]:
+    with house_style():
+        plate: Plate = maker(results)
+    for panel in plate.panels:
+        name = f"{before}{panel.name}.svg"
+        figures[name] = svg_text(panel.figure)
+        yield f"![{panel.alt}]({name})"
+    if plate.panels:
+        yield plate.caption
+
+
+def _packets(packets: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """Yield a table of where the numbers come from."""
+    yield "## Packets"
+    yield ""
+    yield "| networks | minutes of all | device | precision, threads, side by side | commit | command |"
+    yield "| --- | --- | --- | --- | --- | --- |"
+    for packet in packets:
+        origin, cells = packet["provenance"], packet["cells"]
+        compute = origin["compute"]
+        said = (
+            "; ".join(f"{cell['condition']} {cell['seed']}" for cell in cells),
+            f"{sum(cell['seconds'] for cell in cells) / 60:.0f}",
+            origin["device"],
+            f"{compute['precision']}, {compute['threads']}, {packet['at_once']}",
+            f"`{origin['commit'][:12]}`",
+            f"`{origin['command']}`",
+        )
+        yield f"| {' | '.join(said)} |"
