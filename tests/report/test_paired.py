@@ -50,12 +50,14 @@ def test_csv_holds_every_condition_against_every_control(make_run: MakeRun) -> N
     seeds = (0, 1, 2)
     header, *rows = paired_csv(make_run(seeds=seeds))
     assert header[:4] == ["condition", "control", "metric", "sigma"]
-    assert len(rows) == 3 * 4 * 5  # controls shuffle, blur, none; four others each; clean, three levels, similarity
+    assert len(rows) == 3 * 4 * 6  # controls shuffle, blur, none; four others each; clean, 3 levels, mean, similarity
+    levels = sorted({float(row[3]) for row in rows if row[3] and float(row[3]) > 0})
     for condition, control, metric, sigma, mean, low, high, n in rows:
         if metric == "similarity_correlation":
             assert (mean == "") == ({"none", "blur"} & {condition, control} != set())
             continue
-        d = [accuracy(condition, s, float(sigma)) - accuracy(control, s, float(sigma)) for s in seeds]
+        at = levels if metric == "noise_accuracy_mean" else [float(sigma)]
+        d = [sum(accuracy(condition, s, x) - accuracy(control, s, x) for x in at) / len(at) for s in seeds]
         assert float(mean) == pytest.approx(math.fsum(d) / 3, abs=1e-12)
         assert float(low) <= float(mean) <= float(high)
         assert n == "3"
@@ -69,11 +71,14 @@ def test_one_seed_leaves_all_blank_and_no_table(make_run: MakeRun) -> None:
 
 def test_tables_are_one_a_control_and_count_their_comparisons(make_many: MakeRun) -> None:
     tables = paired_tables(make_many(seeds=(0, 1)))
-    assert [label for label, _ in tables] == [MANY[name][0] for name in CONTROLS]
-    for _, table in tables:
+    *against_controls, (varied, variants) = tables
+    assert [label for label, _ in against_controls] == [MANY[name][0] for name in CONTROLS]
+    n_variants = sum(card.base == "neural_model" != card.name for card in make_many().conditions)
+    for _, table in against_controls:
         assert len(table.rows) == 13
-        assert "there being 260 of them" in table.caption  # 4 controls, 13 others, 5 measures
+        assert f"there being {6 * (4 * 13 + n_variants)} of them" in table.caption  # 4 controls, 13 others, 6 measures
         assert all(len(row) == len(table.header) for row in table.rows)
-    against_none = {row[0]: row for row in tables[-1][1].rows}
+    assert (varied, len(variants.rows)) == ("Neural (model)", n_variants)
+    against_none = {row[0]: row for row in against_controls[-1][1].rows}
     assert against_none["Neural (model)"][1].startswith("−")  # clean accuracy is lost
     assert against_none["Neural (model)"][4].startswith("+")  # and gained at the highest noise

@@ -8,6 +8,7 @@ from neuroprior.experiment.results import ConditionCard, Measurements
 from neuroprior.report.tables import NOT_MEASURED, Curve, Table, curve_of, minus, noise_curve, over_seeds, shown_levels
 
 CONTROLS = ("shuffle", "lowpass", "blur", "none")
+_MEAN = "noise_accuracy_mean"  # over the noise levels of the headline table
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +58,16 @@ def _measures(results: Measurements) -> list[_Measure]:
         for sigma in shown_levels(results)
     ]
     clean = _Measure("clean_accuracy", "Clean, points", 100.0, 1, 0.0)
-    return [clean, *levels, _Measure("similarity_correlation", "Held-out similarity\N{NO-BREAK SPACE}r", 1.0, 3, None)]
+    mean = [_Measure(_MEAN, "Mean of these σ, points", 100.0, 1, None)] if len(levels) > 1 else []
+    similarity = _Measure("similarity_correlation", "Held-out similarity\N{NO-BREAK SPACE}r", 1.0, 3, None)
+    return [clean, *levels, *mean, similarity]
 
 
 def _by_seed(results: Measurements, condition: str, measure: _Measure) -> Mapping[int, float]:
+    if measure.name == _MEAN:
+        by_level = [noise_curve(results, condition).seeds_at(sigma) for sigma in shown_levels(results)]
+        seeds = set.intersection(*(set(values) for values in by_level))
+        return {seed: sum(values[seed] for values in by_level) / len(by_level) for seed in sorted(seeds)}
     if measure.sigma is None:
         curve: Curve = curve_of(results.metrics, condition, measure.name)
         return curve.by_seed[0] if curve else {}
@@ -75,13 +82,17 @@ class _Comparison:
 
 
 def _comparisons(results: Measurements) -> Iterator[_Comparison]:
-    """Every other condition against each control of the run; a cell with fewer than two common seeds is None."""
+    """Every other condition against each control of the run, and variants against the condition that they vary.
+
+    A cell with fewer than two common seeds is None.
+    """
     cards = {card.name: card for card in results.conditions}
     measures = _measures(results)
     values = {(name, m.name, m.sigma): _by_seed(results, name, m) for name in cards for m in measures}
-    for control in (cards[name] for name in CONTROLS if name in cards):
+    varied = dict.fromkeys(card.base for card in results.conditions if card.base != card.name)
+    for control in (cards[name] for name in dict.fromkeys((*CONTROLS, *varied)) if name in cards):
         for card in results.conditions:
-            if card.name == control.name:
+            if card.name == control.name or (control.name not in CONTROLS and card.base != control.name):
                 continue
             gaps = [
                 paired_difference(values[card.name, m.name, m.sigma], values[control.name, m.name, m.sigma])
