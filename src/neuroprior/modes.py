@@ -37,20 +37,20 @@ def gone_through_again(model: nn.Module) -> AbstractContextManager[None]:
 
     Batch norm does in it what it does now, but does not remember the batch's statistics a second time.
     """
-    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training]
-    tracking = [norm.track_running_stats for norm in norms]
+    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    modes = [(norm.training, norm.track_running_stats) for norm in norms]
 
     @contextmanager
     def again() -> Iterator[None]:
-        before = [(norm.track_running_stats, norm.momentum) for norm in norms]
+        before = [(norm.training, norm.track_running_stats, norm.momentum) for norm in norms]
         counts = [None if n.num_batches_tracked is None else n.num_batches_tracked.clone() for n in norms]
-        for norm, tracked in zip(norms, tracking, strict=True):
-            norm.track_running_stats, norm.momentum = tracked, 0.0
+        for norm, (training, tracked) in zip(norms, modes, strict=True):
+            norm.training, norm.track_running_stats, norm.momentum = training, tracked, 0.0
         try:
             yield
         finally:
-            for norm, (tracked, momentum), count in zip(norms, before, counts, strict=True):
-                norm.track_running_stats, norm.momentum = tracked, momentum
+            for norm, (training, tracked, momentum), count in zip(norms, before, counts, strict=True):
+                norm.training, norm.track_running_stats, norm.momentum = training, tracked, momentum
                 if count is not None and norm.num_batches_tracked is not None:
                     norm.num_batches_tracked.copy_(count)
 

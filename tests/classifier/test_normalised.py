@@ -113,10 +113,17 @@ def test_the_norm_remembers_what_it_would_by_itself(how):
     assert int(ours.num_batches_tracked) == (3 if how in ("learns", "momentum") else 0)
 
 
+@pytest.mark.parametrize("bits", [0x7FC00000, 0x7FFFFFFF])  # the second is what CUDA writes
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_what_is_not_finite_is_seen(dtype):
+def test_what_is_not_finite_is_seen(dtype, bits):
     maps = some_maps((4, 6, 5, 5), dtype).clone()
-    maps[1, 2, 3, 3] = torch.nan
+    nan = torch.tensor([bits], dtype=torch.int32).view(torch.float32)
+    maps[1, 2, 3, 3] = (
+        nan[0] if dtype == torch.float32 else torch.tensor([bits >> 16], dtype=torch.int16).view(dtype)[0]
+    )
+    norm = some_norm(6).eval()
+    norm.running_mean[3] = nan[0]
+    assert normalised_relu(maps, norm)[:, 3].isnan().all()
     maps.requires_grad_()
     norm = some_norm(6)
     out = normalised_relu(maps, norm)
@@ -127,12 +134,58 @@ def test_what_is_not_finite_is_seen(dtype):
 
 
 def test_who_looks_at_a_norm_or_a_relu_sees_it():
+    names = ["stem.1", "stem.2", "stage1.0.norm1", "stage4.1.norm2"]
+    for way in ("register_forward_hook", "register_forward_pre_hook", "register_full_backward_pre_hook"):
+        network = ResNet(width=4).to(memory_format=torch.channels_last)
+        seen = []
+        for name in names:
+            getattr(network.get_submodule(name), way)(lambda *_, name=name, seen=seen: seen.append(name))
+        network(torch.rand(2, 1, 16, 16)).sum().backward()
+        assert sorted(seen) == sorted(names), way
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        lambda norm: setattr(norm, "running_mean", torch.zeros(12)[::2]),
+        lambda norm: setattr(norm, "running_var", torch.ones(6, dtype=torch.float64)),
+        lambda norm: setattr(norm, "bias", None),
+        lambda norm: setattr(norm, "weight", None),
+        lambda norm: setattr(norm, "eps", 0.0),
+        lambda norm: setattr(norm, "num_batches_tracked", None),
+        lambda norm: setattr(norm, "weight", nn.Parameter(torch.ones(4))),
+        lambda norm: setattr(norm, "forward", lambda maps: maps),
+    ],
+)
+def test_a_norm_that_the_loops_are_not_made_for_is_left_to_torch(other):
+    norm = some_norm(6)
+    other(norm)
+    assert not normalised._is_fast(some_maps((4, 6, 5, 5)), norm)
+
+
+def test_another_nonlinearity_in_the_stem_is_the_one_that_counts():
     network = ResNet(width=4).to(memory_format=torch.channels_last)
-    seen = []
-    for name in ("stem.1", "stem.2", "stage1.0.norm1", "stage4.1.norm2"):
-        network.get_submodule(name).register_forward_hook(lambda module, args, out, name=name: seen.append(name))
-    network(torch.rand(2, 1, 16, 16))
-    assert seen == ["stem.1", "stem.2", "stage1.0.norm1", "stage4.1.norm2"]
+    network.stem[2] = nn.GELU()
+    assert network.stem(torch.rand(2, 1, 16, 16)).min() < 0
+
+
+def test_what_is_kept_for_the_gradient_may_come_back_in_another_format():
+    found = []
+    for pack in (lambda value: value, lambda value: value.contiguous()):
+        maps, norm = some_maps((4, 6, 5, 5)).requires_grad_(), some_norm(6)
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda value: value):
+            out = normalised_relu(maps, norm)
+        out.square().sum().backward()
+        found.append(maps.grad)
+    assert torch.equal(*found)
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.trace. is deprecated:DeprecationWarning")
+def test_a_network_can_still_be_traced():
+    network = ResNet(width=4).to(memory_format=torch.channels_last).eval()
+    images = torch.rand(2, 1, 16, 16)
+    traced = torch.jit.trace(network, images)
+    assert torch.allclose(traced(images), network(images), atol=1e-5)
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -178,7 +231,9 @@ def test_a_checkpointed_network_trains_as_one_that_keeps_all(fast, batch_norm, s
 
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value):
             loss = F.cross_entropy(network(images), labels)
-        (loss + reg()).backward()
+        second = reg()
+        network.eval()  # what happens between forward and backward is no matter
+        (loss + second).backward()
         gradients = {name: value.grad for name, value in network.named_parameters()}
         found.append((loss.detach(), gradients, dict(network.named_buffers()), sum(kept)))
     (loss, gradients, buffers, bytes_kept), (again, from_again, buffers_again, fewer) = found

@@ -455,3 +455,10 @@ def test_some_features_of_a_tap_are_drawn_anew_and_tell_of_all(network, target, 
     assert 0.8 < losses.mean() / same.mean() < 1.6
     some().backward()
     assert all(torch.isfinite(p.grad).all() for p in network.parameters() if p.grad is not None)
+
+
+@pytest.mark.parametrize("mean", ["lineage", "batch", "dataset"])
+def test_two_calls_may_share_one_backward(network, target, stimuli, mean):
+    reg = regularizer(network, target, stimuli, mean=mean, stimuli_per_step=20)
+    (reg() + reg() + reg()).backward()
+    assert all(torch.isfinite(p.grad).all() for p in reg.parameters())

@@ -1,7 +1,7 @@
 """Batch norm, residual sum and ReLU in one go: on a processor they cost a network of small width half of its time.
 
 Each pass over the maps is bound by memory. In torch ops a training step makes 13 of them, forward and backward; here it
-makes 9: the statistics, the output; the sums of the gradient, the gradient.
+makes 10: the statistics, the output; the sums of the gradient, the gradient.
 """
 
 from collections.abc import Callable
@@ -10,6 +10,7 @@ from types import ModuleType
 import numpy as np
 import torch
 from torch import nn
+from torch.autograd import forward_ad
 from torch.nn import functional as F
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
@@ -27,6 +28,8 @@ def normalised_relu(
     shortcut: Float[torch.Tensor, "image channel h w"] | None = None,
 ) -> Float[torch.Tensor, "image channel h w"]:
     """relu(norm(maps) + shortcut), float32 or bfloat16, in training or evaluation; `norm` learns as it would by itself.
+
+    Differentiable once.
 
     Compiled for maps on the processor that lie channels last; all others, and a `norm` that is looked at (hooks) or
     recorded (a dispatch mode, a compiler, torch.func), take `normalised_relu_plain`.
@@ -47,20 +50,41 @@ def normalised_relu_plain(
     return F.relu(out if shortcut is None else out + shortcut, inplace=True)
 
 
+def looked_at(module: nn.Module) -> bool:
+    """Whether somebody looks at a module, or has put something else in its place: it must then be called itself."""
+    hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
+    return any(hooks) or "forward" in vars(module) or bool(nn.modules.module._has_any_global_hook())  # type: ignore[no-untyped-call]
+
+
 def _is_fast(maps: torch.Tensor, norm: nn.BatchNorm2d) -> bool:
-    if torch.compiler.is_compiling() or is_in_torch_dispatch_mode() or torch._C._are_functorch_transforms_active():
+    if (
+        torch.compiler.is_compiling()
+        or torch._C._get_tracing_state() is not None
+        or is_in_torch_dispatch_mode()
+        or torch._C._are_functorch_transforms_active()
+        or forward_ad._current_level >= 0
+        or looked_at(norm)
+    ):
         return False
     return (
         type(maps) is torch.Tensor
         and type(norm) is nn.BatchNorm2d
-        and maps.device.type == norm.weight.device.type == "cpu"
+        and maps.is_cpu
+        and maps.ndim == 4
         and maps.dtype in _TYPES
         and maps.is_contiguous(memory_format=torch.channels_last)
-        and norm.weight.dtype == torch.float32
-        and norm.running_mean is not None
-        and norm.running_mean.dtype == torch.float32
         and norm.momentum is not None
-        and not (norm._forward_hooks or norm._forward_pre_hooks or norm._backward_hooks)
+        and norm.num_batches_tracked is not None
+        and norm.eps > 0
+        # compiled loops check no bounds
+        and all(
+            value is not None
+            and value.is_cpu
+            and value.dtype == torch.float32
+            and value.shape == maps.shape[1:2]
+            and value.is_contiguous()
+            for value in (norm.weight, norm.bias, norm.running_mean, norm.running_var)
+        )
         and maps.numel() > maps.shape[1]  # batch norm says what it has against a single value a channel
     )
 
@@ -72,7 +96,7 @@ class _NormalisedReLU(torch.autograd.Function):
         x, inverse = rows.of(maps), np.empty(rows.channels)
         mean, variance = _statistics(x, rows, norm) if norm.training else _kept(norm)
         line = loops.line(mean, variance, norm.eps, array_of(weight), array_of(bias), inverse, rows.lanes)
-        out = torch.empty_like(maps)
+        out = torch.empty_like(maps, memory_format=torch.channels_last)
         if shortcut is None:
             rows.run(loops.rectified, x, *line, rows.of(out))
         else:
@@ -92,8 +116,8 @@ class _NormalisedReLU(torch.autograd.Function):
             rows.run(loops.flow_sums, x, ctx.line[0], y, flow, sums)
         to_weight, to_bias = np.empty((2, rows.channels), np.float32)
         line = loops.line_back(sums, ctx.line, ctx.inverse, rows.pixels, ctx.learns, to_weight, to_bias)
-        to_maps = torch.empty_like(maps)
-        to_shortcut = torch.empty_like(maps) if ctx.summed else None
+        to_maps = torch.empty_like(maps, memory_format=torch.channels_last)
+        to_shortcut = torch.empty_like(to_maps) if ctx.summed else None
         if to_shortcut is None:
             rows.run(loops.flow_back, x, *line, y, flow, rows.of(to_maps))
         else:
@@ -138,9 +162,9 @@ def _statistics(x: np.ndarray, rows: _Rows, norm: nn.BatchNorm2d) -> tuple[np.nd
     mean, variance = np.empty((2, rows.channels))
     rows.run(loops.moments, x, sums)
     loops.learnt(x, sums, mean, variance)
-    if norm.track_running_stats and norm.num_batches_tracked is not None:
+    if norm.track_running_stats:
         loops.remembered(mean, variance, rows.pixels, norm.momentum, *_running(norm))
-        norm.num_batches_tracked.add_(1)
+        norm.num_batches_tracked.add_(1)  # type: ignore[union-attr] # _is_fast
     return mean, variance
 
 

@@ -39,6 +39,8 @@ def _as_stored_of(value, maps):
         return lambda value, maps: value
 
     def rounded(value, maps):
+        if value != value:  # rounding up would carry a NaN's last bits into its sign
+            return np.uint16(0x7FC0)
         bits = np.float32(value).view(np.uint32)
         odd = np.uint32(np.uint32(bits >> np.uint32(16)) & np.uint32(1))
         return np.uint16(np.uint32(bits + np.uint32(np.uint32(0x7FFF) + odd)) >> np.uint32(16))

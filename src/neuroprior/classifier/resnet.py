@@ -9,7 +9,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from neuroprior.classifier.front import PixelScaling
-from neuroprior.classifier.normalised import normalised_relu
+from neuroprior.classifier.normalised import looked_at, normalised_relu
 from neuroprior.modes import gone_through_again
 from neuroprior.types import Float
 
@@ -37,7 +37,11 @@ class BasicBlock(nn.Module):
         """Apply the block; checkpointed, only its input is kept, and the rest computed again for gradients."""
         if self.checkpointing and x.requires_grad and torch.is_grad_enabled():
             found: torch.Tensor = checkpoint(
-                self._whole, x, use_reentrant=False, context_fn=lambda: (nullcontext(), gone_through_again(self))
+                self._whole,
+                x,
+                use_reentrant=False,
+                context_fn=lambda: (nullcontext(), gone_through_again(self)),
+                preserve_rng_state=False,  # nothing here is random
             )
             return found
         return self._whole(x)
@@ -58,9 +62,9 @@ class Stem(nn.Sequential):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Apply the stem; its ReLU by itself only where somebody looks at it."""
         conv, norm, relu = self
-        if relu._forward_hooks or not isinstance(norm, nn.BatchNorm2d):
-            looked_at: torch.Tensor = super().forward(x)  # type: ignore[no-untyped-call] # torch's stub
-            return looked_at
+        if type(relu) is not nn.ReLU or looked_at(relu) or not isinstance(norm, nn.BatchNorm2d):
+            by_itself: torch.Tensor = super().forward(x)  # type: ignore[no-untyped-call] # torch's stub
+            return by_itself
         return normalised_relu(conv(x), norm)
 
 
@@ -68,8 +72,8 @@ class ResNet(nn.Module):
     """Pixels in [0, 1], `(image, channel, height, width)` of any size, to logits.
 
     `front` (the identity, or a blur), `scaling`, `stem`, `stage1` to `stage4` of `width`, 2, 4 and 8 times `width`
-    channels, average pooling over what is left of space, `head`. `checkpointing`: for large networks, a third of the
-    memory of a training step for a third more time.
+    channels, average pooling over what is left of space, `head`. `checkpointing`: for large networks, less than
+    half of what a training step keeps, for a third more time.
     """
 
     stages = ("stem", "stage1", "stage2", "stage3", "stage4")

@@ -17,7 +17,8 @@ def centred_cosine(
     features: Float[torch.Tensor, "image ..."], mean: Float[torch.Tensor, "..."]
 ) -> Float[torch.Tensor, "image image"]:
     """S_ij = (f_i - f̄) . (f_j - f̄) / (|f_i - f̄| |f_j - f̄|), float32; differentiable once, by features and mean."""
-    found: torch.Tensor = _CentredCosine.apply(features, _mean_as_features(features, mean.float()))  # type: ignore[no-untyped-call]
+    # a copy: the running mean changes in place, and a second call may come before this one's gradient
+    found: torch.Tensor = _CentredCosine.apply(features, _mean_as_features(features, mean.float()).clone())  # type: ignore[no-untyped-call]
     return found
 
 

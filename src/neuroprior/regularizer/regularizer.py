@@ -61,8 +61,8 @@ class SimilarityRegularizer(nn.Module):
     - `batch_norm`: `shared` lets the stimuli into the running statistics of batch norm, as in the lineage; `task` keeps
       them out, for stimuli that look unlike the task's images (evaluation would else normalise with a mixture of both).
     - `pairs`, `stimuli_per_step`: `disjoint` pairs, or `all` pairs of the step's stimuli (drawn without replacement).
-    - `features_per_tap`: at most about so many features of a tap are compared, those at places drawn anew in each call;
-      S_ij is then off by about 1 / sqrt(features). Vectors without places are compared whole.
+    - `features_per_tap`: about so many features of a tap are compared, at one place or more, drawn anew in each call;
+      S_ij is then off by 1 / sqrt(features) or a little more. Vectors without places are compared whole.
     - `every`: computed in each `every`-th call only, and then `every` times as heavy: the same on average.
     - `threshold`: S_neural becomes +1 above it, -1 below its negative, else 0 (Attias et al. 2024). `within`: only
       pairs whose S_neural lies in this range count.
@@ -77,7 +77,8 @@ class SimilarityRegularizer(nn.Module):
     the state of the draws. The model gains neither parameters nor buffers. A model in `DistributedDataParallel` or
     `torch.compile` is looked at inside, uncompiled; where processes train together, each computes its share of the
     step's stimuli, and the loss is that of all (call it in every process, and `backward` once, of the sum). With
-    gradient checkpointing (`use_reentrant=False`) of batch norm, `batch_norm="task"` is not possible: torch says so.
+    gradient checkpointing of your own (`use_reentrant=False`) around batch norm, `batch_norm="task"` is not possible:
+    torch says so. The loss is differentiable once.
 
     Raises `InputError` for stimuli that are not the target's, alpha < 0, unknown taps or options, fewer than 2 stimuli
     a step, or a tap that gives all stimuli the same features; `FloatingPointError` naming step and tap when features

@@ -1,10 +1,12 @@
 """What a campaign came to so far: tables and figures beside its merged rows, as Markdown that a README shows."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from neuroprior.experiment.campaign import Measured
+from neuroprior.experiment.results import Measurements
 from neuroprior.files import write_whole
 from neuroprior.report.accuracy_plates import noise_plate, unfooled_plate
 from neuroprior.report.paired import paired_tables
@@ -39,32 +41,35 @@ def _part(part: Measured, before: str, figures: dict[str, str]) -> Iterator[str]
     yield f"## {', '.join(part.groups)}"
     if results.missing:
         yield f"Still open: {'; '.join(results.missing)}."
-    yield from table_markdown(headline_table(results))
+    yield from _table(headline_table(results))
     yield "\n".join(f"- {sentence}" for sentence in verdict(results))
     yield from _drawn(noise_plate, results, before, figures)
     for _, table in paired_tables(results):
-        yield from table_markdown(table)
+        yield from _table(table)
     if (beside := tradeoff_table(results)) is not None:
-        yield from table_markdown(beside)
+        yield from _table(beside)
     for norm in NORMS:
         if (smallest := perturbation_table(results, norm)) is not None:
-            yield from table_markdown(smallest)
-            yield from _drawn(lambda found, norm=norm: unfooled_plate(found, norm), results, before, figures)
+            yield from _table(smallest)
+            yield from _drawn(partial(unfooled_plate, norm=norm), results, before, figures)
     if (every := noise_table(results)) is not None:
-        yield from table_markdown(every)
+        yield from _table(every)
 
 
-def table_markdown(table: Table) -> Iterator[str]:
+def _table(table: Table) -> Iterator[str]:
     """Yield a table and its caption as Markdown paragraphs."""
     rows = [table.header, ("---",) * len(table.header), *table.rows]
     yield "\n".join(f"| {' | '.join(row)} |" for row in rows)
-    notes = dict.fromkeys(note for note in table.row_notes if note)
-    yield f"{table.caption}{''.join(f' {note}.' for note in notes if len(table.rows) == 1)}"
+    yield table.caption
+    if any(table.row_notes):
+        yield "\n".join(f"- {row[0]}: {note}" for row, note in zip(table.rows, table.row_notes, strict=True) if note)
 
 
-def _drawn(maker: Any, results: Any, before: str, figures: dict[str, str]) -> Iterator[str]:
+def _drawn(
+    maker: Callable[[Measurements], Plate], results: Measurements, before: str, figures: dict[str, str]
+) -> Iterator[str]:
     with house_style():
-        plate: Plate = maker(results)
+        plate = maker(results)
     for panel in plate.panels:
         name = f"{before}{panel.name}.svg"
         figures[name] = svg_text(panel.figure)
