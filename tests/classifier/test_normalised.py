@@ -182,7 +182,8 @@ def test_what_is_kept_for_the_gradient_may_come_back_in_another_format():
     assert torch.equal(*found)
 
 
-@pytest.mark.filterwarnings("ignore:.torch.jit.trace:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.torch.jit.trace:DeprecationWarning", "ignore::torch.jit.TracerWarning")
+@pytest.mark.usefixtures("shapes_unchecked")
 def test_a_network_can_still_be_traced():
     network = ResNet(width=4).to(memory_format=torch.channels_last).eval()
     images = torch.rand(2, 1, 16, 16)
