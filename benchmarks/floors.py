@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from joint_step import FEW, material, our_steps
-from measured import in_turn, matrix_rate, show, time_goes_to
+from measured import coarse_stimuli, in_turn, matrix_rate, show, time_goes_to
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
@@ -91,10 +91,7 @@ def steps_of(width: int, **options: object) -> Part:
 
 def prediction() -> Part:
     """A twin looks at photographs."""
-    rng = np.random.default_rng(0)
-    coarse = rng.integers(0, 256, (192, 9, 16)).astype(np.float32)
-    pixels = np.kron(coarse, np.ones((1, 4, 4), np.float32)).astype(np.uint8)
-    stimuli = Stimuli(np.arange(192).astype(str), pixels)
+    stimuli = coarse_stimuli(192)
     twin = load_twin(data_folder() / CHECKPOINT)
     return Part(lambda: predict_population(twin, stimuli), torch.float32, "192 photographs, a real mouse's twin")
 

@@ -1,4 +1,4 @@
-"""What every benchmark shares: timing two forms in turn, the most memory held, saying the spread, printing checks."""
+"""What benchmarks share: stimuli, timing two forms in turn, the most memory held, spread and checks."""
 
 import json
 import statistics
@@ -7,7 +7,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+
+from neuroprior.types import Stimuli
 
 
 def in_turn(forms: dict[str, Callable[[], Any]], repeats: int) -> dict[str, list[float]]:
@@ -41,6 +44,13 @@ def matrix_rate(size: int = 1024, dtype: torch.dtype = torch.float32, device: st
         wait_for(device)
 
     return size**3 / statistics.median(in_turn({"product": product}, 15)["product"])
+
+
+def coarse_stimuli(n: int) -> Stimuli:
+    """Return so many images of 9 x 16 random squares, 36 x 64 pixels."""
+    coarse = np.random.default_rng(0).integers(0, 256, (n, 9, 16)).astype(np.float32)
+    pixels = np.kron(coarse, np.ones((1, 4, 4), np.float32)).astype(np.uint8)
+    return Stimuli(np.arange(n).astype(str), pixels)
 
 
 def wait_for(device: str) -> None:

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from neuroprior import SimilarityRegularizer
 from neuroprior.classifier import ResNet
 from neuroprior.recordings import packaged_photographs
-from neuroprior.regularizer.centred import at_places, centred_cosine, channel_mean, places_of
+from neuroprior.regularizer.centred import at_places, channel_mean, layer_similarity, places_of
 from neuroprior.regularizer.taps import Taps
 from neuroprior.types import FactoredTarget, Stimuli
 
@@ -77,7 +77,7 @@ def compared(n_taps: int) -> Callable[[], None]:
     taps = [torch.randn(32, 32, 36, 64).to(memory_format=torch.channels_last).requires_grad_() for _ in range(n_taps)]
 
     def form() -> None:
-        torch.stack([centred_cosine(tap, channel_mean(tap)) for tap in taps]).sum().backward()
+        torch.stack([layer_similarity(tap, channel_mean(tap)) for tap in taps]).sum().backward()
 
     return form
 
@@ -97,7 +97,7 @@ def left_out(width: int) -> dict[str, str]:
         taps = Taps(network, network.stages).features(network, images)
     said = {}
     for name, tap in zip(network.stages, taps, strict=True):
-        whole = centred_cosine(tap, channel_mean(tap))
+        whole = layer_similarity(tap, channel_mean(tap))
         i, j = torch.triu_indices(64, 64, 1)
         places, channels = places_of(tap)
         errors = []
@@ -108,7 +108,7 @@ def left_out(width: int) -> dict[str, str]:
             off = []
             for _ in range(20):
                 part = at_places(tap, torch.randperm(places)[:few])
-                off.append((centred_cosine(part, channel_mean(part)) - whole)[i, j].square().mean())
+                off.append((layer_similarity(part, channel_mean(part)) - whole)[i, j].square().mean())
             errors.append(
                 f"{few * channels}: {float(torch.stack(off).mean().sqrt()):.3f} ({(few * channels) ** -0.5:.3f})"
             )

@@ -19,7 +19,7 @@ from functools import partial
 
 import numpy as np
 import torch
-from measured import at_least, at_most, in_turn, ratio, show, spread
+from measured import at_least, at_most, coarse_stimuli, in_turn, ratio, show, spread
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
@@ -151,10 +151,7 @@ def warm_up() -> None:
 
 def recorded(n_scans: int, n_images: int) -> list[Scan]:
     """Scans of so many images and 20 more that are repeated."""
-    rng = np.random.default_rng(0)
-    coarse = rng.integers(0, 256, (n_images + 20, 9, 16)).astype(np.float32)
-    pixels = np.kron(coarse, np.ones((1, 4, 4), np.float32)).astype(np.uint8)
-    shown = Stimuli(np.array([str(k) for k in range(len(pixels))]), pixels)
+    shown = coarse_stimuli(n_images + 20)
     made = [
         simulate_scan(shown, shown.ids[-20:], n_neurons=NEURONS, n_repeats=2, animal=k, name=f"mouse{k}")
         for k in range(n_scans)

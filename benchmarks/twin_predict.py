@@ -11,7 +11,7 @@ import statistics
 
 import numpy as np
 import torch
-from measured import at_least, at_most, in_turn, matrix_rate, ratio, show, spread, time_goes_to
+from measured import at_least, at_most, coarse_stimuli, in_turn, matrix_rate, ratio, show, spread, time_goes_to
 from torch import nn
 from torch.nn import functional as F
 
@@ -66,11 +66,8 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="end with one JSON object on a line")
     arguments = parser.parse_args()
 
-    rng = np.random.default_rng(0)
     n = arguments.images
-    coarse = rng.integers(0, 256, (n, 9, 16)).astype(np.float32)
-    pixels = np.kron(coarse, np.ones((1, 4, 4), np.float32)).astype(np.uint8)
-    stimuli = Stimuli(np.array([str(k) for k in range(n)]), pixels)
+    stimuli = coarse_stimuli(n)
     checkpoint = data_folder() / CHECKPOINT
     plain, ours = load_twin(checkpoint), load_twin(checkpoint)
     plain.model.to(memory_format=torch.contiguous_format)

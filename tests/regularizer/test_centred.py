@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from neuroprior.regularizer import centred
-from neuroprior.regularizer.centred import at_places, centred_cosine, channel_mean, places_of
+from neuroprior.regularizer.centred import at_places, channel_mean, layer_similarity, places_of
 
 SHAPES = {
     "maps, mean by channel": ((8, 5, 6, 7), (5, 1, 1)),
@@ -42,7 +42,7 @@ def test_values_and_gradients_are_those_of_the_definition(shapes, dtype, channel
         features = features.to(memory_format=torch.channels_last)
     weight = torch.randn(8, 8)  # not symmetric, as a loss of pairs i < j is not
     found = []
-    for form in (centred_cosine, by_definition):
+    for form in (layer_similarity, by_definition):
         f, m = features.clone().requires_grad_(), mean.clone().requires_grad_()
         similarity = form(f, m)
         (similarity * weight).sum().backward()
@@ -58,7 +58,7 @@ def test_an_image_at_the_mean_is_like_no_other_and_is_not_moved_by_its_length():
     features = torch.randn(4, 3, 2, 2)
     features[1] = 0.25
     features.requires_grad_()
-    similarity = centred_cosine(features, torch.full((3, 1, 1), 0.25))
+    similarity = layer_similarity(features, torch.full((3, 1, 1), 0.25))
     assert (similarity[1] == 0).all()
     assert torch.isfinite(torch.autograd.grad(similarity.square().sum(), features)[0]).all()
 
@@ -66,13 +66,13 @@ def test_an_image_at_the_mean_is_like_no_other_and_is_not_moved_by_its_length():
 def test_what_is_not_finite_is_seen():
     features = torch.randn(4, 3, 2, 2)
     features[2, 1] = torch.nan
-    assert centred_cosine(features, torch.zeros(3, 1, 1))[2].isnan().all()
+    assert layer_similarity(features, torch.zeros(3, 1, 1))[2].isnan().all()
 
 
 def test_the_mean_of_all_images_makes_the_rows_of_the_gradient_sum_to_zero():
     # S does not change when all features move together: the gradient by batch mean must know
     features = torch.randn(6, 3, 4, 4, requires_grad=True)
-    loss = (centred_cosine(features, features.mean(0)) * torch.randn(6, 6)).sum()
+    loss = (layer_similarity(features, features.mean(0)) * torch.randn(6, 6)).sum()
     (gradient,) = torch.autograd.grad(loss, features)
     assert gradient.sum(0).abs().max() < 1e-5 * gradient.abs().max()
 
@@ -99,11 +99,11 @@ def test_some_places_tell_of_all_as_johnson_and_lindenstrauss_say(channels_last)
     features[1:] += 0.7 * features[:1]  # alike, not only noise
     if channels_last:
         features = features.to(memory_format=torch.channels_last)
-    whole = centred_cosine(features, torch.zeros(4, 1, 1))
+    whole = layer_similarity(features, torch.zeros(4, 1, 1))
     off = {}
     for places in (25, 400):
         chosen = [torch.randperm(3000)[:places] for _ in range(20)]
-        some = [centred_cosine(at_places(features, rows), torch.zeros(4, 1, 1)) for rows in chosen]
+        some = [layer_similarity(at_places(features, rows), torch.zeros(4, 1, 1)) for rows in chosen]
         assert at_places(features, chosen[0]).shape == (20, 4, places, 1)
         off[places] = (torch.stack(some) - whole).square().mean().sqrt() * (4 * places) ** 0.5
     # 1 / sqrt(features), times 1 - S^2 at most
@@ -120,5 +120,5 @@ def test_places_and_features_at_a_place(shape):
     if len(shape) > 2:
         everything = at_places(features, torch.arange(places))
         assert torch.allclose(
-            centred_cosine(everything, channel_mean(everything)), centred_cosine(features, channel_mean(features))
+            layer_similarity(everything, channel_mean(everything)), layer_similarity(features, channel_mean(features))
         )

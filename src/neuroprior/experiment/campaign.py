@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import yaml
 from pydantic import Field, ValidationError, model_validator
@@ -281,11 +282,11 @@ def measured_so_far(campaign: Campaign, results: Path) -> list[Measured]:
     The metrics have rows `unfooled_l2` (and `linf`) beside those merged: the share of images whose smallest
     perturbation is longer than x. Raises `InputError` where nothing was merged yet.
     """
-    if not done_cells(results):
+    done = set(done_cells(results))
+    if not done:
         raise InputError(f"{results}: nothing is merged yet; `neuroprior campaign run`, then `merge`")
     rows = pq.read_table(results / "metrics.parquet", schema=ROWS_SCHEMA)
     distances = pq.read_table(results / "perturbations.parquet", schema=PERTURBATIONS_SCHEMA)
-    done = set(done_cells(results))
     alike: dict[str, list[str]] = {}
     for group in campaign.groups:
         if any(cell.group == group for cell in done):
@@ -296,9 +297,8 @@ def measured_so_far(campaign: Campaign, results: Path) -> list[Measured]:
         for group in groups:
             recipe = campaign.groups[group]
             cards |= {name: card_of(recipe, name) for name in recipe.conditions if name not in cards}
-        wanted = pa.array([row in groups for row in rows["group"].to_pylist()], pa.bool_())
-        attacked = distances.filter(pa.array([row in groups for row in distances["group"].to_pylist()], pa.bool_()))
-        metrics = pa.concat_tables([rows.filter(wanted).drop_columns(["group"]), _unfooled(attacked)])
+        own, attacked = (table.filter(pc.is_in(table["group"], pa.array(groups))) for table in (rows, distances))
+        metrics = pa.concat_tables([own.drop_columns(["group"]), _unfooled(attacked)])
         first = campaign.groups[groups[0]]
         left = [cell for cell in campaign.cells if cell.group in groups and cell not in done]
         found.append(

@@ -13,10 +13,14 @@ _SHORTEST = 1e-12  # length of a centred feature vector; a shorter one counts as
 _BLOCK = 1 << 20  # values of all images that are float32 at once
 
 
-def centred_cosine(
+def layer_similarity(
     features: Float[torch.Tensor, "image ..."], mean: Float[torch.Tensor, "..."]
 ) -> Float[torch.Tensor, "image image"]:
-    """S_ij = (f_i - f̄) . (f_j - f̄) / (|f_i - f̄| |f_j - f̄|), float32; differentiable once, by features and mean."""
+    """S_ij = (f_i - f̄) . (f_j - f̄) / (|f_i - f̄| |f_j - f̄|) (Eq. 9), f flattened over channels and space, float32.
+
+    `mean` broadcasts against one image's features. A vector of zero length has similarity 0 with every other.
+    Differentiable once. Features are centred, multiplied and forgotten block by block, in the order in which they lie.
+    """
     # a copy: the running mean changes in place, and a second call may come before this one's gradient
     found: torch.Tensor = _CentredCosine.apply(features, _mean_as_features(features, mean.float()).clone())  # type: ignore[no-untyped-call]
     return found

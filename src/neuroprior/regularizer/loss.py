@@ -1,11 +1,10 @@
-"""Eq. 8-10 as pure functions: features to similarity, similarity to loss."""
+"""Eq. 8 and 10 as pure functions: layers to similarity, similarity to loss."""
 
 from collections.abc import Sequence
 from typing import Literal
 
 import torch
 
-from neuroprior.regularizer.centred import centred_cosine
 from neuroprior.types import Float
 
 Mean = Literal["lineage", "batch", "dataset"]
@@ -14,17 +13,6 @@ Scale = Literal["printed", "lineage"]
 
 LARGEST_SIMILARITY = 1 - 1e-5
 """|S| is clamped to this before atanh, which is infinite at 1."""
-
-
-def layer_similarity(
-    features: Float[torch.Tensor, "image ..."], mean: Float[torch.Tensor, "..."]
-) -> Float[torch.Tensor, "image image"]:
-    """S_ij = (f_i - f̄) . (f_j - f̄) / (|f_i - f̄| |f_j - f̄|) (Eq. 9), f flattened over channels and space, float32.
-
-    `mean` broadcasts against one image's features. A vector of zero length has similarity 0 with every other.
-    Differentiable once. Features are centred, multiplied and forgotten block by block, in the order in which they lie.
-    """
-    return centred_cosine(features, mean)
 
 
 def combine_layers(

@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from neuroprior.modes import evaluating, like, running_statistics_kept, unwrapped
-from neuroprior.regularizer.centred import at_places, channel_mean, places_of
+from neuroprior.regularizer.centred import at_places, channel_mean, layer_similarity, places_of
 from neuroprior.regularizer.drawn import Drawn, on_device
 from neuroprior.regularizer.gather import gathered, own_share, world_size
-from neuroprior.regularizer.loss import Mean, Pairs, Scale, combine_layers, layer_similarity, similarity_loss
+from neuroprior.regularizer.loss import Mean, Pairs, Scale, combine_layers, similarity_loss
 from neuroprior.regularizer.neural import NeuralSimilarity, common_stimuli
 from neuroprior.regularizer.sampler import StimulusSampler
 from neuroprior.regularizer.schedule import Alpha, checked_alpha

@@ -29,7 +29,7 @@ def write_campaign(parts: Sequence[Measured], packets: Sequence[dict[str, Any]],
         before = "" if len(parts) == 1 else f"{part.groups[0]}-"
         for line in _part(part, before, figures):
             lines += [line, ""]
-    lines += [*_packets(packets), ""]
+    lines += ["## Packets", "", _packets(packets), ""]
     files = {"tables.md": "\n".join(lines), **figures}
     folder.mkdir(parents=True, exist_ok=True)
     return [write_whole(folder / name, text) for name, text in files.items()]
@@ -57,12 +57,15 @@ def _part(part: Measured, before: str, figures: dict[str, str]) -> Iterator[str]
 
 
 def _table(table: Table) -> Iterator[str]:
-    """Yield a table and its caption as Markdown paragraphs."""
-    rows = [table.header, ("---",) * len(table.header), *table.rows]
-    yield "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    """Yield a table, its caption and the notes on its rows as Markdown paragraphs."""
+    yield _grid(table.header, table.rows)
     yield table.caption
     if any(table.row_notes):
         yield "\n".join(f"- {row[0]}: {note}" for row, note in zip(table.rows, table.row_notes, strict=True) if note)
+
+
+def _grid(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    return "\n".join(f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header), *rows))
 
 
 def _drawn(
@@ -78,21 +81,21 @@ def _drawn(
         yield plate.caption
 
 
-def _packets(packets: Sequence[dict[str, Any]]) -> Iterator[str]:
-    """Yield a table of where the numbers come from."""
-    yield "## Packets"
-    yield ""
-    yield "| networks | minutes of all | device | precision, threads, side by side | commit | command |"
-    yield "| --- | --- | --- | --- | --- | --- |"
+def _packets(packets: Sequence[dict[str, Any]]) -> str:
+    """Return a table of where the numbers come from."""
+    rows = []
     for packet in packets:
         origin, cells = packet["provenance"], packet["cells"]
         compute = origin["compute"]
-        said = (
-            "; ".join(f"{cell['condition']} {cell['seed']}" for cell in cells),
-            f"{sum(cell['seconds'] for cell in cells) / 60:.0f}",
-            origin["device"],
-            f"{compute['precision']}, {compute['threads']}, {packet['at_once']}",
-            f"`{origin['commit'][:12]}`",
-            f"`{origin['command']}`",
+        rows.append(
+            (
+                "; ".join(f"{cell['condition']} {cell['seed']}" for cell in cells),
+                f"{sum(cell['seconds'] for cell in cells) / 60:.0f}",
+                origin["device"],
+                f"{compute['precision']}, {compute['threads']}, {packet['at_once']}",
+                f"`{origin['commit'][:12]}`",
+                f"`{origin['command']}`",
+            )
         )
-        yield f"| {' | '.join(said)} |"
+    header = ("networks", "minutes of all", "device", "precision, threads, side by side", "commit", "command")
+    return _grid(header, rows)

@@ -107,7 +107,7 @@ class _Answers:
         if bool(close.any()):
             again = logits_of("noise", self.model, images[close])
             moved = (again - logits[close]).abs()
-            self.apart = max(self.apart, float(moved[moved.isfinite()].max())) if moved.isfinite().any() else self.apart
+            self.apart = max(self.apart, float(moved.nan_to_num(nan=0.0, posinf=0.0).max()))
             self.compared += len(again)
             logits[close] = again
         return logits.argmax(1)
