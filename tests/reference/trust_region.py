@@ -1,5 +1,7 @@
 """The steps of Brendel & Bethge 2019, one row at a time, by general solvers in float64."""
 
+from itertools import combinations
+
 import numpy as np
 from scipy.optimize import brentq, linprog, minimize
 
@@ -41,6 +43,32 @@ def chebyshev_distance(d: np.ndarray, b: np.ndarray, c: float, low: np.ndarray, 
     )
     assert found.success, found.message
     return float(found.fun)
+
+
+def taxicab_distance(d: np.ndarray, b: np.ndarray, c: float, low: np.ndarray, high: np.ndarray) -> float:
+    """min |delta - d|_1 s.t. b . delta = c, low <= delta <= high, as a linear programme: delta = d + up - down."""
+    n = len(d)
+    found = linprog(
+        np.ones(2 * n),
+        A_eq=np.concatenate([b, -b])[None],
+        b_eq=[c - b @ d],
+        bounds=[
+            *((0, h - x) for h, x in zip(high, d, strict=True)),
+            *((0, x - h) for h, x in zip(low, d, strict=True)),
+        ],
+    )
+    assert found.success, found.message
+    return float(found.fun)
+
+
+def fewest(d: np.ndarray, b: np.ndarray, c: float, low: np.ndarray, high: np.ndarray) -> int:
+    """The least number of coordinates that have to leave d for b . delta to come to c: every choice is tried."""
+    missing = c - b @ d
+    gain = np.maximum(b * low, b * high) - b * d if missing > 0 else b * d - np.minimum(b * low, b * high)
+    for count in range(len(d) + 1):
+        if any(gain[list(some)].sum() >= abs(missing) for some in combinations(range(len(d)), count)):
+            return count
+    raise AssertionError("the plane is out of reach")
 
 
 def nearest_within(d: np.ndarray, b: np.ndarray, c: float, low: np.ndarray, high: np.ndarray, r: float) -> np.ndarray:

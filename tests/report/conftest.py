@@ -10,9 +10,12 @@ import pytest
 
 from neuroprior.experiment.conditions import condition_named
 from neuroprior.experiment.results import METRICS_SCHEMA, ConditionCard, NoiseExamples, RunResults
-from neuroprior.types import SimilarityTarget, Stimuli
+from neuroprior.experiment.steps.attacking import attacked_name
+from neuroprior.robustness import EXTRA_CORRUPTIONS, SEVERITIES, USUAL_CORRUPTIONS, Ledger
+from neuroprior.types import AttackRecord, SimilarityTarget, Stimuli
 
 SIGMAS = (0.0, 0.02, 0.04, 0.06, 0.08, 0.1, 0.12, 0.15)
+CUTOFFS = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 12.0, 14.0)
 TAPS = ("stem", "layer1", "layer2", "layer3", "layer4")
 
 
@@ -223,5 +226,136 @@ def make_many(make_run: MakeRun) -> MakeRun:
         targets = {**made.targets, **{name: twin for name in MANY if name.startswith("neural_model@")}}
         recipe = f"regularizer:\n  alpha: 20.0\nblur_sigma: 1.0\nscale: {scale}\n"
         return replace(made, targets=targets, recipe_yaml=recipe)
+
+    return make
+
+
+PROBED_FIRST = {"none": 1.0, "neural_model": 1.6, "neural_data": 1.3, "shuffle": 0.9, "blur": 1.9}
+"""How good each condition is made to be, `none` being 1."""
+LOST = {"l0": 7.0, "l1": 3.2, "l2": 0.31, "linf": 0.0042}
+
+
+def probed_metrics(conditions: Sequence[str], seeds: Sequence[int]) -> list[dict[str, object]]:
+    """Rows of all that a network may be asked beyond noise, from closed forms: no two conditions or seeds alike."""
+    rows: list[dict[str, object]] = []
+    for condition in conditions:
+        good = PROBED_FIRST[condition]
+        for seed in seeds:
+            luck = 0.006 * ((5 * seed + len(condition)) % 7 - 3)
+
+            def add(metric: str, value: float, n: int, x: float | int | None = None, tap: str | None = None) -> None:
+                at = None if x is None else float(x)
+                rows.append(dict(condition=condition, seed=seed, metric=metric, tap=tap, x=at, value=value, n=n))  # noqa: B023
+
+            errors = []
+            for k, kind in enumerate((*USUAL_CORRUPTIONS, *EXTRA_CORRUPTIONS)):
+                for severity in SEVERITIES:
+                    accuracy = 0.62 - 0.02 * (k % 5) - 0.02 * (k % 4 + 2) * severity / good + luck
+                    add(f"corruption.{kind}", accuracy, 1000, severity)
+                    errors += [1 - accuracy] if kind in USUAL_CORRUPTIONS else []
+            add("mean_corruption_error", float(np.mean(errors)), 1000)
+            crossover = 7.5 / good + 10 * luck
+            for cutoff in CUTOFFS:
+                lows = 1 / (1 + np.exp(-(cutoff - crossover) / 1.5))
+                add("low_pass_accuracy", 0.1 + 0.5 * lows + luck, 2000, cutoff)
+                add("high_pass_accuracy", 0.1 + 0.5 * np.exp(-cutoff * good / 4) + luck, 2000, cutoff)
+                most = 0.4 if condition == "shuffle" else 0.85  # its high images lead at every cutoff
+                add("hybrid_low", most * lows, 800 + seed, cutoff)
+                add("hybrid_high", 0.85 - most * lows, 800 + seed, cutoff)
+            if condition != "shuffle":
+                add("hybrid_crossover", crossover, 800 + seed)
+            for k, norm in enumerate(LOST):
+                radii = np.arange(24)
+                power = radii * np.exp(-radii * (0.2 + 0.05 * k + luck) * good)
+                share = power / power.sum()
+                for radius in radii:
+                    add(f"perturbation_spectrum_{norm}", float(share[radius]), 190, radius)
+                half = np.interp(0.5, np.concatenate([[0], np.cumsum(share)]), np.concatenate([[0], radii + 0.5]))
+                add(f"perturbation_half_power_{norm}", float(half), 190)
+            for k, tap in enumerate(TAPS):
+                add("responsive_units", 1 - 0.05 * k, 64, tap=tap)
+                units = round(64 * (1 - 0.05 * k))
+                add("preferred_frequency", 0.3 / good / (1 + 0.4 * k) + luck, units, tap=tap)
+                add("low_pass_units", 0.1 * k + 0.1 * good + luck, units, tap=tap)
+                add("orientation_selectivity", 0.4 - 0.06 * k + luck, units, tap=tap)
+                add("simple_units", 0.9 - 0.1 * k + luck, units, tap=tap)
+            for radius in (1 / 255, 2 / 255):
+                add("attacked_accuracy_linf", max(0.0, 0.6 - 120 * radius / good) + luck / 2, 200, radius)
+            for radius in (0.05, 0.1, 0.25):
+                add("attacked_accuracy_l2", max(0.0, 0.6 - 3 * radius / good) + 0.02 + luck / 2, 200, radius)
+    return rows
+
+
+def probed_ledger(conditions: Sequence[str], seeds: Sequence[int], *, exhaustive: bool, images: int = 20) -> Ledger:
+    """Two attacks a norm, the first with two settings; the first image is already wrong, the last one never fooled.
+
+    The second attack finds 1.2 times as much as the first, and nothing on the second image.
+    """
+    attacks = {
+        "l0": ("sigma_zero", "jsma"),
+        "l1": ("fmn", "sparse_fool"),
+        "l2": ("brendel_bethge", "ddn"),
+        "linf": ("brendel_bethge", "pgd"),
+    }
+    records = []
+    for condition in conditions:
+        for seed in seeds:
+            name = attacked_name(condition, seed)
+            for norm, lost in LOST.items():
+                for k in range(images):
+                    size = lost * PROBED_FIRST[condition] * (1 + 0.05 * seed) * (0.2 + 1.6 * k / images)
+
+                    def add(
+                        attack: str, setting: str, distance: float, status: str, *, alone: bool = True, asked: int = 50
+                    ) -> None:
+                        found = status == "found"
+                        trace = ((asked, asked, distance),) if found else ()
+                        records.append(
+                            AttackRecord(
+                                model=name,  # noqa: B023
+                                sample=str(k),  # noqa: B023
+                                attack=attack,
+                                setting=setting,
+                                repetition=0,
+                                norm=norm,  # type: ignore[arg-type]  # noqa: B023
+                                distance=distance,
+                                forwards=asked + 2,
+                                gradients=asked,
+                                verified=found,
+                                status=status,  # type: ignore[arg-type]
+                                alone=alone,
+                                trace=trace,
+                            )
+                        )
+
+                    if k == 0:
+                        add("clean", "", 0.0, "already_wrong", asked=0)
+                        continue
+                    add("clean", "", np.inf, "right", asked=0)
+                    first, second = attacks[norm]
+                    never = k == images - 1
+                    for setting, times in (("lr=0.001,steps=100", 1.1), ("lr=0.0001,steps=100", 1.0)):
+                        found = np.inf if never else times * size
+                        alone = exhaustive or times == 1.1
+                        add(first, setting, found, "not_found" if never else "found", alone=alone)
+                    missed = never or k == 1
+                    status = "not_found" if missed else "found" if exhaustive else "no_better"
+                    found = np.inf if missed or not exhaustive else 1.2 * size
+                    add(second, "steps=100,gamma=0.05", found, status, alone=exhaustive)
+    return Ledger.of_records(records)
+
+
+@pytest.fixture
+def make_probed(make_run: MakeRun) -> MakeRun:
+    """A run of five conditions in which everything was asked, its ledger among it."""
+
+    def make(
+        seeds: Sequence[int] = (0, 1, 2), conditions: Sequence[str] = tuple(CARDS), exhaustive: bool = True
+    ) -> RunResults:
+        run = make_run(seeds=seeds, conditions=conditions)
+        rows = [*run.metrics.to_pylist(), *probed_metrics(conditions, seeds)]
+        metrics = pa.Table.from_pylist(rows, schema=METRICS_SCHEMA)
+        ledger = probed_ledger(conditions, seeds, exhaustive=exhaustive)
+        return replace(run, metrics=metrics, attacks=ledger)
 
     return make

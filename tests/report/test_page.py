@@ -147,6 +147,54 @@ def test_a_recipe_chooses_its_figures(make_many: MakeRun) -> None:
     assert set(re.findall(r'<g id="([\w-]+?)-figure_1"', text)) == {"tradeoff", "sweep"}
 
 
+PROBED = {
+    *("smallest.csv", "corruptions.csv", "corruption_errors.csv", "frequencies.csv", "tuning.csv"),
+    *("attacked_accuracy_linf.csv", "attacked_accuracy_l2.csv"),
+}
+PROBED_HEADINGS = (
+    "Mean smallest perturbation, norm by norm",
+    "The attacks and their settings",
+    "Accuracy under common corruptions, by severity",
+    "Mean corruption error",
+    "Spatial frequencies: what networks go by, and what fools them",
+    "Crossover and half power frequency",
+    "What units are tuned to, tap by tap",
+    "Accuracy under AutoAttack-strength attack (L∞)",
+    "Accuracy under AutoAttack-strength attack (L2)",
+)
+
+
+def test_all_that_was_asked_stands_on_the_page_and_what_was_not_does_not(
+    make_probed: MakeRun, make_run: MakeRun
+) -> None:
+    results = make_probed(seeds=(0, 1), conditions=("none", "neural_model"))
+    path = write_report(results)
+    first = {file.name: file.read_bytes() for file in path.parent.iterdir()}
+    write_report(results)
+    assert {file.name: file.read_bytes() for file in path.parent.iterdir()} == first
+    assert set(first) >= PROBED
+    text = first["index.html"].decode()
+    page = _Page(text)
+    ids = Counter(attributes["id"] for _, attributes in page.elements if "id" in attributes)
+    assert max(ids.values()) == 1
+    assert {attributes["aria-describedby"] for attributes in page.all("table")} <= set(ids)
+    assert all(len(one["aria-label"] or "") > 20 for one in page.all("svg"))
+    captions = re.findall(r"<figcaption>(.*?)</figcaption>", text, flags=re.DOTALL)
+    assert all(re.search(r"n = \d|4 test images", caption) for caption in captions)
+    other = rendered(make_run)
+    for heading in PROBED_HEADINGS:
+        assert heading in page.text
+        assert heading not in _Page(other).text
+    assert PROBED.isdisjoint(_Page(other).text.split())
+
+
+def test_a_recipe_chooses_among_the_further_figures(make_probed: MakeRun) -> None:
+    results = make_probed(seeds=(0,), conditions=("none", "blur"))
+    text = render_page(dataclasses.replace(results, figures=("tuning", "corruption")))
+    drawn = set(re.findall(r'<g id="([\w-]+?)-figure_1"', text))
+    assert {name.split("-")[0] for name in drawn} == {"tuning", "corruption"}
+
+
 @pytest.mark.parametrize("missing", [False, True])
 def test_one_seed_never_shows_a_spread(make_run: MakeRun, missing: bool) -> None:
     text = rendered(make_run, seeds=(3,), unfinished=("shuffle",) if missing else ())

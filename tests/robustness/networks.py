@@ -31,20 +31,31 @@ class Solved:
     optimum: torch.Tensor
 
 
-def solved(pixels: int, classes: int, norm: Norm, *, n: int = 40, seed: int = 0) -> Solved:
+def solved(pixels: int, classes: int, norm: Norm, *, n: int = 40, seed: int = 0, apart: float = 1.0) -> Solved:
     """min_j (z_y - z_j) / |w_y - w_j|_q, q the dual norm; only samples whose nearest wrong point lies in [0, 1].
 
+    For l0 and l1 the box counts: pixels go to their bounds in the order of |w_i| times their room (l0) or |w_i| (l1).
+    `apart`: how far each image is moved towards its class, so that more of it has to change.
     Samples on the boundary already are left out: their optimum drowns in float32.
     """
     net = Linear(pixels, classes, seed)
     side = int(pixels**0.5)
     drawn = torch.randn(400, 1, side, side, generator=torch.Generator().manual_seed(seed + 1))
     images = 0.5 + 0.1 * drawn.clamp(-3, 3)
+    if apart != 1:
+        own = net.weight.detach()[net(images).argmax(1)].reshape(images.shape)
+        images = (images + 0.02 * apart * own.sign() * (pixels / 64) ** -0.5).clamp(0.2, 0.8)
     x, w = images.double().flatten(1), net.weight.detach().double()
     z = (x - 0.5) @ w.T
     labels = z.argmax(1)
     between = w[labels][:, None] - w[None]  # sample, class, pixel
     gap = z.gather(1, labels[:, None]) - z
+    if norm in ("l0", "l1"):
+        optimum = sparse_optimum(x, between, gap, norm)
+        fit = (optimum < torch.inf) & (optimum > 0.1 * optimum.median())
+        chosen = torch.nonzero(fit).squeeze(1)[:n]
+        assert len(chosen) == n
+        return Solved(net, images[chosen], labels[chosen], optimum[chosen])
     if norm == "l2":
         size = between.norm(dim=2)
         ahead = between / size.clamp_min(1e-30)[:, :, None]
@@ -58,6 +69,27 @@ def solved(pixels: int, classes: int, norm: Norm, *, n: int = 40, seed: int = 0)
     chosen = torch.nonzero(fit).squeeze(1)[:n]
     assert len(chosen) == n
     return Solved(net, images[chosen], labels[chosen], optimum[chosen])
+
+
+def sparse_optimum(x: torch.Tensor, between: torch.Tensor, gap: torch.Tensor, norm: Norm) -> torch.Tensor:
+    """The fewest pixels, or the least sum of changes, by sorting; inf where no class can be reached in the box."""
+    best = torch.full((len(x),), torch.inf, dtype=x.dtype)
+    for image, (pixels, ways, gaps) in enumerate(zip(x, between, gap, strict=True)):
+        for way, missing in zip(ways, gaps, strict=True):
+            if not bool(way.any()):
+                continue
+            room = torch.where(way > 0, pixels, 1 - pixels)  # the margin rises against z_y - z_j
+            worth = way.abs() * room
+            order = (worth if norm == "l0" else way.abs()).argsort(descending=True)
+            reached = worth[order].cumsum(0)
+            if reached[-1] < missing:
+                continue
+            last = int((reached < missing).sum())
+            before = reached[last - 1] if last else torch.zeros_like(missing)
+            partly = (missing - before) / way.abs()[order[last]]
+            far = torch.as_tensor(last + 1.0) if norm == "l0" else room[order[:last]].sum() + partly
+            best[image] = torch.minimum(best[image], far.to(x.dtype))
+    return best
 
 
 class Combination(nn.Module):

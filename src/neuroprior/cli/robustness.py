@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from neuroprior.cli.further import Further, radii_of
 from neuroprior.cli.options import Json
 from neuroprior.cli.progress import Progress
 from neuroprior.cli.tables import duration, print_table
@@ -23,9 +24,14 @@ if TYPE_CHECKING:
     from neuroprior.networks.prepared import Prepared
     from neuroprior.robustness import Audit, Clip, Cost, NoiseCurve, NoiseKind, Victim, Withstood
 
-AttackedNorm = Literal["l2", "linf"]
+AttackedNorm = Literal["l0", "l1", "l2", "linf"]
 
-_USUAL: dict[AttackedNorm, tuple[str, ...]] = {"l2": ("ddn", "brendel_bethge"), "linf": ("pgd", "brendel_bethge")}
+_USUAL: dict[AttackedNorm, tuple[str, ...]] = {
+    "l0": ("brendel_bethge", "sigma_zero"),
+    "l1": ("brendel_bethge", "fmn"),
+    "l2": ("ddn", "brendel_bethge"),
+    "linf": ("pgd", "brendel_bethge"),
+}
 _INTERRUPTED = 130
 
 
@@ -72,10 +78,15 @@ def robustness(
         str | None, typer.Option(metavar="H,W", help="Scale and crop a folder's images to this, e.g. 64,64.")
     ] = None,
     n: Annotated[int, typer.Option("--n", help="So many images; all, if there are fewer.")] = 200,
-    norm: Annotated[list[str] | None, typer.Option(help="l2 (unless given) or linf; may be given twice.")] = None,
+    norm: Annotated[
+        list[str] | None, typer.Option(help="l0, l1, l2 (unless given) or linf; may be given again.")
+    ] = None,
     attacks: Annotated[
         str | None,
-        typer.Option(help="Names with commas; l2: ddn,brendel_bethge (also cw, pgd), linf: pgd,... (also adam_pgd)."),
+        typer.Option(
+            help="Names with commas, e.g. ddn,brendel_bethge. Every norm: brendel_bethge, fmn; l0: jsma, sigma_zero; "
+            "l1: jsma, sparse_fool; l2: ddn, cw; l2 and linf: pgd, apgd, boundary; linf: adam_pgd."
+        ),
     ] = None,
     repetitions: Annotated[int, typer.Option(help="Times that each setting runs, from another start.")] = 1,
     exhaustive: Annotated[
@@ -104,6 +115,23 @@ def robustness(
     clip: Annotated[
         Literal["none", "unit", "image_range"], typer.Option(help="With --sigmas: what noisy pixels are cut to.")
     ] = "none",
+    radii: Annotated[
+        str | None,
+        typer.Option(
+            metavar="[NORM:]RADIUS,...",
+            help="Accuracy under attacks of AutoAttack's strength, e.g. linf:0.0078,l2:0.5 (norm: the one of --norm).",
+        ),
+    ] = None,
+    strength: Annotated[
+        Literal["quick", "standard"], typer.Option(help="With --radii: how long those attacks go on.")
+    ] = "standard",
+    corruptions: Annotated[
+        bool, typer.Option("--corruptions", help="Accuracy under the corruptions of CIFAR-10-C (32x32 images).")
+    ] = False,
+    masking: Annotated[
+        float | None,
+        typer.Option(metavar="RADIUS", help="Are its gradients masked? Asked at this radius, in linf or l2."),
+    ] = None,
     ledger: Annotated[
         Path | None,
         typer.Option(help="Keep every attempt in this folder (NORM.parquet; of one norm also a .parquet) and resume."),
@@ -112,6 +140,7 @@ def robustness(
 ) -> None:
     """Measure any saved network: the smallest perturbations that fool it, and accuracy under noise.
 
+    With --radii, --corruptions or --masking beside it: accuracy under attack, corruptions, and whether to believe it.
     Lengths are of pixels in [0, 1]; --bounds, --mean and --std say what the network does with them.
 
     Example: neuroprior robustness net.pt2 --data test.npz --norm l2 --norm linf --sigmas 0,0.1 --ledger attacks
@@ -133,6 +162,14 @@ def robustness(
         for one in norms
     ]
     levels = None if sigmas is None else _numbers("sigmas", sigmas)
+    further = Further(
+        radii=radii_of(radii, norms),
+        strength=strength,
+        corruptions=corruptions,
+        masking=masking,
+        seed=seed,
+    )
+    further.check(norms)
     low, high = _numbers("bounds", bounds, 2)
     before = {"mean": _optional("mean", mean), "std": _optional("std", std)}
     cut = None if size is None else _numbers("size", size, 2)
@@ -174,15 +211,18 @@ def robustness(
             rows = [(f"{s:g}", f"{100 * a:.1f} %") for s, a in zip(curve.sigmas, curve.accuracy, strict=True)]
             print_table(("sigma", f"accuracy of {curve.n}"), rows)
         found = [_withstood(asked, search) for search in searches]
+        measured = further.measure(asked.name, asked.network, asked.victim, asked.images, asked.labels, norms)
     if json_:
-        print(json.dumps(_whole(asked, searches, seen, costs, curve, (noise, clip), found)))
+        whole = _whole(asked, searches, seen, costs, curve, (noise, clip), found)
+        print(json.dumps(whole | measured.as_json()))
     else:
         _print_found(searches, found)
-    for search, measured in zip(searches, found, strict=True):
-        if measured.n < len(samples):
+        measured.show()
+    for search, one in zip(searches, found, strict=True):
+        if one.n < len(samples):
             more = "starts anew" if search.ledger is None else "goes on from here"
             print(
-                f"{search.norm}: {measured.n} of {len(samples)} images in --max-seconds {max_seconds:g}; "
+                f"{search.norm}: {one.n} of {len(samples)} images in --max-seconds {max_seconds:g}; "
                 f"the same command {more}",
                 file=sys.stderr,
             )

@@ -24,8 +24,17 @@ from neuroprior.experiment.compute import torch_settled
 from neuroprior.experiment.engine import Graph
 from neuroprior.experiment.inputs import count_images, every_stimulus_of, fit_of, stimuli_of, task_images, twin_of
 from neuroprior.experiment.recipe import Recipe
-from neuroprior.experiment.sections import ComputeSection, FittedTwinsTarget, SimulatedMouseTarget, TwinTarget
-from neuroprior.experiment.steps.settings import AttackWork, ControlWork, TargetWork, TrainWork
+from neuroprior.experiment.sections import (
+    ComputeSection,
+    CorruptionsSection,
+    EnsembleSection,
+    FittedTwinsTarget,
+    FrequenciesSection,
+    SimulatedMouseTarget,
+    TuningSection,
+    TwinTarget,
+)
+from neuroprior.experiment.steps.settings import AttackWork, ControlWork, MaskingWork, ProbeWork, TargetWork, TrainWork
 from neuroprior.experiment.steps.training import new_regularizer
 from neuroprior.experiment.store import Step, memory_mb
 from neuroprior.modes import evaluating
@@ -33,6 +42,7 @@ from neuroprior.networks import VGG_LAYER, load_vgg19, population_from_network
 from neuroprior.recordings import simulate_scan
 from neuroprior.recordings.simulate.behaviour import GAZES
 from neuroprior.robustness import chosen
+from neuroprior.robustness.radius import EFFORTS
 from neuroprior.similarity import centered_cosine, spectrum_target
 from neuroprior.sources import data_path
 from neuroprior.twin import predict_denoised, predict_population
@@ -45,6 +55,9 @@ _EVALUATED_AT_ONCE = 256  # images a forward pass, as `noise_accuracy` has it
 _ATTACKED_AT_ONCE = 64
 _GRADIENT = 3  # forward passes that a gradient for the images costs, its own included
 _SPENT = 0.3  # of the gradients that settings may cost, where each starts from what earlier ones found
+_CORRUPTING, _FILTERING = 3e-4, 5e-5  # seconds an image of 32x32 takes beside the network, on average over kinds
+_FREQUENCIES_ASKED = 11  # as `unit_tuning` has it
+_MASKING_GRADIENTS = 2500  # an image: steps, restarts, the ensemble and the smallest perturbations, as measured
 _CONVOLUTIONS_BESIDE = 3  # of a layer's output, in a forward pass that keeps nothing: input, output, the shortcut
 
 
@@ -160,6 +173,10 @@ class _Trial:
                     self._known[kind] = self._training(work)
                 case AttackWork():
                     self._known[kind] = self._attacking()
+                case ProbeWork():
+                    self._known[kind] = self._probing(work)
+                case MaskingWork():
+                    self._known[kind] = self._comparing(work)
                 case _:
                     self._known[kind] = self._measuring()
         return self._known[kind]
@@ -227,6 +244,39 @@ class _Trial:
             self.program + self.parameters + 5 * self.n["test"] * pixels + self._forward_bytes(_ATTACKED_AT_ONCE) * 2
         )
         return _Needs(float(seconds), float(memory), 2_000.0 * images * len(options.by_norm))
+
+    def _probing(self, work: ProbeWork) -> _Needs:
+        """Forward passes for the most part; of the ensemble, how many images hold out is not known: half of them."""
+        options = work.probe
+        beside = 0.0  # seconds that are no forward passes
+        match options:
+            case EnsembleSection():
+                effort = EFFORTS[options.strength]
+                steps = effort.margin_steps + effort.ce_steps + effort.targets * effort.targeted_steps
+                each = _GRADIENT * (steps + effort.nearest_steps) + effort.queries
+                passes = 0.5 * each * sum(map(len, options.by_norm.values())) * min(self.n["test"], options.n_images)
+            case CorruptionsSection():
+                passes = len(options.kinds) * len(options.severities) * min(self.n["test"], options.n_images)
+                beside = _CORRUPTING * passes
+            case FrequenciesSection():
+                passes = 3 * len(options.cutoffs) * min(self.n["test"], options.n_images)
+                beside = _FILTERING * passes
+            case TuningSection():
+                taps = work.taps if isinstance(work.taps, int) else len(work.taps or ())
+                gratings = _FREQUENCIES_ASKED * options.orientations * options.phases
+                passes = gratings + _GRADIENT * options.exciting_steps * options.exciting * taps
+        return self._looking(passes * self.forward + beside)
+
+    def _comparing(self, work: MaskingWork) -> _Needs:
+        images, networks = min(self.n["test"], work.masking.n_images), len(work.blur_sigmas)
+        each = 2 * work.masking.queries + _GRADIENT * _MASKING_GRADIENTS
+        return self._looking(networks * images * each * self.forward)
+
+    def _looking(self, seconds: float) -> _Needs:
+        """Needs of a step that shows test images to a network, so many seconds long."""
+        images = 5 * self.n["test"] * int(np.prod(self.image))
+        memory = self.program + self.parameters + images + self._forward_bytes(_EVALUATED_AT_ONCE)
+        return _Needs(float(seconds + self.n["test"] * self.reading), float(memory), 50_000.0)
 
     def _control(self, work: ControlWork) -> _Needs:
         """Return what a control's target needs: what the networks behind it take, and the comparison of images."""

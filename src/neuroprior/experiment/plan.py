@@ -7,7 +7,16 @@ from neuroprior.experiment.conditions import Condition, Control, condition_named
 from neuroprior.experiment.inputs import stimuli_paths
 from neuroprior.experiment.recipe import Recipe
 from neuroprior.experiment.sections import MADE, RobustnessSection, TaskSection
-from neuroprior.experiment.steps.settings import AttackWork, ControlWork, Machine, MeasureWork, TargetWork, TrainWork
+from neuroprior.experiment.steps.settings import (
+    AttackWork,
+    ControlWork,
+    Machine,
+    MaskingWork,
+    MeasureWork,
+    ProbeWork,
+    TargetWork,
+    TrainWork,
+)
 from neuroprior.experiment.store import Step, digest_file
 from neuroprior.sources import data_path
 
@@ -41,13 +50,19 @@ def plan(recipe: Recipe, digests: dict[str, str]) -> list[Step]:
     )
     steps = {target.key: target}
     for seed in recipe.seeds:
+        networks: dict[str, Step] = {}
         for name in recipe.conditions:
             condition = condition_named(name)
             control = _control(recipe, machine, condition, seed, target, files)
             trained = _training(recipe, machine, condition, seed, target, control, files)
             measured = _measurement(recipe, machine, condition, seed, target, trained, files)
             attacked = _attack(recipe, machine, condition, seed, trained, files)
-            steps |= {step.key: step for step in (control, trained, measured, attacked) if step is not None}
+            probed = _probes(recipe, machine, condition, seed, trained, files)
+            steps |= {step.key: step for step in (control, trained, measured, attacked, *probed) if step is not None}
+            networks[name] = trained
+        compared = _masking(recipe, machine, seed, networks, files)
+        if compared is not None:
+            steps[compared.key] = compared
     return list(steps.values())
 
 
@@ -184,9 +199,66 @@ def _attack(
     )
 
 
+def _probes(
+    recipe: Recipe, machine: Machine, condition: Condition, seed: int, trained: Step, files: _Files
+) -> list[Step]:
+    settings = recipe.settings(condition)
+    asked = {
+        "ensemble": recipe.ensemble,
+        "corruptions": recipe.corruptions,
+        "frequencies": recipe.frequencies,
+        "tuning": recipe.tuning,
+    }
+    return [
+        Step(
+            kind=kind,
+            label=step_label(kind, condition.name, seed),
+            work=ProbeWork(
+                condition=condition.name,
+                seed=seed,
+                task=_test_of(recipe),
+                network=recipe.network,
+                blur_sigma=settings.blur_sigma,
+                probe=probe,
+                taps=(settings.regularizer or recipe.regularizer).taps if kind == "tuning" else None,
+                machine=machine,
+            ),
+            inputs=(("network", trained.key),),
+            files=files([recipe.task.path("test")]),
+        )
+        for kind, probe in asked.items()
+        if probe is not None
+    ]
+
+
+def _masking(recipe: Recipe, machine: Machine, seed: int, networks: dict[str, Step], files: _Files) -> Step | None:
+    if recipe.masking is None:
+        return None
+    return Step(
+        kind="masking",
+        label=masking_label(seed),
+        work=MaskingWork(
+            seed=seed,
+            task=_test_of(recipe),
+            network=recipe.network,
+            blur_sigmas=tuple((name, recipe.settings(condition_named(name)).blur_sigma) for name in networks),
+            masking=recipe.masking,
+            machine=machine,
+        ),
+        inputs=tuple((name, step.key) for name, step in networks.items()),
+        files=files([recipe.task.path("test")]),
+        cost=2.0,
+    )
+
+
 def _test_of(recipe: Recipe) -> TaskSection:
     """The task as steps that look at test images alone see it."""
     return recipe.task.model_copy(update={"n_train": None, "train": recipe.task.test})
+
+
+def masking_label(seed: int) -> str:
+    """The label of the step that compares a seed's networks."""
+    return f"masking-seed{seed}"
 
 
 def step_label(kind: str, condition: str, seed: int) -> str:

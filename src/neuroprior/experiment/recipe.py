@@ -18,6 +18,10 @@ from neuroprior.experiment.sections import (
     AdversarialSection,
     ComputeSection,
     ControlsSection,
+    CorruptionsSection,
+    EnsembleSection,
+    FrequenciesSection,
+    MaskingSection,
     NetworkSection,
     NoiseSection,
     ObjectiveSection,
@@ -32,6 +36,7 @@ from neuroprior.experiment.sections import (
     Target,
     TaskSection,
     TransferSection,
+    TuningSection,
 )
 from neuroprior.types import InputError
 
@@ -78,6 +83,11 @@ class Recipe(Section):
     noise: NoiseSection = NoiseSection()
     robustness: RobustnessSection = RobustnessSection()
     perturbations: PerturbationsSection = PerturbationsSection()
+    ensemble: EnsembleSection | None = None
+    corruptions: CorruptionsSection | None = None
+    frequencies: FrequenciesSection | None = None
+    tuning: TuningSection | None = None
+    masking: MaskingSection | None = None
     transfer: TransferSection | None = None
     report: ReportSection = ReportSection()
     compute: ComputeSection = ComputeSection()
@@ -94,12 +104,17 @@ class Recipe(Section):
             ("seeds", self.seeds),
             ("noise.sigmas", self.noise.sigmas),
             ("noise.kinds", self.noise.kinds),
-            ("perturbations.l2", self.perturbations.l2),
-            ("perturbations.linf", self.perturbations.linf),
+            *((f"perturbations.{norm}", attacks) for norm, attacks in self.perturbations.by_norm.items()),
+            *((f"ensemble.{norm}", radii) for norm, radii in (self.ensemble.by_norm if self.ensemble else {}).items()),
+            ("corruptions.kinds", self.corruptions.kinds if self.corruptions else ()),
+            ("corruptions.severities", self.corruptions.severities if self.corruptions else ()),
+            ("frequencies.cutoffs", self.frequencies.cutoffs if self.frequencies else ()),
             ("robustness.radii", self.robustness.radii),
         ):
             if len(set(values)) != len(values):
                 raise ValueError(f"{what}: {list(values)} names one twice")
+        if self.ensemble is not None and not self.ensemble.by_norm:
+            raise ValueError("ensemble names no radius; give ensemble.linf, ensemble.l2 or both, or leave it out")
         if "salt_and_pepper" in self.noise.kinds and max(self.noise.sigmas) > 1:
             raise ValueError("noise.sigmas has levels above 1, and noise.kinds salt_and_pepper, whose are shares")
         if (self.stimuli.source == "scans") != (self.target.kind in ("scans", "fitted_twins")):

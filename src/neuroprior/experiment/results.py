@@ -26,8 +26,13 @@ METRICS_SCHEMA = pa.schema(
 `uniform_noise_accuracy` and `salt_and_pepper_noise_accuracy`), `linf_accuracy` (x: radius), `similarity_correlation`
 (Pearson of S_cnn and S_neural on held-out stimuli, i < j; one row with tap null for the gamma-weighted S, one a tap);
 of the smallest perturbations in l2 (or linf) `median_l2`, `median_of_right_l2`, `mean_l2` (of the finite),
-`already_wrong_l2`, `not_found_l2`, `quarantined_l2` and `gradients_l2` (spent for an image); and, with x: epoch,
-`task_loss`, `similarity_loss`, `validation_loss`, `validation_accuracy`, `gamma` (one a tap)."""
+`already_wrong_l2`, `not_found_l2`, `quarantined_l2` and `gradients_l2` (spent for an image), `perturbation_spectrum_l2`
+(x: cycles per image) and `perturbation_half_power_l2`; `attacked_accuracy_linf` (x: radius), with
+`attacked_already_wrong_linf` and `attacked_failed_checks_linf`; `corruption.KIND` (accuracy; x: severity) and
+`mean_corruption_error`; `low_pass_accuracy`, `high_pass_accuracy`, `hybrid_low`, `hybrid_high` (x: cutoff, cycles per
+image) and `hybrid_crossover`; of units, one a tap, `preferred_frequency` (cycles per pixel), `low_pass_units`,
+`orientation_selectivity`, `simple_units`, `responsive_units`; `white_box_median_linf`, `decision_based_median_linf`;
+and, with x: epoch, `task_loss`, `similarity_loss`, `validation_loss`, `validation_accuracy`, `gamma` (one a tap)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +62,15 @@ class NoiseExamples:
 
     images: Float32[np.ndarray, "image height width"]
     labels: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class UnitImages:
+    """What excites some units of a network most. `layers`, `channels`: of each unit; `images`: [0, 1]."""
+
+    layers: tuple[str, ...]
+    channels: tuple[int, ...]
+    images: Float32[np.ndarray, "unit channel height width"]
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -93,5 +107,10 @@ class RunResults(Measurements):
     """The noise-free similarity, where the mouse was simulated and it is known."""
     stimuli: Stimuli
     examples: NoiseExamples
+    units: Mapping[str, UnitImages] = field(default_factory=dict)
+    """By condition, of the first seed: what excites some units most."""
+    masking: Mapping[int, tuple[Mapping[str, Any], ...]] = field(default_factory=dict)
+    """By seed: what was measured of each network to tell masked gradients, as `robustness.Masking` has it, `masked` and
+    the `verdict` in words."""
     figures: tuple[str, ...] | None = None
     """Which figures the page has; all where it is None."""

@@ -8,6 +8,7 @@ from contextlib import suppress
 from functools import partial, reduce
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,12 +19,12 @@ from neuroprior.experiment.conditions import condition_named
 from neuroprior.experiment.engine import Failure, Watch, run_steps, warm_up
 from neuroprior.experiment.forecast import Forecast, forecast
 from neuroprior.experiment.inputs import check_inputs
-from neuroprior.experiment.plan import TARGET, control_label, control_of, plan
+from neuroprior.experiment.plan import TARGET, control_label, control_of, masking_label, plan, step_label
 from neuroprior.experiment.provenance import provenance
 from neuroprior.experiment.recipe import Recipe, parse_recipe
-from neuroprior.experiment.results import METRICS_SCHEMA, ConditionCard, NoiseExamples, RunResults
+from neuroprior.experiment.results import METRICS_SCHEMA, ConditionCard, NoiseExamples, RunResults, UnitImages
 from neuroprior.experiment.runs import PlannedStep, RunPlan, named_store, register_run, store_of
-from neuroprior.experiment.steps import do_work, taught_target
+from neuroprior.experiment.steps import MASKING_FILE, UNITS_FILE, do_work, taught_target
 from neuroprior.experiment.store import Store
 from neuroprior.files import appearing_whole, disk_fault, write_json
 from neuroprior.recordings import load_stimuli
@@ -152,6 +153,8 @@ def load_run(out: Path) -> RunResults:
         truth=SimilarityTarget.load(made / "model.safetensors") if recipe.target.kind == "simulated_mouse" else None,
         stimuli=load_stimuli(made / "stimuli.npz"),
         examples=examples,
+        units={name: units for name in recipe.conditions if (units := _units(recipe, name, folders)) is not None},
+        masking={seed: found for seed in recipe.seeds if (found := _masking(seed, folders))},
         noise_levels=recipe.noise.sigmas,
         shown_levels=recipe.report.levels,
         figures=recipe.report.figures,
@@ -224,6 +227,21 @@ def _examples(measured: Sequence[Path]) -> tuple[NoiseExamples, int | None]:
     with np.load(measured[0] / "examples.npz", allow_pickle=False) as kept:
         images = (kept["images"].mean(axis=1) / 255).astype(np.float32)
         return NoiseExamples(images, tuple(kept["labels"].tolist())), len(kept["classes"])
+
+
+def _units(recipe: Recipe, condition: str, folders: Mapping[str, Path]) -> UnitImages | None:
+    """Return what a condition's first network left of its units; None where they were not asked."""
+    folder = folders.get(step_label("tuning", condition, recipe.seeds[0]))
+    if folder is None or not (folder / UNITS_FILE).is_file():
+        return None
+    with np.load(folder / UNITS_FILE, allow_pickle=False) as kept:
+        return UnitImages(tuple(kept["layer"].tolist()), tuple(kept["channel"].tolist()), kept["images"])
+
+
+def _masking(seed: int, folders: Mapping[str, Path]) -> tuple[Mapping[str, Any], ...]:
+    folder = folders.get(masking_label(seed))
+    file = None if folder is None else folder / MASKING_FILE
+    return tuple(json.loads(file.read_text())) if file is not None and file.is_file() else ()
 
 
 def gather_metrics(folders: Iterable[Path], out: Path) -> pa.Table:

@@ -8,7 +8,17 @@ from neuroprior.classifier import Architecture, Color
 from neuroprior.regularizer.loss import Mean, Pairs, Scale
 from neuroprior.regularizer.schedule import Shape
 from neuroprior.regularizer.taps import BatchNorm
-from neuroprior.robustness import AttackName, Clip, NoiseKind, Norm, chosen
+from neuroprior.robustness import (
+    SEVERITIES,
+    USUAL_CORRUPTIONS,
+    AttackName,
+    Clip,
+    CorruptionKind,
+    NoiseKind,
+    Norm,
+    Strength,
+    chosen,
+)
 from neuroprior.types import Precision, Weighting
 
 
@@ -262,9 +272,68 @@ class RobustnessSection(Section):
     seed: int = 0
 
 
+class CorruptionsSection(Section):
+    """Accuracy on the corruptions of CIFAR-10-C, and the mean corruption error over the usual fifteen."""
+
+    kinds: tuple[CorruptionKind, ...] = Field(default=USUAL_CORRUPTIONS, min_length=1)
+    severities: tuple[Annotated[int, Field(ge=1, le=5)], ...] = Field(default=SEVERITIES, min_length=1)
+    n_images: int = Field(default=1000, ge=1, description="the first so many test images")
+    seed: int = 0
+
+
+class FrequenciesSection(Section):
+    """Accuracy on low- and high-passed images, and what hybrid images are taken for; cutoffs in cycles per image."""
+
+    cutoffs: tuple[Annotated[float, Field(ge=0)], ...] = Field(default=(1, 2, 3, 4, 5, 6, 8, 10, 12, 14), min_length=1)
+    n_images: int = Field(default=1000, ge=1, description="the first so many test images")
+    hybrids_of: Literal["right", "all"] = Field(
+        default="right", description="pairs that the network classifies rightly"
+    )
+    seed: int = 0
+
+
+class TuningSection(Section):
+    """Preferred spatial frequency and orientation of the units at each tap, and what excites some of them most."""
+
+    units: Annotated[int, Field(ge=1)] | Literal["all"] = Field(default=64, description="of each tap")
+    orientations: int = Field(default=12, ge=3)
+    phases: int = Field(default=8, ge=3)
+    contrast: float = Field(default=0.5, gt=0, le=1)
+    exciting: int = Field(default=4, ge=0, description="units of each tap whose most exciting image is made")
+    exciting_steps: int = Field(default=100, ge=1)
+
+
+class EnsembleSection(Section):
+    """Accuracy under attack by an ensemble of AutoAttack's strength, at radii of pixels in [0, 1]."""
+
+    linf: tuple[Annotated[float, Field(gt=0)], ...] = ()
+    l2: tuple[Annotated[float, Field(gt=0)], ...] = ()
+    strength: Strength = "standard"
+    n_images: int = Field(default=200, ge=1, description="the first so many test images")
+    seed: int = 0
+
+    @property
+    def by_norm(self) -> dict[Norm, tuple[float, ...]]:
+        """The norms that are asked for, with their radii."""
+        named: dict[Norm, tuple[float, ...]] = {"linf": self.linf, "l2": self.l2}
+        return {norm: radii for norm, radii in named.items() if radii}
+
+
+class MaskingSection(Section):
+    """Whether gradients are masked: all networks of a seed are compared on the same images at one radius."""
+
+    norm: Literal["linf", "l2"] = "linf"
+    radius: float = Field(gt=0)
+    queries: int = Field(default=1000, ge=1, description="of the decision-based attack and of Square, an image")
+    n_images: int = Field(default=50, ge=2, description="the first so many test images")
+    seed: int = 0
+
+
 class PerturbationsSection(Section):
     """Minimal perturbations: for each norm the attacks whose smallest result counts; none where none is named."""
 
+    l0: tuple[AttackName, ...] = ()
+    l1: tuple[AttackName, ...] = ()
     l2: tuple[AttackName, ...] = ()
     linf: tuple[AttackName, ...] = ()
     n_images: int = Field(default=200, ge=1, description="the first so many test images")
@@ -282,7 +351,7 @@ class PerturbationsSection(Section):
     @property
     def by_norm(self) -> dict[Norm, tuple[AttackName, ...]]:
         """The norms that are asked for, with their attacks."""
-        named: dict[Norm, tuple[AttackName, ...]] = {"l2": self.l2, "linf": self.linf}
+        named: dict[Norm, tuple[AttackName, ...]] = {"l0": self.l0, "l1": self.l1, "l2": self.l2, "linf": self.linf}
         return {norm: attacks for norm, attacks in named.items() if attacks}
 
 
@@ -292,6 +361,10 @@ Figure = Literal[
     "sweep",
     "attack",
     "perturbation",
+    "supplement",
+    "corruption",
+    "frequency",
+    "tuning",
     "examples",
     "matrix",
     "histogram",

@@ -11,7 +11,7 @@ from neuroprior.modes import evaluating, like
 from neuroprior.regularizer import Taps
 from neuroprior.types import InputError
 
-__all__ = ["exciting_images_of_units"]
+__all__ = ["TappedUnit", "exciting_images_of_units"]
 
 
 def exciting_images_of_units(
@@ -42,7 +42,7 @@ def exciting_images_of_units(
     if not len(channels):
         raise InputError(f"layer {layer!r}: no channels named; give at least one")
     works_in = like(network)
-    unit = _Unit(network, Taps(network, [layer]), layer, torch.tensor([int(c) for c in channels]), at)
+    unit = TappedUnit(network, Taps(network, [layer]), layer, torch.tensor([int(c) for c in channels]), at)
     with evaluating(network):
         with torch.no_grad():
             unit.check(torch.full((1, *size), middle, dtype=works_in.dtype, device=works_in.device))
@@ -62,7 +62,7 @@ def exciting_images_of_units(
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Unit:
+class TappedUnit:
     """One feature of the tapped layer for each image."""
 
     network: nn.Module
@@ -72,6 +72,7 @@ class _Unit:
     at: tuple[int, int] | None
 
     def __call__(self, images: torch.Tensor, units: torch.Tensor) -> torch.Tensor:
+        """Return the activity of `channels[units[k]]` to image k."""
         (features,) = self.taps.features(self.network, images)
         rows = torch.arange(len(images), device=features.device)
         channels = self.channels.to(features.device)[units]

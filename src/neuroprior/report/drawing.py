@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from neuroprior.report.palette import Look
 from neuroprior.report.tables import Curve, Estimate
@@ -57,7 +57,8 @@ def set_title(axes: Axes, title: str) -> None:
 
 
 def in_percent(axis: Axis) -> None:
-    """Write the axis' numbers, 0 to 100, as percent."""
+    """Write the axis' numbers, 0 to 100, as percent: whole ones, which is how they are written."""
+    axis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 2.5, 5, 10], integer=True))
     axis.set_major_formatter(PercentFormatter(decimals=0))
 
 
@@ -116,6 +117,21 @@ def draw_line(axes: Axes, line: Line, *, markers: bool, scale: float = 1.0) -> N
         markersize=4,
         linewidth=1.5,
         label=line.label,
+    )
+
+
+def mark_chance(axes: Axes, chance: float) -> None:
+    """Draw the level of chance, 0 to 1, as a dotted line on an axis of percent, named beside the axes."""
+    axes.axhline(100 * chance, color=GREY, linewidth=1, linestyle=":")
+    axes.annotate(
+        "chance",
+        (1.0, 100 * chance),
+        xycoords=("axes fraction", "data"),
+        xytext=(3, 0),  # beside the axes: curves that end at chance would run through it
+        textcoords="offset points",
+        va="center",
+        fontsize=8,
+        color="#666666",
     )
 
 

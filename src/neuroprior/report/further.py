@@ -1,10 +1,11 @@
 """Measures that a run may or may not have: accuracy under attack and other noise, few-shot, a linear probe's."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from neuroprior.experiment.results import Measurements
-from neuroprior.report.tables import Estimate, Table, curve_of, percent, range_phrase, seeds_phrase
+from neuroprior.report.tables import Estimate, Table, curve_of, percent, range_phrase, seeds_phrase, taps_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,29 @@ LINEAR_PROBE = Measure(
     "test images",
     lambda x: "Accuracy",
 )
+ATTACKED = tuple(
+    Measure(
+        f"attacked_accuracy_{norm}",
+        f"Accuracy under AutoAttack-strength attack ({said})",
+        f"after attacks of AutoAttack's kinds, one after the other, looked for a misclassified image within an {said} "
+        f"radius ε (an upper bound of what stronger ones would leave; with strength: quick in the recipe there are "
+        f"fewer steps than AutoAttack's, and no attack without gradients)",
+        "radius",
+        "test images",
+        column,
+    )
+    for norm, said, column in (
+        ("linf", "L∞", lambda x: f"ε\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{_of_255(x)}"),
+        ("l2", "L2", lambda x: f"ε\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{x:.3g}"),
+    )
+)
+"""Of the ensemble of attacks, a measure a norm."""
+
+
+def _of_255(x: float) -> str:
+    """Write whole levels of eight bits as such: `8/255`."""
+    levels = round(255 * x)
+    return f"{levels}/255" if levels and abs(255 * x - levels) < 0.005 else f"{x:.3g}"
 
 
 def measure_table(results: Measurements, measure: Measure) -> Table | None:
@@ -90,6 +114,39 @@ def measure_table(results: Measurements, measure: Measure) -> Table | None:
 def _key(measure: Measure, x: float) -> float | None:
     """A single number's x is nan, which equals nothing, itself included."""
     return None if measure.x is None else x
+
+
+def long_csv(
+    results: Measurements, metrics: Sequence[str], axis: str, counted: str, *, by_tap: bool = False
+) -> list[list[str]]:
+    """Return a CSV of several metrics: header, then a row a condition, metric (tap) and x; an empty x where is none.
+
+    `axis` names x, `counted` what n counts.
+    """
+    tap_column = ["tap"] if by_tap else []
+    rows = [["condition", "label", "measure", *tap_column, axis, "mean", "sem", "n_seeds", f"n_{counted}"]]
+    for card in results.conditions:
+        for metric in metrics:
+            taps = taps_of(results.metrics, card.name, metric) if by_tap else (None,)
+            for tap in taps:
+                curve = curve_of(results.metrics, card.name, metric, tap)
+                for x, estimate, count in zip(curve.x, curve.estimates, curve.counts, strict=True):
+                    at = "" if math.isnan(x) else repr(x)
+                    named = [card.name, card.label, metric, *([] if tap is None else [tap])]
+                    rows.append([*named, at, *csv_cells(estimate), str(count)])
+    return rows
+
+
+def with_n(text: str, estimate: Estimate | None, seeds: int) -> str:
+    """Add n to a cell that fewer seeds are behind than behind its row."""
+    return text if estimate is None or estimate.n == seeds else f"{text} (n = {estimate.n})"
+
+
+def csv_cells(estimate: Estimate | None) -> list[str]:
+    """Mean, SEM and number of seeds of a CSV's row, in full; empty where it was not measured."""
+    if estimate is None:
+        return ["", "", "0"]
+    return [repr(estimate.mean), "" if estimate.sem is None else repr(estimate.sem), str(estimate.n)]
 
 
 def measure_csv(results: Measurements, measure: Measure) -> list[list[str]]:

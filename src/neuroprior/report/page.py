@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -11,8 +11,14 @@ from markupsafe import Markup
 from neuroprior.experiment.results import RunResults
 from neuroprior.files import write_whole
 from neuroprior.report.accuracy_plates import attack_plate, examples_plate, noise_plate
+from neuroprior.report.corruption_plate import corruption_plate
+from neuroprior.report.corruptions import corruption_csv, corruption_error_csv, corruption_table, kinds_table
+from neuroprior.report.frequencies import METRICS as FREQUENCIES
+from neuroprior.report.frequencies import frequency_csv, frequency_table
+from neuroprior.report.frequency_plate import frequency_plate
 from neuroprior.report.further import (
     ATTACK,
+    ATTACKED,
     FEW_SHOT,
     LINEAR_PROBE,
     SALT_AND_PEPPER,
@@ -25,6 +31,8 @@ from neuroprior.report.perturbation_plate import perturbation_plate
 from neuroprior.report.perturbations import NORMS, norms_attacked, perturbation_csv, perturbation_table
 from neuroprior.report.plate import Plate
 from neuroprior.report.similarity_plates import histogram_plate, matrix_plate, pairs_plate, truth_plate
+from neuroprior.report.smallest import smallest_csv, tried_table
+from neuroprior.report.supplement_plate import supplement_plate
 from neuroprior.report.svg import house_style, inline_svg, png_bytes, svg_text
 from neuroprior.report.sweep import alpha_series, gamma_table, recipe_of
 from neuroprior.report.sweep_plate import sweep_plate
@@ -33,6 +41,8 @@ from neuroprior.report.templates import render
 from neuroprior.report.tradeoff import tradeoff_csv, tradeoff_table
 from neuroprior.report.tradeoff_plate import tradeoff_plate
 from neuroprior.report.training_plates import gamma_plate, taps_plate, training_plate
+from neuroprior.report.tuning import MEASURES, tuning_csv, tuning_table
+from neuroprior.report.tuning_plate import tuning_plate
 from neuroprior.report.verdict import verdict
 
 _NAMED = 6  # conditions; more are not all named in the first sentence, the table below it does
@@ -42,6 +52,10 @@ _TRADEOFF: tuple[_Maker, ...] = (tradeoff_plate,)
 _SWEEP: tuple[_Maker, ...] = (sweep_plate,)
 _ATTACK: tuple[_Maker, ...] = (attack_plate,)
 _PERTURBATION: tuple[_Maker, ...] = (perturbation_plate,)
+_SUPPLEMENT: tuple[_Maker, ...] = (supplement_plate,)
+_CORRUPTION: tuple[_Maker, ...] = (corruption_plate,)
+_FREQUENCY: tuple[_Maker, ...] = (frequency_plate,)
+_TUNING: tuple[_Maker, ...] = (tuning_plate,)
 _REST: tuple[_Maker, ...] = (
     examples_plate,
     matrix_plate,
@@ -58,6 +72,10 @@ _MAIN: tuple[_Maker, ...] = (
     *_SWEEP,
     *_ATTACK,
     *_PERTURBATION,
+    *_SUPPLEMENT,
+    *_CORRUPTION,
+    *_FREQUENCY,
+    *_TUNING,
     *(maker for maker in _REST if maker not in (examples_plate, pairs_plate)),  # all but the pictures
 )
 
@@ -134,9 +152,24 @@ def render_page(results: RunResults) -> str:
             for norm in norms_attacked(results)
             if (found := perturbation_table(results, norm)) is not None
         ],
+        supplement_plates=drawn(_SUPPLEMENT),
+        tried_table=tried_table(results),
+        corruption_plates=drawn(_CORRUPTION),
+        corruption_table=corruption_table(results),
+        kind_tables=[
+            (heading, found)
+            for heading, extra in (("Each corruption", False), ("Extra corruptions", True))
+            if (found := kinds_table(results, extra=extra)) is not None
+        ],
+        frequency_plates=drawn(_FREQUENCY),
+        frequency_table=frequency_table(results),
+        tuning_plates=drawn(_TUNING),
+        tuning_tables=[
+            (measure.heading, found) for measure in MEASURES if (found := tuning_table(results, measure)) is not None
+        ],
         further=[
             (measure.heading, found)
-            for measure in (UNIFORM, SALT_AND_PEPPER, FEW_SHOT, LINEAR_PROBE)
+            for measure in (*ATTACKED, UNIFORM, SALT_AND_PEPPER, FEW_SHOT, LINEAR_PROBE)
             if (found := measure_table(results, measure)) is not None
         ],
         plates=drawn(_REST),
@@ -147,16 +180,19 @@ def render_page(results: RunResults) -> str:
 
 
 def _wanted(results: RunResults, makers: Sequence[_Maker]) -> list[_Maker]:
-    """Return the plates that the recipe asks for (`noise` by `noise_plate`); attacks and sweep only if run."""
-    not_run = set[_Maker]()
-    if "linf_accuracy" not in results.metrics["metric"].to_pylist():
-        not_run.add(attack_plate)
-    if results.attacks is None:
-        not_run.add(perturbation_plate)
-    if not alpha_series(results):
-        not_run.add(sweep_plate)
+    """Return the plates that the recipe asks for (`noise` by `noise_plate`); some only if run."""
+    measured = set(results.metrics["metric"].to_pylist())
+    run: Mapping[_Maker, bool] = {
+        attack_plate: "linf_accuracy" in measured,
+        perturbation_plate: results.attacks is not None,
+        supplement_plate: results.attacks is not None,
+        sweep_plate: bool(alpha_series(results)),
+        corruption_plate: any(metric.startswith("corruption.") for metric in measured),
+        frequency_plate: not measured.isdisjoint(FREQUENCIES),
+        tuning_plate: not measured.isdisjoint(measure.metric for measure in MEASURES),
+    }
     asked = [m for m in makers if results.figures is None or m.__name__.removesuffix("_plate") in results.figures]
-    return [maker for maker in asked if maker not in not_run]
+    return [maker for maker in asked if run.get(maker, True)]
 
 
 def _drawn(results: RunResults, maker: _Maker) -> tuple[Plate, list[Markup]]:
@@ -202,6 +238,12 @@ def _tables(results: RunResults) -> dict[str, str]:
         "tradeoff.csv": tradeoff_csv(results),
         "attack.csv": measure_csv(results, ATTACK),
         "perturbations.csv": perturbation_csv(results),
+        "smallest.csv": smallest_csv(results),
+        "corruptions.csv": corruption_csv(results),
+        "corruption_errors.csv": corruption_error_csv(results),
+        "frequencies.csv": frequency_csv(results),
+        "tuning.csv": tuning_csv(results),
+        **{f"{measure.metric}.csv": measure_csv(results, measure) for measure in ATTACKED},
         "uniform_noise.csv": measure_csv(results, UNIFORM),
         "salt_and_pepper_noise.csv": measure_csv(results, SALT_AND_PEPPER),
         "few_shot.csv": measure_csv(results, FEW_SHOT),

@@ -17,7 +17,9 @@ from neuroprior.report.tables import (
 )
 from neuroprior.robustness.ledger import Count, Ledger, median
 
-NORMS = {"l2": "L2", "linf": "L∞"}
+NORMS = {"l0": "L0 (pixels changed)", "l1": "L1", "l2": "L2", "linf": "L∞"}
+UNIT = {"l0": "each channel of a colour image counts by itself"}
+"""What a norm's lengths are in, where it is not the pixels' range [0, 1]."""
 _POINTS = 24
 
 
@@ -77,7 +79,7 @@ def perturbation_table(results: Measurements, norm: str) -> Table | None:
         rows.append(
             (
                 card.label,
-                *(_length(estimates[what]) for what in ("median", "median_of_right", "mean")),
+                *(three_digits(estimates[what]) for what in ("median", "median_of_right", "mean")),
                 *(_count(estimates[what]) for what in ("already_wrong", "not_found", "quarantined", "gradients")),
                 str(len(counted.seeds)),
             )
@@ -86,7 +88,7 @@ def perturbation_table(results: Measurements, norm: str) -> Table | None:
         return None
     spread = "Mean ± SEM over seeds (ddof 1). " if max(seeds) > 1 else ""
     return Table(
-        caption=f"Smallest {NORMS[norm]} perturbation that fools a network, pixels in [0, 1], over "
+        caption=f"Smallest {NORMS[norm]} perturbation that fools a network, {UNIT.get(norm, 'pixels in [0, 1]')}, over "
         f"{range_phrase(images)} test images; each was checked again at another batch size. In the median over all "
         f"images one that is already misclassified counts 0, one that nothing fooled infinity; the mean leaves "
         f"infinity out. {spread}Counts are of images, gradients a mean over them; {seeds_phrase(seeds)}.",
@@ -122,7 +124,8 @@ def perturbation_csv(results: Measurements) -> list[list[str]]:
     return rows
 
 
-def _length(estimate: Estimate | None) -> str:
+def three_digits(estimate: Estimate | None) -> str:
+    """Write what has no fixed scale, as a length: `0.105 ± 0.005`; one seed as `0.105`."""
     if estimate is None:
         return NOT_MEASURED
     if not np.isfinite(estimate.mean):

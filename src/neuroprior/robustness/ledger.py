@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
 from neuroprior.files import appearing_whole
-from neuroprior.types import AttackRecord, Float64, InputError
+from neuroprior.types import AttackRecord, Float32, Float64, InputError
 
 _TRACE = {"forwards": pa.int64(), "gradients": pa.int64(), "distance": pa.float64()}
 _COLUMNS = {
@@ -34,6 +34,8 @@ _COLUMNS = {
     "trace": pa.list_(pa.struct(list(_TRACE.items()))),
 }
 LEDGER_SCHEMA = pa.schema([pa.field(name, kind, nullable=False) for name, kind in _COLUMNS.items()])
+_ADVERSARIAL = pa.field("adversarial", pa.list_(pa.float32()))
+"""Only where a search was asked to keep them: of each sample the nearest adversarial, in the row that found it."""
 
 Count = Literal["gradients", "forwards"]
 
@@ -98,7 +100,38 @@ class Ledger:
 
     def __add__(self, other: "Ledger") -> "Ledger":
         """Both, one after the other."""
-        return Ledger(pa.concat_tables([self.table.replace_schema_metadata(), other.table.replace_schema_metadata()]))
+        both = [self.table.replace_schema_metadata(), other.table.replace_schema_metadata()]
+        return Ledger(pa.concat_tables(both, promote_options="default"))
+
+    def without_adversarials(self) -> "Ledger":
+        """The same rows, without the images that were kept."""
+        kept = _ADVERSARIAL.name in self.table.column_names
+        return Ledger(self.table.drop_columns([_ADVERSARIAL.name])) if kept else self
+
+    def perturbations(self, images: Float32[np.ndarray, "sample channel h w"]) -> Float32[np.ndarray, "sample c h w"]:
+        """x' - x of each sample's nearest adversarial: 0 where it was already wrong, NaN where none was found.
+
+        `images`: x, in the order of `samples`. Raises `InputError` for a ledger of several networks or norms, one that
+        kept no adversarials, or images that are not those.
+        """
+        distances = self.distances()
+        none_kept = _ADVERSARIAL.name not in self.table.column_names
+        if none_kept and (np.isfinite(distances) & (distances > 0)).any():
+            raise InputError("ledger: keeps no adversarials; search with keep_adversarials=True")
+        rows = {sample: k for k, sample in enumerate(self.samples)}
+        if len(images) != len(rows):
+            raise InputError(f"ledger: {len(images)} images for {len(rows)} samples; give one for each, in their order")
+        found = np.full(images.shape, np.nan, dtype=np.float32)
+        found[distances == 0] = 0.0
+        if none_kept:
+            return found
+        for sample, kept in zip(*(self.table[name].to_pylist() for name in ("sample", "adversarial")), strict=True):
+            if kept is None:
+                continue
+            if len(kept) != images[0].size:
+                raise InputError(f"ledger: adversarials have {len(kept)} values, the images {images[0].size}")
+            found[rows[sample]] = np.array(kept, dtype=np.float32).reshape(images[0].shape) - images[rows[sample]]
+        return found
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -248,7 +281,11 @@ def _table(records: Iterable[AttackRecord]) -> pa.Table:
     rows = list(records)
     columns = {name: [getattr(record, name) for record in rows] for name in _COLUMNS}
     columns["trace"] = [[dict(zip(_TRACE, point, strict=True)) for point in record.trace] for record in rows]
-    return pa.table(columns, schema=LEDGER_SCHEMA)
+    table = pa.table(columns, schema=LEDGER_SCHEMA)
+    kept = [record.adversarial for record in rows]
+    if all(adversarial is None for adversarial in kept):
+        return table
+    return table.append_column(_ADVERSARIAL, pa.array(kept, type=_ADVERSARIAL.type))
 
 
 def parts_of(path: Path) -> Path:
@@ -298,7 +335,7 @@ class LedgerFile:
     @property
     def ledger(self) -> Ledger:
         """All rows so far."""
-        return Ledger(pa.concat_tables(self._tables) if self._tables else _table([]))
+        return Ledger(pa.concat_tables(self._tables, promote_options="default") if self._tables else _table([]))
 
     def searched(self) -> dict[str, str]:
         """The samples that are done, with the digest of each one's image."""

@@ -4,7 +4,7 @@ import hashlib
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import cast
@@ -53,12 +53,14 @@ def minimal_perturbations(
     ledger: str | Path | None = None,
     max_gradients: int | None = None,
     max_seconds: float | int | None = None,
+    keep_adversarials: bool = False,
     progress: Callable[[float, str], None] | None = None,
 ) -> Ledger:
     """min |x' - x|_p over verified x' in [0, 1] that the network misclassifies; untargeted, against the true label.
 
-    `attacks`: names (`pgd`, `adam_pgd`: linf, pgd also l2; `cw`, `ddn`: l2; `brendel_bethge`: l2, linf), each with its
-    settings, or settings of your own, as `PGD(step=0.1, steps=30)`. They run in this order, each `repetitions` times;
+    `attacks`: names (every norm: `brendel_bethge`, `fmn`; l2 and linf: `pgd`, `apgd`, `boundary`; linf: `adam_pgd`; l2:
+    `cw`, `ddn`; l1: `sparse_fool`, `jsma`; l0: `jsma`, `sigma_zero`), each with its settings, or settings of your own,
+    as `PGD(step=0.1, steps=30)`. They run in this order, each `repetitions` times;
     later ones start from what earlier ones found, ask only for less, and are left out for a sample once two settings of
     the same attack in a row brought nothing nearer. `exhaustive`: the paper's full grids, every attempt by itself.
 
@@ -69,7 +71,8 @@ def minimal_perturbations(
     `ledger`: a file (`attacks.parquet`) that rows go to as samples are done; the same call goes on where it stopped,
     and with more images adds those. `max_gradients`: for each sample. `max_seconds`: no further samples are begun after
     that (their time is foreseen from those before), which leaves the ledger unfinished. `ids`: names of the samples, by
-    default their row; those asked for come back, in their order, whatever else the file holds.
+    default their row; those asked for come back, in their order, whatever else the file holds. `keep_adversarials`:
+    the ledger holds each sample's nearest one as well (`Ledger.perturbations`).
     Raises `InputError` for images, labels, or a network that no attack could be believed on (`audit`).
     """
     images, labels = checked_images("attacks", images, labels)
@@ -81,7 +84,9 @@ def minimal_perturbations(
         raise InputError(f"attacks: {len(names)} ids for {len(images)} images; give one to each, none twice")
     victim = model if isinstance(model, Victim) else Victim(model)
     audit(victim, images, labels)
-    search = _Search(victim, name, norm, settings, repetitions, exhaustive, seed, max_gradients or _NO_LIMIT)
+    search = _Search(
+        victim, name, norm, settings, repetitions, exhaustive, seed, max_gradients or _NO_LIMIT, keep_adversarials
+    )
     file = None if ledger is None else LedgerFile(ledger, search.header(images[:1]))
     try:
         left = _left(file, names, images, labels)
@@ -167,6 +172,7 @@ class _Search:
     exhaustive: bool
     seed: int
     max_gradients: int
+    keep: bool
 
     def header(self, image: torch.Tensor) -> dict[str, object]:
         """What the ledger's file must have been made with to be gone on with; `image`: one of the shape."""
@@ -181,6 +187,7 @@ class _Search:
             "exhaustive": self.exhaustive,
             "seed": self.seed,
             "max_gradients": None if self.max_gradients == _NO_LIMIT else self.max_gradients,
+            **({"keep_adversarials": True} if self.keep else {}),
         }
 
     def chunk(
@@ -229,7 +236,12 @@ class _Search:
             vain = (verified >= best_length[going] * (1 - 1e-3)) & (best_length[going] < torch.inf)
             futile[attack.name][going] = torch.where(vain, futile[attack.name][going] + 1, 0)
             kept = verified < best_length[going]
+            for row in going[kept].tolist():
+                samples[row].nearest = len(samples[row].records) - 1
             best[going[kept]], best_length[going[kept]] = attempt.found[kept], verified[kept]
+        if self.keep:
+            for sample, adversarial in zip(samples, best, strict=True):
+                sample.keep(adversarial)
         say(1.0, "done")
         return [record for sample in samples for record in sample.records]
 
@@ -282,13 +294,20 @@ class _Search:
         )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class _Sample:
-    """A sample's name, the digest of its image, and its rows so far."""
+    """A sample's name, the digest of its image, its rows so far, and which of them came nearest."""
 
     name: str
     image: str
     records: list[AttackRecord] = field(default_factory=list)
+    nearest: int | None = None
+
+    def keep(self, adversarial: torch.Tensor) -> None:
+        """Put the nearest adversarial into its row."""
+        if self.nearest is not None:
+            values = tuple(adversarial.flatten().tolist())
+            self.records[self.nearest] = replace(self.records[self.nearest], adversarial=values)
 
 
 def verified_lengths(attempt: Attempt) -> np.ndarray:

@@ -39,7 +39,8 @@ class AttackRecord:
     adversarial was checked again: finite, in [0, 1], prediction differs at another batch size, norm recomputed in
     float64. `image`: digest of the sample's pixels and label. `alone`: nothing was known of other attempts, so
     that what was found is its own. `trace`: (forwards, gradients, distance) each time that
-    the attempt came nearer, counted from its own beginning.
+    the attempt came nearer, counted from its own beginning. `adversarial`: the values
+    of the misclassified image, where it was to be kept and no other attempt came nearer.
     """
 
     model: str
@@ -56,3 +57,4 @@ class AttackRecord:
     image: str = ""
     alone: bool = True
     trace: tuple[tuple[int, int, float], ...] = ()
+    adversarial: tuple[float, ...] | None = None

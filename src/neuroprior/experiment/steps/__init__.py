@@ -8,11 +8,14 @@ from neuroprior.experiment.compute import torch_settled
 from neuroprior.experiment.engine import Say
 from neuroprior.experiment.steps.attacking import attack_network
 from neuroprior.experiment.steps.measuring import measure_network
+from neuroprior.experiment.steps.probing import MASKING_FILE, UNITS_FILE, compare_networks, probe_network
 from neuroprior.experiment.steps.settings import (
     AttackWork,
     ControlWork,
     Machine,
+    MaskingWork,
     MeasureWork,
+    ProbeWork,
     TargetWork,
     TrainWork,
     Work,
@@ -22,10 +25,14 @@ from neuroprior.experiment.steps.training import train_network
 from neuroprior.experiment.store import CHECKPOINT
 
 __all__ = [
+    "MASKING_FILE",
+    "UNITS_FILE",
     "AttackWork",
     "ControlWork",
     "Machine",
+    "MaskingWork",
     "MeasureWork",
+    "ProbeWork",
     "TargetWork",
     "TrainWork",
     "Work",
@@ -57,3 +64,7 @@ def do_work(
                 measure_network(work, inputs, out, say)
             case AttackWork():
                 attack_network(work, inputs, out, say)
+            case ProbeWork():
+                probe_network(work, inputs, out, say)
+            case MaskingWork():
+                compare_networks(work, inputs, out, say)

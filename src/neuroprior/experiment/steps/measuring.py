@@ -17,7 +17,7 @@ from neuroprior.classifier import (
 from neuroprior.experiment.engine import Say
 from neuroprior.experiment.inputs import task_images
 from neuroprior.experiment.sections import RegularizerSection
-from neuroprior.experiment.steps.settings import AttackWork, Json, MeasureWork, row
+from neuroprior.experiment.steps.settings import AttackWork, Json, MeasureWork, ProbeWork, row
 from neuroprior.experiment.steps.training import new_network, new_regularizer
 from neuroprior.files import write_json
 from neuroprior.recordings import load_stimuli
@@ -41,7 +41,9 @@ def measure_network(work: MeasureWork, inputs: Mapping[str, Path], out: Path, sa
     np.savez_compressed(out / "examples.npz", images=shown.pixels, labels=names, classes=np.array(images.classes))
 
 
-def trained_network(work: MeasureWork | AttackWork, images: LabelledImages, inputs: Mapping[str, Path]) -> ResNet:
+def trained_network(
+    work: MeasureWork | AttackWork | ProbeWork, images: LabelledImages, inputs: Mapping[str, Path]
+) -> ResNet:
     """Return the network that the training step left, in evaluation mode."""
     from safetensors.torch import load_file
 

@@ -7,6 +7,10 @@ from neuroprior.classifier import TrainingSettings
 from neuroprior.experiment.conditions import Control, Second
 from neuroprior.experiment.sections import (
     AdversarialSection,
+    CorruptionsSection,
+    EnsembleSection,
+    FrequenciesSection,
+    MaskingSection,
     NetworkSection,
     NoiseSection,
     ObjectiveSection,
@@ -19,6 +23,7 @@ from neuroprior.experiment.sections import (
     Target,
     TaskSection,
     TransferSection,
+    TuningSection,
 )
 from neuroprior.regularizer.loss import Mean
 from neuroprior.types import Precision
@@ -108,7 +113,31 @@ class AttackWork(Section):
     machine: Machine
 
 
-Work = TargetWork | ControlWork | TrainWork | MeasureWork | AttackWork
+class ProbeWork(Section):
+    """Ask one trained network one of these; `taps`: the layers whose units are asked."""
+
+    condition: str
+    seed: int
+    task: TaskSection
+    network: NetworkSection
+    blur_sigma: float | None
+    probe: EnsembleSection | CorruptionsSection | FrequenciesSection | TuningSection
+    taps: int | tuple[str, ...] | None = None
+    machine: Machine
+
+
+class MaskingWork(Section):
+    """Compare the networks of one seed; `blur_sigmas`: each condition's, in the order of the recipe."""
+
+    seed: int
+    task: TaskSection
+    network: NetworkSection
+    blur_sigmas: tuple[tuple[str, float | None], ...]
+    masking: MaskingSection
+    machine: Machine
+
+
+Work = TargetWork | ControlWork | TrainWork | MeasureWork | AttackWork | ProbeWork | MaskingWork
 TARGET_FILE: Literal["target.safetensors"] = "target.safetensors"
 """What a control step leaves, unless it is `responses`."""
 
@@ -119,7 +148,7 @@ def work_digest(work: Section) -> str:
 
 
 def row(
-    work: TrainWork | MeasureWork | AttackWork,
+    work: TrainWork | MeasureWork | AttackWork | ProbeWork,
     metric: str,
     value: float,
     n: int,

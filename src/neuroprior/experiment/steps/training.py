@@ -30,7 +30,7 @@ from neuroprior.classifier import (
 from neuroprior.experiment.engine import Say
 from neuroprior.experiment.inputs import task_images
 from neuroprior.experiment.sections import RampSection, RegularizerSection
-from neuroprior.experiment.steps.settings import AttackWork, Json, MeasureWork, TrainWork, row, work_digest
+from neuroprior.experiment.steps.settings import AttackWork, Json, MeasureWork, ProbeWork, TrainWork, row, work_digest
 from neuroprior.experiment.steps.targets import load_responses, main_target, taught_target
 from neuroprior.experiment.store import LOG, TENSORBOARD
 from neuroprior.files import write_json
@@ -96,7 +96,7 @@ def train_network(
     write_json(out / "metrics.json", training_rows(work, history, taps))
 
 
-def new_network(work: TrainWork | MeasureWork | AttackWork, images: LabelledImages) -> ResNet:
+def new_network(work: TrainWork | MeasureWork | AttackWork | ProbeWork, images: LabelledImages) -> ResNet:
     """Return the condition's network as the seed draws it: all conditions of a seed begin with the same weights."""
     torch.manual_seed(work.seed)
     front = None if work.blur_sigma is None else GaussianBlur(work.blur_sigma)

@@ -8,7 +8,7 @@ import torch
 
 from neuroprior.robustness.attacks.geometry import Norm, length, over
 from neuroprior.robustness.images import random_of
-from neuroprior.robustness.victim import Victim, margin
+from neuroprior.robustness.victim import Loss, Victim, margin
 from neuroprior.types import Bool, Float, Float32, Int64
 
 
@@ -61,9 +61,9 @@ class Attempt:
         """The least length so far, of this attempt or of earlier ones."""
         return torch.minimum(self.found_length, self.known_length)
 
-    def may_go_on(self, rows: Int64[torch.Tensor, " row"]) -> Bool[torch.Tensor, " row"]:
-        """Which of these samples may still be asked for: within their budget, and answered soundly where they stand."""
-        return (self.gradients[rows] < self.max_gradients[rows]) & ~self.unsound[rows]
+    def may_go_on(self, rows: Int64[torch.Tensor, " row"], gradients: int = 1) -> Bool[torch.Tensor, " row"]:
+        """Which of these samples may still be asked for so many gradients, and were answered soundly so far."""
+        return (self.gradients[rows] + gradients <= self.max_gradients[rows]) & ~self.unsound[rows]
 
     def look(
         self, x: Float[torch.Tensor, "row channel h w"], rows: Int64[torch.Tensor, " row"]
@@ -74,17 +74,30 @@ class Attempt:
         """
         if not len(rows):
             return x.new_zeros(0)
-        logits = self.victim.logits(x)
+        return self._keep(x, rows, self.ask(x, rows))
+
+    def ask(
+        self, x: Float[torch.Tensor, "row channel h w"], rows: Int64[torch.Tensor, " row"]
+    ) -> Float[torch.Tensor, "row class"]:
+        """The logits at a point of each of these samples, which is not kept; one forward pass a sample."""
         self.forwards[rows] += 1
-        return self._keep(x, rows, logits)
+        return self.victim.logits(x)
 
     def climb(
-        self, x: Float[torch.Tensor, "row channel h w"], rows: Int64[torch.Tensor, " row"]
+        self,
+        x: Float[torch.Tensor, "row channel h w"],
+        rows: Int64[torch.Tensor, " row"],
+        *,
+        loss: Loss = margin,
+        against: Int64[torch.Tensor, " row"] | None = None,
     ) -> tuple[Float[torch.Tensor, " row"], Float[torch.Tensor, "row channel h w"]]:
-        """The margin and its gradient at a point of each of these samples."""
+        """The margin at a point of each of these samples, and the gradient of `loss` there.
+
+        `loss` is called with the logits and `against`: by default the true labels, else a class for each sample.
+        """
         if not len(rows):
             return x.new_zeros(0), torch.zeros_like(x)
-        logits, gradient = self.victim.ascent(x, self.labels[rows], margin)
+        logits, gradient = self.victim.ascent(x, self.labels[rows] if against is None else against, loss)
         self.forwards[rows] += 1
         self.gradients[rows] += 1
         self.unsound[rows] |= ~gradient.flatten(1).isfinite().all(1) | ~logits.isfinite().all(1)

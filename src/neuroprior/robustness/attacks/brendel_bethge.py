@@ -1,4 +1,4 @@
-"""Brendel & Bethge 2019: along the decision boundary to its point nearest to the image; l2 and linf."""
+"""Brendel & Bethge 2019: along the decision boundary to its point nearest to the image; every norm."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -9,22 +9,27 @@ from neuroprior.robustness.attacks.attempt import Attempt
 from neuroprior.robustness.attacks.geometry import Norm, length
 from neuroprior.robustness.attacks.setting import setting_of
 from neuroprior.robustness.attacks.starts import starting_points
-from neuroprior.robustness.attacks.trust_region import nearest_on_boundary
+from neuroprior.robustness.attacks.trust_region import nearest_on_boundary, projection
+
+_HOME = 1e-6  # of the pixel range
+_USUAL = 1e-3
+_DEPTH = 0.005  # of what the linear model says the way home costs
 
 
 @dataclass(frozen=True, slots=True)
 class BrendelBethge:
     """x <- x + delta, delta the step of `trust_region` with the margin's averaged gradient as the boundary's normal.
 
-    r = `lr` times the number of pixels (at least a tenth of the start's distance), halved after every twentieth of
-    `steps` (Foolbox 3 multiplies by the size of the batch as well, so that its result depends on it). The step aims
-    10 % beyond the boundary where x is still classified rightly, and stays 10 % short of it where it is not. A sample's
-    way begins at the nearest adversarial known, else at a starting point of its own; without one that sample alone is
+    r = `lr` times the number of pixels (at least a tenth of the start's distance; for l0 and l1, where few pixels go
+    far, at least `lr` / 0.001 times the way that the first gradient asks for), halved after every twentieth of `steps`
+    (Foolbox 3 multiplies by the size of the batch as well, so that its result depends on it). The step aims 10 % beyond
+    the boundary where x is still classified rightly, and stays 10 % short of it where it is not. A sample's way begins
+    at the nearest adversarial known, else at a starting point of its own; without one that sample alone is
     left out. It ends before `steps` where `patience` steps bring less than 0.1 %.
     """
 
     name: ClassVar[str] = "brendel_bethge"
-    norms: ClassVar[tuple[Norm, ...]] = ("l2", "linf")
+    norms: ClassVar[tuple[Norm, ...]] = ("l0", "l1", "l2", "linf")
     lr: float = 1e-3
     steps: int = 100
     momentum: float = 0.8
@@ -50,6 +55,7 @@ class BrendelBethge:
         # From far away (noise, in later repetitions) steps of a small rate would not come home.
         r = (0.1 * length(x - clean, "l2")).clamp_min(self.lr * clean[0].numel())
         interval = max(1, self.steps // 20)
+        sparse = norm in ("l0", "l1")
         last = torch.full_like(r, torch.inf)  # the length when it was last better by 0.1 %, and how long ago
         waited = torch.zeros_like(attempt.rows)
         for k in range(1, self.steps + 1):
@@ -66,8 +72,14 @@ class BrendelBethge:
                 r[rows] *= 0.5
             beyond = torch.where(value > 0, 2 - self.overshoot, self.overshoot)
             here, origin = x[rows].flatten(1), clean[rows].flatten(1)
-            step = nearest_on_boundary(
-                origin - here, normal[rows].flatten(1), -beyond * value, -here, 1 - here, r[rows], norm
-            )
-            x[rows] = (here + step).clamp(0, 1).reshape_as(x[rows])
+            way, b, wanted = origin - here, normal[rows].flatten(1), -beyond * value
+            if norm == "l0":  # where a pixel more or less decides, a point just short of the boundary is no use
+                wanted = wanted + _DEPTH * (b * way).sum(1).abs()
+            plane = way, b, wanted, -here, 1 - here
+            if k == 1 and sparse:
+                r[rows] = torch.maximum(r[rows], self.lr / _USUAL * projection(*plane, norm).norm(dim=1))
+            moved = (here + nearest_on_boundary(*plane, r[rows], norm)).clamp(0, 1)
+            if sparse:  # what came home is home, not a rounding away
+                moved = torch.where((moved - origin).abs() < _HOME, origin, moved)
+            x[rows] = moved.reshape_as(x[rows])
         attempt.look(x[rows], rows)

@@ -5,7 +5,7 @@ from typing import Literal
 
 import torch
 
-from neuroprior.types import Float
+from neuroprior.types import Bool, Float
 
 Norm = Literal["l0", "l1", "l2", "linf"]
 
@@ -21,7 +21,7 @@ def length(delta: torch.Tensor, norm: Norm) -> Float[torch.Tensor, " image"]:
 
 
 def dual_length(gradient: torch.Tensor, norm: Norm) -> Float[torch.Tensor, " image"]:
-    """max of g . delta over |delta|_p <= 1: how fast a linear loss can rise."""
+    """max of g . delta over |delta|_p <= 1: how fast a linear loss can rise; p = 1, 2, inf."""
     order = {"l1": math.inf, "l2": 2, "linf": 1}[norm]
     lengths: torch.Tensor = torch.linalg.vector_norm(gradient.flatten(1), ord=order, dim=1)
     return lengths
@@ -40,11 +40,28 @@ def steepest(gradient: torch.Tensor, norm: Norm) -> torch.Tensor:
 
 
 def into_ball(delta: torch.Tensor, radius: torch.Tensor, norm: Norm) -> torch.Tensor:
-    """The nearest perturbation (in l2) of length at most `radius`, for each image; linf and l2."""
+    """The nearest perturbation (in l2) of length at most `radius`, for each image."""
     wide = over(radius, delta)
     if norm == "linf":
         return delta.clamp(-wide, wide)
+    if norm == "l0":
+        size = delta.flatten(1).abs()
+        rank = size.argsort(dim=1, descending=True).argsort(dim=1).reshape_as(delta)
+        return delta * (rank < wide)
+    if norm == "l1":
+        return _soft(delta, radius)
     return delta * (wide / over(length(delta, "l2").clamp_min(1e-30), delta)).clamp_max(1)
+
+
+def _soft(delta: torch.Tensor, radius: torch.Tensor) -> torch.Tensor:
+    """sign(delta) max(|delta| - s, 0), s >= 0 such that its l1 length is at most `radius` (Duchi et al. 2008)."""
+    size = delta.flatten(1).abs()
+    ordered = size.sort(dim=1, descending=True).values
+    count = torch.arange(1, size.shape[1] + 1, device=size.device)
+    shrunk = (ordered.cumsum(1) - radius[:, None]) / count
+    last = (ordered > shrunk).sum(1, keepdim=True).clamp_min(1) - 1
+    s = shrunk.gather(1, last).clamp_min(0)
+    return delta.sign() * (size - s).clamp_min(0).reshape_as(delta)
 
 
 def largest_length(images: torch.Tensor, norm: Norm) -> float:
@@ -53,6 +70,6 @@ def largest_length(images: torch.Tensor, norm: Norm) -> float:
     return {"l0": float(n), "l1": float(n), "l2": math.sqrt(n), "linf": 1.0}[norm]
 
 
-def over(values: Float[torch.Tensor, " image"], images: torch.Tensor) -> torch.Tensor:
+def over(values: Float[torch.Tensor, " image"] | Bool[torch.Tensor, " image"], images: torch.Tensor) -> torch.Tensor:
     """One value an image, shaped to multiply images."""
     return values.reshape(-1, *(1,) * (images.ndim - 1))

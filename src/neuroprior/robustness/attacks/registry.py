@@ -4,15 +4,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
+from neuroprior.robustness.attacks.apgd import APGD
 from neuroprior.robustness.attacks.attempt import Attempt
+from neuroprior.robustness.attacks.boundary import Boundary
 from neuroprior.robustness.attacks.brendel_bethge import BrendelBethge
 from neuroprior.robustness.attacks.carlini_wagner import CarliniWagner
 from neuroprior.robustness.attacks.ddn import DDN
+from neuroprior.robustness.attacks.fmn import FMN
 from neuroprior.robustness.attacks.geometry import Norm
+from neuroprior.robustness.attacks.jsma import JSMA
 from neuroprior.robustness.attacks.pgd import PGD, AdamPGD
+from neuroprior.robustness.attacks.sigma_zero import SigmaZero
+from neuroprior.robustness.attacks.sparse_fool import SparseFool
 from neuroprior.types import InputError
 
-AttackName = Literal["pgd", "adam_pgd", "cw", "ddn", "brendel_bethge"]
+AttackName = Literal[
+    "pgd", "adam_pgd", "cw", "ddn", "brendel_bethge", "jsma", "sparse_fool", "fmn", "sigma_zero", "apgd", "boundary"
+]
 
 
 @runtime_checkable
@@ -48,7 +56,7 @@ class Attack(Protocol):
 class Grid:
     """The settings of one attack: `quick` where each may start from what earlier ones found, `exhaustive` the paper's.
 
-    For AdamPGD, C&W and DDN the paper prints no grid: theirs are ours.
+    Only of PGD and Brendel & Bethge does the paper print a grid: the others' are ours.
     """
 
     quick: tuple[Attack, ...]
@@ -57,6 +65,7 @@ class Grid:
 
 _PAPER_STEPS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 _PAPER_ITERATIONS = (10, 30, 50, 100, 200)
+_APGD_LOSSES: tuple[Literal["margin", "ce", "dlr"], ...] = ("margin", "ce", "dlr")
 _PAPER_RATES = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
 
 ATTACKS: dict[str, Grid] = {
@@ -79,6 +88,30 @@ ATTACKS: dict[str, Grid] = {
     "brendel_bethge": Grid(
         (BrendelBethge(1e-3, 100), BrendelBethge(1e-4, 100)),
         tuple(BrendelBethge(rate, 1000, patience=1000) for rate in _PAPER_RATES),
+    ),
+    "jsma": Grid(
+        (JSMA(),),
+        tuple(JSMA(theta, 9) for theta in (0.1, 0.3, 1.0)),
+    ),
+    "sparse_fool": Grid(
+        (SparseFool(1.0),),
+        tuple(SparseFool(lambda_, 50, 50) for lambda_ in (1.0, 2.0, 3.0)),
+    ),
+    "fmn": Grid(
+        (FMN(100),),
+        tuple(FMN(steps, alpha) for steps in (100, 300, 1000) for alpha in (0.3, 1.0, 3.0)),
+    ),
+    "sigma_zero": Grid(
+        (SigmaZero(200),),
+        tuple(SigmaZero(steps, eta) for steps in (100, 300, 1000) for eta in (0.3, 1.0)),
+    ),
+    "apgd": Grid(
+        (APGD(50),),
+        tuple(APGD(steps, loss) for steps in (50, 100) for loss in _APGD_LOSSES),
+    ),
+    "boundary": Grid(
+        (Boundary(2000),),
+        tuple(Boundary(queries) for queries in (2000, 10_000)),
     ),
 }
 

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from neuroprior.robustness.attacks.attempt import Attempt
-from neuroprior.robustness.attacks.geometry import linear_length, over, steepest
+from neuroprior.robustness.attacks.geometry import Norm, linear_length, over, steepest
 
 _ASCENT_STEPS = 24
 _DRAWS = 10
@@ -48,7 +48,9 @@ def _nearby(attempt: Attempt, found: torch.Tensor, lacking: torch.Tensor) -> Non
 
 
 def _ascend(attempt: Attempt, found: torch.Tensor, lacking: torch.Tensor) -> None:
-    clean, norm = attempt.images, attempt.norm
+    clean = attempt.images
+    # Few pixels that go far are no way to a boundary near by: sparse attacks begin with all pixels, a little.
+    norm: Norm = "linf" if attempt.norm == "linf" else "l2"
     rows = torch.nonzero(lacking).squeeze(1)
     x, stride = clean[rows], torch.zeros(len(rows), device=clean.device)
     for k in range(_ASCENT_STEPS):
