@@ -9,14 +9,16 @@ CHANNELS = (8, 16)
 EPOCHS = 4
 
 
-def trained_cnn() -> tuple[nn.Module, torch.Tensor, torch.Tensor, float]:
+def trained_cnn(
+    channels: tuple[int, int] = CHANNELS,
+) -> tuple[nn.Module, torch.Tensor, torch.Tensor, float]:
     """Train on the packaged digits; return the network, the test images it gets right, their labels, its accuracy."""
     (x, y), (test_x, test_y) = (
         (torch.from_numpy(part.pixels[:, :, 2:-2, 2:-2]).float() / 255, torch.from_numpy(part.labels))
         for part in load_packaged_digits()
     )
     torch.manual_seed(0)
-    narrow, wide = CHANNELS
+    narrow, wide = channels
     network = nn.Sequential(
         nn.Conv2d(1, narrow, 5, stride=2, padding=2),
         nn.ReLU(),

@@ -1,6 +1,6 @@
 """The network under attack, as every attack sees it: logits and gradients of images in [0, 1]."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal, get_args
@@ -89,21 +89,33 @@ class Victim:
         loss: Loss,
     ) -> tuple[Float[torch.Tensor, "image class"], Float[torch.Tensor, "image channel h w"]]:
         """Logits, and d loss_i / d x_i for each image; `loss` takes (logits, labels) and gives one value an image."""
-        answers, directions = [], []
+        logits, (gradient,) = self.ascents(images, labels, (loss,))
+        return logits, gradient
+
+    def ascents(
+        self,
+        images: Float[torch.Tensor, "image channel h w"],
+        labels: Int64[torch.Tensor, " image"],
+        losses: Sequence[Loss],
+    ) -> tuple[Float[torch.Tensor, "image class"], list[Float[torch.Tensor, "image channel h w"]]]:
+        """As `ascent`, of several losses on one forward pass; each counts as a gradient."""
+        answers = []
+        directions: list[list[torch.Tensor]] = [[] for _ in losses]
         for x, y in zip(torch.split(images, self.batch_size), torch.split(labels, self.batch_size), strict=True):
             with torch.inference_mode(False), torch.enable_grad():
                 asked = self._filled(x).detach().clone().requires_grad_(True)
                 logits = self._ask(asked)
-                total = loss(logits, self._filled(y)).sum()
-            if total.requires_grad:
-                (gradient,) = torch.autograd.grad(total, asked, allow_unused=True)
-            else:
+                totals = [loss(logits, self._filled(y)).sum() for loss in losses]
+            for k, total in enumerate(totals):
                 gradient = None
+                if total.requires_grad:
+                    again = k + 1 < len(totals)
+                    (gradient,) = torch.autograd.grad(total, asked, allow_unused=True, retain_graph=again)
+                directions[k].append(torch.zeros_like(x) if gradient is None else gradient[: len(x)])
             answers.append(logits.detach()[: len(x)])
-            directions.append(torch.zeros_like(x) if gradient is None else gradient[: len(x)])
         self.forwards += len(images)
-        self.gradients += len(images)
-        return torch.cat(answers), torch.cat(directions)
+        self.gradients += len(losses) * len(images)
+        return torch.cat(answers), [torch.cat(parts) for parts in directions]
 
     def _filled(self, rows: torch.Tensor) -> torch.Tensor:
         lacking = min(-(-len(rows) // _QUANTUM) * _QUANTUM, self.batch_size) - len(rows)

@@ -1,6 +1,6 @@
 """One attack setting against one batch: it asks the network, counts what it asks, and keeps the nearest wrong point."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -95,13 +95,26 @@ class Attempt:
 
         `loss` is called with the logits and `against`: by default the true labels, else a class for each sample.
         """
+        value, (gradient,) = self.climbs(x, rows, losses=(loss,), against=against)
+        return value, gradient
+
+    def climbs(
+        self,
+        x: Float[torch.Tensor, "row channel h w"],
+        rows: Int64[torch.Tensor, " row"],
+        *,
+        losses: Sequence[Loss],
+        against: Int64[torch.Tensor, " row"] | None = None,
+    ) -> tuple[Float[torch.Tensor, " row"], list[Float[torch.Tensor, "row channel h w"]]]:
+        """As `climb`, with the gradients of several losses, each of which counts."""
         if not len(rows):
-            return x.new_zeros(0), torch.zeros_like(x)
-        logits, gradient = self.victim.ascent(x, self.labels[rows] if against is None else against, loss)
+            return x.new_zeros(0), [torch.zeros_like(x) for _ in losses]
+        logits, gradients = self.victim.ascents(x, self.labels[rows] if against is None else against, losses)
         self.forwards[rows] += 1
-        self.gradients[rows] += 1
-        self.unsound[rows] |= ~gradient.flatten(1).isfinite().all(1) | ~logits.isfinite().all(1)
-        return self._keep(x, rows, logits), gradient.nan_to_num(0.0, 0.0, 0.0)
+        self.gradients[rows] += len(losses)
+        for gradient in gradients:
+            self.unsound[rows] |= ~gradient.flatten(1).isfinite().all(1) | ~logits.isfinite().all(1)
+        return self._keep(x, rows, logits), [gradient.nan_to_num(0.0, 0.0, 0.0) for gradient in gradients]
 
     def _keep(self, x: torch.Tensor, rows: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
         labels = self.labels[rows]

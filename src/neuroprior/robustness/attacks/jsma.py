@@ -9,6 +9,8 @@ from neuroprior.robustness.attacks.attempt import Attempt
 from neuroprior.robustness.attacks.geometry import Norm, length
 from neuroprior.robustness.attacks.setting import setting_of
 
+_LEAST = 0.02  # of the pixel range: shorter steps, where the model is wrong again and again, would use up all
+
 
 @dataclass(frozen=True, slots=True)
 class JSMA:
@@ -58,8 +60,7 @@ class JSMA:
             rows = rows[attempt.may_go_on(rows, 2) & (far < attempt.bound[rows])]
             if not len(rows):
                 return
-            value, toward = attempt.climb(x[rows], rows, loss=_logit, against=target[rows])
-            _, away = attempt.climb(x[rows], rows, loss=_others, against=target[rows])
+            value, (toward, away) = attempt.climbs(x[rows], rows, losses=(_logit, _others), against=target[rows])
             on = value <= 0
             rows, value, toward, away = rows[on], value[on], toward[on], away[on]
             here = x[rows].flatten(1)
@@ -73,7 +74,8 @@ class JSMA:
             if norm == "l1":
                 # The slope of z_t less the others' mean: of two classes, just what has to cross zero.
                 rise = (up + down / others).gather(1, best).abs()
-                step = torch.minimum(step, -1.001 * value[:, None] / rise.clamp_min(1e-30))
+                needed = -1.001 * value[:, None] / rise.clamp_min(1e-30)
+                step = torch.minimum(step, needed.clamp_min(_LEAST))
             moved = here.gather(1, best) + up.gather(1, best).sign() * step
             here = here.scatter(1, best, moved.clamp(0, 1))
             x[rows] = torch.where(helps[:, None], here, x[rows].flatten(1)).reshape_as(x[rows])
