@@ -126,6 +126,7 @@ def test_a_part_of_the_kinds_has_no_mean_error(make_probed: MakeRun) -> None:
     table = corruption_table(results)
     assert table is not None
     assert table.header == ("Condition", "Weather", "Digital", "Seeds")
+    assert len(corruption_error_csv(results)) == 1
     assert "severity 3, on 1,000 test images" in table.caption
     assert table.caption.endswith("n = 1 seed, no spread.")
     assert [panel.name for panel in corruption_plate(results).panels] == ["corruption-weather", "corruption-digital"]

@@ -365,6 +365,7 @@ Figure = Literal[
     "corruption",
     "frequency",
     "tuning",
+    "units",
     "examples",
     "matrix",
     "histogram",

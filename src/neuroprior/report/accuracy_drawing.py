@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from neuroprior.report.drawing import GREY, Line, draw_line, in_percent, legend, legend_height, name_axes, panel
+from neuroprior.report.drawing import Line, draw_line, in_percent, legend, legend_height, mark_chance, name_axes, panel
 
 
 def accuracy_curves(lines: Sequence[Line], x: str, chance: float | None) -> Figure:
@@ -14,17 +14,7 @@ def accuracy_curves(lines: Sequence[Line], x: str, chance: float | None) -> Figu
     for line in lines:
         draw_line(axes, line, markers=True, scale=100.0)
     if chance is not None:
-        axes.axhline(100 * chance, color=GREY, linewidth=1, linestyle=":")
-        axes.annotate(
-            "chance",
-            (1.0, 100 * chance),
-            xycoords=("axes fraction", "data"),
-            xytext=(3, 0),  # beside the axes: curves that end at chance would run through it
-            textcoords="offset points",
-            va="center",
-            fontsize=8,
-            color="#666666",
-        )
+        mark_chance(axes, chance)
     axes.set_ylim(bottom=0)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
     in_percent(axes.yaxis)

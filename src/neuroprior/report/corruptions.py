@@ -3,13 +3,15 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import pyarrow.compute as pc
 
 from neuroprior.experiment.results import ConditionCard, Measurements
-from neuroprior.report.further import csv_cells, with_n
+from neuroprior.report.further import with_n
 from neuroprior.report.tables import (
     Curve,
     Estimate,
     Table,
+    csv_cells,
     curve_of,
     over_seeds,
     percent,
@@ -27,6 +29,7 @@ GROUPS: Mapping[str, tuple[CorruptionKind, ...]] = {
 }
 """The usual kinds as Hendrycks & Dietterich group them."""
 
+_Measured = tuple[ConditionCard, dict[int, CorruptionCurve]]
 _KINDS: tuple[CorruptionKind, ...] = (*USUAL_CORRUPTIONS, *EXTRA_CORRUPTIONS)
 _SPELT = {"gaussian": "Gaussian", "jpeg": "JPEG"}
 
@@ -38,7 +41,10 @@ def kind_said(kind: str) -> str:
 
 def corruption_curves(results: Measurements, condition: str) -> dict[int, CorruptionCurve]:
     """Accuracy by kind and severity, of each seed that has been asked all of the condition's kinds and severities."""
-    curves = {kind: curve_of(results.metrics, condition, f"corruption.{kind}") for kind in _KINDS}
+    mine = results.metrics.filter(
+        (pc.field("condition") == condition) & pc.starts_with(pc.field("metric"), "corruption.")
+    )
+    curves = {kind: curve_of(mine, condition, f"corruption.{kind}") for kind in _KINDS if len(mine)}
     curves = {kind: curve for kind, curve in curves.items() if curve}
     severities = sorted({x for curve in curves.values() for x in curve.x})
     found = {}
@@ -52,7 +58,7 @@ def corruption_curves(results: Measurements, condition: str) -> dict[int, Corrup
     return found
 
 
-def corrupted_conditions(results: Measurements) -> list[tuple[ConditionCard, dict[int, CorruptionCurve]]]:
+def corrupted_conditions(results: Measurements) -> list[_Measured]:
     """The conditions that were measured, with their curves by seed."""
     found = [(card, corruption_curves(results, card.name)) for card in results.conditions]
     return [(card, curves) for card, curves in found if curves]
@@ -98,7 +104,7 @@ def corruption_table(results: Measurements) -> Table | None:
         return None
     groups = [group for group, kinds in GROUPS.items() if any(set(kinds) & _kinds_of(curves) for _, curves in found)]
     errors = {card.name: curve_of(results.metrics, card.name, "mean_corruption_error").only() for card, _ in found}
-    baseline = _baseline(results) if any(errors.values()) else None
+    baseline = _baseline(found) if any(errors.values()) else None
     header, said = ["Condition", *groups], ""
     if any(errors.values()):
         header.append("Mean corruption error")
@@ -164,24 +170,26 @@ def corruption_csv(results: Measurements) -> list[list[str]]:
 
 
 def corruption_error_csv(results: Measurements) -> list[list[str]]:
-    """Return corruption_errors.csv: header, then a row a condition; an empty field was not measured."""
+    """Return corruption_errors.csv: header, then a row a condition of which all usual kinds were measured."""
     rows = [["condition", "label"]]
     rows[0] += [
         f"{what}_{part}"
         for what in ("mean_corruption_error", "error_relative_to_none")
         for part in ("mean", "sem", "n_seeds")
     ]
-    baseline = _baseline(results)
-    for card, curves in corrupted_conditions(results):
+    found = corrupted_conditions(results)
+    baseline = _baseline(found)
+    for card, curves in found:
         error = curve_of(results.metrics, card.name, "mean_corruption_error").only()
         relative = None if baseline is None else relative_error(curves, baseline[1])
-        rows.append([card.name, card.label, *csv_cells(error), *csv_cells(relative)])
+        if error is not None or relative is not None:
+            rows.append([card.name, card.label, *csv_cells(error), *csv_cells(relative)])
     return rows
 
 
-def _baseline(results: Measurements) -> tuple[ConditionCard, dict[int, CorruptionCurve]] | None:
+def _baseline(found: Sequence[_Measured]) -> _Measured | None:
     """The condition `none`, where all usual kinds were measured of it."""
-    for card, curves in corrupted_conditions(results):
+    for card, curves in found:
         if card.name == "none" and set(USUAL_CORRUPTIONS) <= _kinds_of(curves):
             return card, curves
     return None
@@ -202,7 +210,7 @@ def _mean(curves: Mapping[int, CorruptionCurve], kinds: Sequence[CorruptionKind]
     return over_seeds(means) if means else None
 
 
-def _severities(found: Sequence[tuple[ConditionCard, Mapping[int, CorruptionCurve]]]) -> str:
+def _severities(found: Sequence[_Measured]) -> str:
     measured = sorted({severity for _, curves in found for curve in curves.values() for severity in curve.severities})
     if len(measured) == 1:
         return f"severity {measured[0]}"
@@ -211,10 +219,10 @@ def _severities(found: Sequence[tuple[ConditionCard, Mapping[int, CorruptionCurv
     return f"severities {', '.join(map(str, measured))}"
 
 
-def _images(found: Sequence[tuple[ConditionCard, Mapping[int, CorruptionCurve]]]) -> str:
+def _images(found: Sequence[_Measured]) -> str:
     return range_phrase([curve.n for _, curves in found for curve in curves.values()])
 
 
-def _spread(found: Sequence[tuple[ConditionCard, Mapping[int, CorruptionCurve]]]) -> str:
+def _spread(found: Sequence[_Measured]) -> str:
     seeds = [len(curves) for _, curves in found]
     return f"{'Mean ± SEM over seeds (ddof 1), ' if max(seeds) > 1 else ''}{seeds_phrase(seeds)}."

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from neuroprior.experiment.results import Measurements
-from neuroprior.report.tables import Estimate, Table, curve_of, percent, range_phrase, seeds_phrase, taps_of
+from neuroprior.report.tables import Estimate, Table, csv_cells, curve_of, percent, range_phrase, seeds_phrase, taps_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,13 +140,6 @@ def long_csv(
 def with_n(text: str, estimate: Estimate | None, seeds: int) -> str:
     """Add n to a cell that fewer seeds are behind than behind its row."""
     return text if estimate is None or estimate.n == seeds else f"{text} (n = {estimate.n})"
-
-
-def csv_cells(estimate: Estimate | None) -> list[str]:
-    """Mean, SEM and number of seeds of a CSV's row, in full; empty where it was not measured."""
-    if estimate is None:
-        return ["", "", "0"]
-    return [repr(estimate.mean), "" if estimate.sem is None else repr(estimate.sem), str(estimate.n)]
 
 
 def measure_csv(results: Measurements, measure: Measure) -> list[list[str]]:

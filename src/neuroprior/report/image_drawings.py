@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from neuroprior.experiment.results import UnitImages
 from neuroprior.report.drawing import INK, SMALL, WIDTH, words
 from neuroprior.report.tables import minus
 from neuroprior.types import Float32, UInt8
@@ -47,6 +48,26 @@ def image_pairs(title: str, pairs: Sequence[tuple[UInt8[np.ndarray, "2 height wi
         for one, pixels in zip(axes, images, strict=True):
             _picture(one, pixels)
         axes[0].set_title(minus(f"S = {value:z.2f}"), fontsize=SMALL, color=INK, loc="left")
+    return figure
+
+
+def unit_pictures(title: str, units: UnitImages) -> Figure:
+    """One picture a unit, with its channel above; a row a tap."""
+    taps = list(dict.fromkeys(units.layers))
+    rows = [[k for k, layer in enumerate(units.layers) if layer == tap] for tap in taps]
+    columns = max(max(map(len, rows)), 6)  # few units are not blown up
+    height, width = units.images.shape[2:]
+    cell = WIDTH / (columns + 0.6)
+    figure = Figure(figsize=(WIDTH, len(rows) * (cell * height / width + 0.22) + 0.3), layout="constrained")
+    figure.suptitle(words(title), fontsize=10, color=INK)
+    grid = figure.subplots(len(rows), columns, squeeze=False)
+    for line, tap, own in zip(grid, taps, rows, strict=True):
+        for axes in line[len(own) :]:
+            axes.remove()
+        for axes, k in zip(line, own, strict=False):
+            _picture(axes, np.round(255 * units.images[k].mean(0).clip(0, 1)).astype(np.uint8))
+            axes.set_title(str(units.channels[k]), fontsize=SMALL, color=INK)
+        line[0].set_ylabel(words(tap), fontsize=SMALL, color=INK)
     return figure
 
 

@@ -26,6 +26,7 @@ from neuroprior.report.further import (
     measure_csv,
     measure_table,
 )
+from neuroprior.report.masking import masking_csv, masking_tables
 from neuroprior.report.paired import paired_csv, paired_tables
 from neuroprior.report.perturbation_plate import perturbation_plate
 from neuroprior.report.perturbations import NORMS, norms_attacked, perturbation_csv, perturbation_table
@@ -43,6 +44,7 @@ from neuroprior.report.tradeoff_plate import tradeoff_plate
 from neuroprior.report.training_plates import gamma_plate, taps_plate, training_plate
 from neuroprior.report.tuning import MEASURES, tuning_csv, tuning_table
 from neuroprior.report.tuning_plate import tuning_plate
+from neuroprior.report.units_plate import units_plate
 from neuroprior.report.verdict import verdict
 
 _NAMED = 6  # conditions; more are not all named in the first sentence, the table below it does
@@ -55,7 +57,7 @@ _PERTURBATION: tuple[_Maker, ...] = (perturbation_plate,)
 _SUPPLEMENT: tuple[_Maker, ...] = (supplement_plate,)
 _CORRUPTION: tuple[_Maker, ...] = (corruption_plate,)
 _FREQUENCY: tuple[_Maker, ...] = (frequency_plate,)
-_TUNING: tuple[_Maker, ...] = (tuning_plate,)
+_TUNING: tuple[_Maker, ...] = (tuning_plate, units_plate)
 _REST: tuple[_Maker, ...] = (
     examples_plate,
     matrix_plate,
@@ -163,6 +165,7 @@ def render_page(results: RunResults) -> str:
         ],
         frequency_plates=drawn(_FREQUENCY),
         frequency_table=frequency_table(results),
+        masking_tables=masking_tables(results),
         tuning_plates=drawn(_TUNING),
         tuning_tables=[
             (measure.heading, found) for measure in MEASURES if (found := tuning_table(results, measure)) is not None
@@ -189,6 +192,7 @@ def _wanted(results: RunResults, makers: Sequence[_Maker]) -> list[_Maker]:
         sweep_plate: bool(alpha_series(results)),
         corruption_plate: any(metric.startswith("corruption.") for metric in measured),
         frequency_plate: not measured.isdisjoint(FREQUENCIES),
+        units_plate: bool(results.units),
         tuning_plate: not measured.isdisjoint(measure.metric for measure in MEASURES),
     }
     asked = [m for m in makers if results.figures is None or m.__name__.removesuffix("_plate") in results.figures]
@@ -243,6 +247,7 @@ def _tables(results: RunResults) -> dict[str, str]:
         "corruption_errors.csv": corruption_error_csv(results),
         "frequencies.csv": frequency_csv(results),
         "tuning.csv": tuning_csv(results),
+        "masking.csv": masking_csv(results),
         **{f"{measure.metric}.csv": measure_csv(results, measure) for measure in ATTACKED},
         "uniform_noise.csv": measure_csv(results, UNIFORM),
         "salt_and_pepper_noise.csv": measure_csv(results, SALT_AND_PEPPER),

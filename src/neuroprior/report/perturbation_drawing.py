@@ -23,6 +23,7 @@ def descent_curves(lines: Sequence[Line], norm: str, count: Count = "gradients")
     else:  # half of some network's images are misclassified as they are
         axes.set_ylim(bottom=0)
     axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
-    name_axes(axes, f"{count} of an image", f"median {norm} perturbation (pixels in [0, 1])")
+    unit = "" if norm.startswith("L0") else " (pixels in [0, 1])"
+    name_axes(axes, f"{count} of an image", f"median {norm} perturbation{unit}")
     legend(figure, axes)
     return figure

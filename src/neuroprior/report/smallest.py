@@ -9,9 +9,8 @@ import pyarrow.compute as pc
 
 from neuroprior.experiment.results import ConditionCard, Measurements
 from neuroprior.experiment.steps.attacking import attacked_name
-from neuroprior.report.further import csv_cells
 from neuroprior.report.perturbations import NORMS, norms_attacked
-from neuroprior.report.tables import Estimate, Table, over_seeds
+from neuroprior.report.tables import Estimate, Table, csv_cells, over_seeds
 from neuroprior.robustness import Ledger
 from neuroprior.types import Float64, InputError
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FormatStrFormatter, LogLocator
+from matplotlib.ticker import FormatStrFormatter, LogLocator, MaxNLocator
 
 from neuroprior.report.drawing import GREY, SMALL, legend, legend_height, name_axes, panel, set_title, words
 from neuroprior.report.palette import Look
@@ -74,6 +74,7 @@ def smallest_rows(rows: Sequence[Row], norm: str, unit: str) -> Figure:
         axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
         axes.xaxis.set_minor_formatter("")
     else:
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 5, 10]))
         axes.set_xlim(0, 1.06 * max(*(row.best.mean + (row.best.sem or 0) for row in rows), *values, 1e-9))
     axes.set_yticks(
         range(len(rows)), [words(row.label if len(row.label) <= 30 else f"{row.label[:29]}…") for row in rows]

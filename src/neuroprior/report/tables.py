@@ -233,7 +233,7 @@ def summary_csv(results: Measurements) -> list[list[str]]:
         weights = "" if row.weights == NOT_MEASURED else row.weights
         cells = [card.name, card.label, card.target, weights, str(row.n_seeds), str(row.n_images)]
         for estimate in (row.clean, *row.at_noise, row.similarity):
-            cells += _csv_cells(estimate)
+            cells += csv_cells(estimate)
         rows.append(cells)
     return rows
 
@@ -248,11 +248,12 @@ def noise_csv(results: Measurements) -> list[list[str]]:
         weights = weights_of(results, card.name)
         named = [card.name, card.label, card.target, "" if weights == NOT_MEASURED else weights]
         for x, estimate, count in zip(curve.x, curve.estimates, curve.counts, strict=True):
-            rows.append([*named, repr(x), *_csv_cells(estimate), str(count)])
+            rows.append([*named, repr(x), *csv_cells(estimate), str(count)])
     return rows
 
 
-def _csv_cells(estimate: Estimate | None) -> list[str]:
+def csv_cells(estimate: Estimate | None) -> list[str]:
+    """Mean, SEM and number of seeds of a CSV's row, in full; empty where it was not measured."""
     if estimate is None:
         return ["", "", "0"]
     return [repr(estimate.mean), "" if estimate.sem is None else repr(estimate.sem), str(estimate.n)]
