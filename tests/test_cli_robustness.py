@@ -240,7 +240,7 @@ def test_a_colour_network_is_shown_gray_three_times(capsys, here):
         ([*MODEL, "--data", "wide.npz"], "wide.npz: images span [0, 255]"),
         ([*MODEL, *QUICK, "--norm", "linf"], "attack ddn: minimises l2, not linf"),
         ([*MODEL, *QUICK, "--norm", "l2", "--norm", "linf"], "attack ddn: minimises l2, not linf"),
-        ([*MODEL, *QUICK, "--norm", "l1"], "--norm l1: choose l2 or linf"),
+        ([*MODEL, *QUICK, "--norm", "l3"], "--norm l3: choose l0, l1, l2 or linf"),
         ([*MODEL, "--data", "test.npz", "--attacks", "magic"], "attack 'magic' is not one of pgd"),
         ([*MODEL, "--data", "test.npz", "--attacks", ","], "attacks: none given"),
         ([*MODEL, *QUICK, "--mean", "0.5,0.5", "--std", "1"], "mean 0.5,0.5, std 1: give both, of one length"),
@@ -296,3 +296,54 @@ def test_usual_attacks_fit_their_norms(capsys):
         for name in names:
             assert norm in ATTACKS[name].quick[0].norms
     assert "Example: neuroprior robustness net.pt2 --data test.npz" in call(capsys, "--help")[1]
+
+
+def test_radii_corruptions_and_masking_beside_the_smallest_perturbations(here, capsys):
+    network, images, labels, exact = here
+    radius = sum(sorted(exact["linf"].values())[4:6]) / 2
+    asked = [
+        *MODEL,
+        *QUICK[:2],
+        "--attacks",
+        "pgd",
+        "--norm",
+        "linf",
+        "--radii",
+        f"{radius:.6f}",
+        "--strength",
+        "quick",
+    ]
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(["robustness", *asked, "--masking", "0.05", "--json"])
+    found = json.loads(capsys.readouterr().out)
+    (left,) = found["under_attack"]
+    (at,) = left["at"]
+    standing = sum(far > at["radius"] for far in exact["linf"].values())  # a linear network's own optimum says
+    assert (left["norm"], at["n"], at["already_wrong"]) == ("linf", N, 1)
+    assert at["accuracy"] == pytest.approx(standing / N)
+    assert found["corruptions"] is None
+    assert found["masking"]["verdict"]
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(["robustness", *asked, "--masking", "0.05"])
+    said = capsys.readouterr().out
+    assert "radius in linf" in said
+    assert found["masking"]["verdict"] in said
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--norm", "l2", "--norm", "linf", "--radii", "0.1"], "--radii 0.1: give NORM:RADIUS, e.g. linf:0.0078"),
+        (["--radii", "l0:3"], "--radii l0:3: give NORM:RADIUS"),
+        (["--radii", "linf:-1"], "--radii linf:-1: give NORM:RADIUS"),
+        (["--masking", "0"], "--masking 0: give a radius above 0"),
+        (["--norm", "l1", "--attacks", "fmn", "--masking", "1"], "--masking: is asked in linf or l2"),
+        (["--corruptions"], "16"),  # images of 5x5
+    ],
+)
+def test_what_radii_corruptions_and_masking_refuse(here, capsys, options, says):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["robustness", *MODEL, "--data", "test.npz", *options])
+    assert ended.value.code == 2
+    err = capsys.readouterr().err.strip().splitlines()
+    assert says in err[-1]

@@ -231,7 +231,7 @@ def robustness(
 def _norms(given: Sequence[str]) -> tuple[AttackedNorm, ...]:
     unknown = [norm for norm in given if norm not in _USUAL]
     if unknown:
-        raise InputError(f"--norm {unknown[0]}: choose {' or '.join(_USUAL)}")
+        raise InputError(f"--norm {unknown[0]}: choose l0, l1, l2 or linf")
     return tuple(norm for norm in _USUAL if norm in given)
 
 

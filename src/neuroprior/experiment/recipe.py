@@ -264,7 +264,7 @@ def _one_line(error: ValidationError) -> str:
     """Say the first fault, and for an unknown key the nearest one that there is."""
     fault = error.errors()[0]
     location = [str(part) for part in fault["loc"]]
-    path = [part for part in location if part not in KINDS and part not in _ALTERNATIVES]
+    path = [part for part in location if part not in (*KINDS, *_ALTERNATIVES) and not part.startswith("literal[")]
     key = ".".join(path)
     if fault["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         known = _keys_at(location[:-1])

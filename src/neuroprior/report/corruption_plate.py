@@ -64,7 +64,8 @@ def _against_severity(title: str, lines: list[Line], top: float, chance: float |
         draw_line(axes, line, markers=True, scale=100.0)
     if chance is not None:
         mark_chance(axes, chance)
-    axes.set_ylim(0, 1.05 * top)
+    # Nothing right at all is no reason to fail, and chance is written beside the axes: it has to lie within.
+    axes.set_ylim(0, 1.05 * max(top, 1.0, 100 * (chance or 0.0)))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     severities = {x for line in lines for x in line.curve.x}
     axes.set_xlim(min(severities) - 0.3, max(severities) + 0.3)

@@ -101,7 +101,7 @@ def _percent(share: float) -> str:
     return "–" if math.isnan(share) else f"{100 * share:.1f}"
 
 
-def _falling(told: list[list[float]]) -> str:
+def _falling(told: list[list[float | int]]) -> str:
     return " → ".join(_percent(accuracy) for _, accuracy in told)
 
 

@@ -41,7 +41,7 @@ def smallest_rows(rows: Sequence[Row], norm: str, unit: str) -> Figure:
     `unit`: what the axis says after its name.
     """
     marks = {one.name: one.number for row in rows for one in row.alone}
-    figure, axes = panel(0.9 + (0.38 if marks else 0.3) * len(rows) + (legend_height([*marks]) if marks else 0))
+    figure, axes = panel(1.1 + (0.38 if marks else 0.3) * len(rows) + (legend_height([*marks]) if marks else 0))
     for k, row in enumerate(rows):
         for one in row.alone:
             axes.plot(
@@ -75,7 +75,8 @@ def smallest_rows(rows: Sequence[Row], norm: str, unit: str) -> Figure:
         axes.xaxis.set_minor_formatter("")
     else:
         axes.xaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 5, 10]))
-        axes.set_xlim(0, 1.06 * max(*(row.best.mean + (row.best.sem or 0) for row in rows), *values, 1e-9))
+        farthest = max(*(row.best.mean + (row.best.sem or 0) for row in rows), *values)
+        axes.set_xlim(0, 1.06 * farthest or 1.0)  # of networks that are wrong without any perturbation
     axes.set_yticks(
         range(len(rows)), [words(row.label if len(row.label) <= 30 else f"{row.label[:29]}…") for row in rows]
     )
