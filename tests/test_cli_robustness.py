@@ -299,7 +299,7 @@ def test_usual_attacks_fit_their_norms(capsys):
 
 
 def test_radii_corruptions_and_masking_beside_the_smallest_perturbations(here, capsys):
-    network, images, labels, exact = here
+    exact = here[3]
     radius = sum(sorted(exact["linf"].values())[4:6]) / 2
     asked = [
         *MODEL,

@@ -1,4 +1,4 @@
-"""Ours beside other people's forms of the same attacks, on a small trained network: never farther, and as often found."""
+"""Ours beside other people's forms of the same attacks, on a small trained network: as often found, never farther."""
 
 import warnings
 
@@ -20,7 +20,7 @@ def lengths(found: torch.Tensor, trained, n: int, norm: str) -> torch.Tensor:
 
 @pytest.mark.parametrize("theta", [1.0, -1.0])
 def test_jsma_beside_the_adversarial_robustness_toolbox(trained, theta):
-    """It moves two pixels at a time, one way, towards a class drawn at random; ours both ways, towards the likeliest."""
+    """It moves pixels by twos, one way, towards a class drawn at random; ours both ways, towards the likeliest."""
     pytest.importorskip("art")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of what it imports
