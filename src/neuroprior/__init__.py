@@ -29,9 +29,13 @@ if TYPE_CHECKING:
         SimilarityRegularizer,
     )
     from neuroprior.robustness import (
+        ROBUSTBENCH_RADII,
         Ledger,
         Victim,
+        accuracy_under_attack,
+        corruption_accuracy,
         linf_accuracy,
+        masking_report,
         minimal_perturbations,
         noise_accuracy,
     )
@@ -80,6 +84,7 @@ _HOME = {
     "NetworkCard": "types",
     "NeuronWeights": "types",
     "Population": "types",
+    "ROBUSTBENCH_RADII": "robustness",
     "Ramp": "regularizer",
     "ResponseRegression": "regularizer",
     "Scan": "types",
@@ -88,8 +93,10 @@ _HOME = {
     "Stimuli": "types",
     "TwinArchitecture": "twin",
     "Victim": "robustness",
+    "accuracy_under_attack": "robustness",
     "check_scan": "recordings",
     "compare_targets": "similarity",
+    "corruption_accuracy": "robustness",
     "exciting_images": "twin",
     "exciting_images_of_units": "networks",
     "factor_target": "similarity",
@@ -102,6 +109,7 @@ _HOME = {
     "load_target": "types",
     "load_twin": "twin",
     "lowpass_target": "similarity",
+    "masking_report": "robustness",
     "minimal_perturbations": "robustness",
     "noise_accuracy": "robustness",
     "packaged_photographs": "recordings",
@@ -122,6 +130,7 @@ _HOME = {
 }
 
 __all__ = [
+    "ROBUSTBENCH_RADII",
     "AttackRecord",
     "Exposure",
     "FactoredTarget",
@@ -139,8 +148,10 @@ __all__ = [
     "Stimuli",
     "TwinArchitecture",
     "Victim",
+    "accuracy_under_attack",
     "check_scan",
     "compare_targets",
+    "corruption_accuracy",
     "exciting_images",
     "exciting_images_of_units",
     "factor_target",
@@ -153,6 +164,7 @@ __all__ = [
     "load_target",
     "load_twin",
     "lowpass_target",
+    "masking_report",
     "minimal_perturbations",
     "noise_accuracy",
     "packaged_photographs",

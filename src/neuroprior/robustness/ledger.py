@@ -11,9 +11,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+import torch
 from filelock import FileLock, Timeout
 
 from neuroprior.files import appearing_whole
+from neuroprior.robustness.images import Images
 from neuroprior.types import AttackRecord, Float32, Float64, InputError
 
 _TRACE = {"forwards": pa.int64(), "gradients": pa.int64(), "distance": pa.float64()}
@@ -108,7 +110,7 @@ class Ledger:
         kept = _ADVERSARIAL.name in self.table.column_names
         return Ledger(self.table.drop_columns([_ADVERSARIAL.name])) if kept else self
 
-    def perturbations(self, images: Float32[np.ndarray, "sample channel h w"]) -> Float32[np.ndarray, "sample c h w"]:
+    def perturbations(self, images: Images) -> Float32[np.ndarray, "sample c h w"]:
         """x' - x of each sample's nearest adversarial: 0 where it was already wrong, NaN where none was found.
 
         `images`: x, in the order of `samples`. Raises `InputError` for a ledger of several networks or norms, one that
@@ -118,6 +120,7 @@ class Ledger:
         none_kept = _ADVERSARIAL.name not in self.table.column_names
         if none_kept and (np.isfinite(distances) & (distances > 0)).any():
             raise InputError("ledger: keeps no adversarials; search with keep_adversarials=True")
+        images = np.asarray(torch.as_tensor(images).cpu(), dtype=np.float32)
         rows = {sample: k for k, sample in enumerate(self.samples)}
         if len(images) != len(rows):
             raise InputError(f"ledger: {len(images)} images for {len(rows)} samples; give one for each, in their order")
