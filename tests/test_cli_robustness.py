@@ -338,7 +338,7 @@ def test_radii_corruptions_and_masking_beside_the_smallest_perturbations(here, c
         (["--radii", "linf:-1"], "--radii linf:-1: give NORM:RADIUS"),
         (["--masking", "0"], "--masking 0: give a radius above 0"),
         (["--norm", "l1", "--attacks", "fmn", "--masking", "1"], "--masking: is asked in linf or l2"),
-        (["--corruptions"], "16"),  # images of 5x5
+        (["--corruptions"], "corruptions: images are (1, 5, 5); give 1 or 3 channels and 16 pixels a side or more"),
     ],
 )
 def test_what_radii_corruptions_and_masking_refuse(here, capsys, options, says):

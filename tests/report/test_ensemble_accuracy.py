@@ -11,7 +11,7 @@ from .conftest import MakeRun
 @pytest.mark.parametrize(("measure", "columns"), [(ATTACKED[0], 2), (ATTACKED[1], 3)], ids=("linf", "l2"))
 def test_the_table_has_the_rows_numbers(make_probed: MakeRun, make_run: MakeRun, measure, columns: int) -> None:
     results = make_probed(seeds=(0, 1))
-    assert "AutoAttack-strength" in measure.heading
+    assert "AutoAttack's strength" in measure.what
     table = measure_table(results, measure)
     assert table is not None
     assert len(table.header) == columns + 2

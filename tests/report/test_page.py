@@ -160,8 +160,8 @@ PROBED_HEADINGS = (
     "Spatial frequencies: what networks go by, and what fools them",
     "Crossover and half power frequency",
     "What units are tuned to, tap by tap",
-    "Accuracy under AutoAttack-strength attack (L∞)",
-    "Accuracy under AutoAttack-strength attack (L2)",
+    "Accuracy under an ensemble of attacks (L∞)",
+    "Accuracy under an ensemble of attacks (L2)",
 )
 
 

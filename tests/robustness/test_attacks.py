@@ -321,18 +321,14 @@ def test_a_sample_that_turns_nan_on_the_way_is_marked_and_the_others_go_on(attac
     labels = torch.ones(9, dtype=torch.int64)
     attempt = attempted(attack, Victim(NanNear()), images, labels, norm)
     others = torch.arange(9) != 4
-    if isinstance(attack, JSMA):  # leaps over where the network breaks, and may change two of 16 pixels
-        assert not attempt.unsound.any()
-        return
     assert attempt.unsound.tolist() == [row == 4 for row in range(9)]
     above = images.flatten(1)[others, 1:].mean(1) - 0.5
     fewest = torch.ceil(15 * above / images.flatten(1)[others, 1:].amax(1))  # about: those that go to black
     optimum = {"linf": above, "l2": above * 15**0.5, "l1": 15 * above, "l0": fewest}[norm]
     ratio = attempt.found_length[others] / optimum
     assert ratio.min() >= 1 - 1e-4
-    assert ratio.max() <= (
-        4.0 if norm == "l0" else 1.02
-    )  # all pixels count alike: which is one too many is hard to see
+    # All pixels count alike: which is one too many is hard to see.
+    assert ratio.max() <= (4.0 if norm == "l0" or isinstance(attack, JSMA) else 1.02)
     without = attempted(attack, Victim(NanNear()), images[others], labels[others], norm)
     assert torch.equal(attempt.gradients[others], without.gradients)
     assert attempt.found_length[4] == torch.inf or bool(attempt.found[4].isfinite().all())

@@ -46,8 +46,12 @@ class Further:
     masking: float | None
     seed: int
 
-    def check(self, norms: Sequence[str]) -> None:
+    def check(self, norms: Sequence[str], images: "torch.Tensor") -> None:
         """Raise `InputError` for what cannot be asked, before anything is measured."""
+        if self.corruptions:
+            from neuroprior.robustness import corrupted
+
+            corrupted(images[:1], "brightness", 1, 0)  # its own words, for images that are too small
         if self.masking is not None and not set(norms) & {"linf", "l2"}:
             raise InputError("--masking: is asked in linf or l2; add --norm linf or l2")
         if self.masking is not None and not self.masking > 0:
@@ -140,7 +144,8 @@ class Measured:
             print(f"Mean corruption error: {100 * self.corruptions.mean_corruption_error():.1f} %.")
         if self.masking is not None:
             print()
-            print(f"{self.masking.model}: {self.masking.verdict}")
+            asked = f"{self.masking.norm}, radius {self.masking.radius:.4g}, {self.masking.n} images"
+            print(f"{self.masking.model} ({asked}): {self.masking.verdict}")
 
     def as_json(self) -> dict[str, Any]:
         """As `--json` has it: null where it was not asked, and for what is infinite."""

@@ -169,7 +169,6 @@ def robustness(
         masking=masking,
         seed=seed,
     )
-    further.check(norms)
     low, high = _numbers("bounds", bounds, 2)
     before = {"mean": _optional("mean", mean), "std": _optional("std", std)}
     cut = None if size is None else _numbers("size", size, 2)
@@ -178,6 +177,7 @@ def robustness(
         samples = _samples(data, labels, color, cut, n)
         progress.update("data", "read", 1.0)
         asked = _asked(model, weights, samples, (low, high), before, outputs, batch_size, device)
+        further.check(norms, asked.images)
         progress.update("network", "audit", 0.0)
         seen = audit(asked.victim, asked.images, asked.labels)
         progress.update("network", "audited", 1.0)
@@ -426,7 +426,8 @@ def _print_found(searches: Sequence[_Search], found: Sequence["Withstood"]) -> N
         rows.append((line.norm, *map(str, counts), *numbers))
     print()
     print_table(header, rows)
-    print("Lengths of pixels in [0, 1]: wrong already counts as 0, not found as inf (the mean leaves those out).")
+    of_l0 = "; of l0 the number of changed values" if any(line.norm == "l0" for line in found) else ""
+    print(f"Lengths of pixels in [0, 1]{of_l0}: wrong already counts as 0, not found as inf (not in the mean).")
     for search in searches:
         if search.ledger is not None:
             print(f"Every attempt in {search.norm}: {search.ledger}")

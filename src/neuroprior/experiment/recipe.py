@@ -113,6 +113,8 @@ class Recipe(Section):
         ):
             if len(set(values)) != len(values):
                 raise ValueError(f"{what}: {list(values)} names one twice")
+        if self.frequencies is not None and list(self.frequencies.cutoffs) != sorted(self.frequencies.cutoffs):
+            raise ValueError(f"frequencies.cutoffs: {list(self.frequencies.cutoffs)} do not rise; sort them")
         if self.ensemble is not None and not self.ensemble.by_norm:
             raise ValueError("ensemble names no radius; give ensemble.linf, ensemble.l2 or both, or leave it out")
         if "salt_and_pepper" in self.noise.kinds and max(self.noise.sigmas) > 1:

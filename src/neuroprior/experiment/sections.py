@@ -284,7 +284,7 @@ class CorruptionsSection(Section):
 class FrequenciesSection(Section):
     """Accuracy on low- and high-passed images, and what hybrid images are taken for; cutoffs in cycles per image."""
 
-    cutoffs: tuple[Annotated[float, Field(ge=0)], ...] = Field(default=(1, 2, 3, 4, 5, 6, 8, 10, 12, 14), min_length=1)
+    cutoffs: tuple[Annotated[float, Field(ge=0)], ...] = Field(default=(1, 2, 3, 4, 5, 6, 8, 10, 12, 14), min_length=2)
     n_images: int = Field(default=1000, ge=1, description="the first so many test images")
     hybrids_of: Literal["right", "all"] = Field(
         default="right", description="pairs that the network classifies rightly"
@@ -306,7 +306,7 @@ class TuningSection(Section):
 class EnsembleSection(Section):
     """Accuracy under attack by an ensemble of AutoAttack's strength, at radii of pixels in [0, 1]."""
 
-    linf: tuple[Annotated[float, Field(gt=0)], ...] = ()
+    linf: tuple[Annotated[float, Field(gt=0, le=1)], ...] = ()
     l2: tuple[Annotated[float, Field(gt=0)], ...] = ()
     strength: Strength = "standard"
     n_images: int = Field(default=200, ge=1, description="the first so many test images")

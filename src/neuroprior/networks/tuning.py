@@ -246,7 +246,7 @@ def _tuned(
         orientation=orientations[best_theta] + nothing,
         selectivity=selectivity,
         bandwidth=high - low + nothing,
-        low_pass=np.isnan(low) & responsive,
+        low_pass=np.isnan(low) & responsive & (len(frequencies) > 1),
         modulation=_over(f1[unit, best_f, best_theta], change, responsive),
         frequencies=frequencies,
         orientations=orientations,

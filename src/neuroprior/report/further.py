@@ -63,10 +63,10 @@ LINEAR_PROBE = Measure(
 ATTACKED = tuple(
     Measure(
         f"attacked_accuracy_{norm}",
-        f"Accuracy under AutoAttack-strength attack ({said})",
+        f"Accuracy under an ensemble of attacks ({said})",
         f"after attacks of AutoAttack's kinds, one after the other, looked for a misclassified image within an {said} "
-        f"radius ε (an upper bound of what stronger ones would leave; with strength: quick in the recipe there are "
-        f"fewer steps than AutoAttack's, and no attack without gradients)",
+        f"radius ε, verified (an upper bound of what stronger ones would leave; of AutoAttack's strength only where "
+        f"the recipe does not say strength: quick, which has fewer steps and no attack without gradients)",
         "radius",
         "test images",
         column,

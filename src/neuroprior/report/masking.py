@@ -22,6 +22,10 @@ _MASKING_COLUMNS = (
     "square_only",
     "zero_gradients",
     "large_radius_accuracy",
+    "steps",
+    "restarts",
+    "transfer",
+    "repeatable",
     "masked",
     "verdict",
 )
@@ -46,6 +50,7 @@ def _table(results: Measurements, found: tuple[Mapping[str, Any], ...]) -> Table
         rows.append(
             (
                 labels.get(one["model"], one["model"]),
+                str(one["right"]),
                 _length(one["white_box_median"]),
                 _length(one["decision_median"]),
                 _percent(one["decision_nearer"]),
@@ -66,10 +71,12 @@ def _table(results: Measurements, found: tuple[Mapping[str, Any], ...]) -> Table
             f"latter is nearer by more than 1 %; accuracy in % left at {first['radius']:.3g} after {_listed(steps)} "
             f"steps and after {_listed(restarts)} starts; images in % that withstand all gradients there and fall to "
             "Square alone, or to another network's adversarials alone; images whose gradient is zero; accuracy at a "
-            "radius of half the pixel range, which must be 0. A sound network has no gain anywhere from seeing less."
+            "radius of half the pixel range, which must be 0. What was found was checked again, at another batch size "
+            "and with its length in float64. A sound network has no gain anywhere from seeing less."
         ),
         header=(
             "Network",
+            "Right",
             "By gradients",
             "By decisions",
             "Nearer",

@@ -94,19 +94,29 @@ def audit(victim: Victim, images: torch.Tensor, labels: torch.Tensor) -> Audit:
     )
 
 
-def _first_answer(victim: Victim, x: torch.Tensor, remarks: list[str]) -> torch.Tensor:
+def accept_gray(victim: Victim, x: torch.Tensor) -> torch.Tensor:
+    """The logits of x; sets `victim.channels` where the network wants gray images three times.
+
+    Raises `InputError`, in the network's own words, where it takes neither.
+    """
     try:
         return victim.logits(x)
     except InputError:
         if x.shape[1] != 1 or victim.channels is not None:
             raise
-        victim.channels = 3
+    victim.channels = 3
     try:
-        logits = victim.logits(x)
+        return victim.logits(x)
     except InputError:
         victim.channels = None
         return victim.logits(x)  # for its own words
-    remarks.append("the network takes three channels: it is shown each gray image three times, lengths are of one")
+
+
+def _first_answer(victim: Victim, x: torch.Tensor, remarks: list[str]) -> torch.Tensor:
+    before = victim.channels
+    logits = accept_gray(victim, x)
+    if victim.channels != before:
+        remarks.append("the network takes three channels: it is shown each gray image three times, lengths are of one")
     return logits
 
 

@@ -250,11 +250,11 @@ class HybridCurve:
         """Where both images are named equally often, in cycles per image: the lower, the more low frequencies count.
 
         d = low - high is joined by straight lines; the crossover is where d < 0 would end if it ended but once (a d of
-        several crossings, or of 0 on a stretch, has theirs averaged). NaN where one image leads at every cutoff: look
-        at `low`, and give lower cutoffs if it leads, or else higher ones.
+        several crossings, or of 0 on a stretch, has theirs averaged). NaN unless the high image leads at the lowest
+        cutoff and the low one at the highest: give lower cutoffs if `low` leads everywhere, or else higher ones.
         """
         d, at = self.low - self.high, np.array(self.cutoffs)
-        if not (d.min() <= 0 <= d.max() and d.max() > d.min()):
+        if not d[0] < 0 < d[-1]:
             return float("nan")
         size = np.abs(d)
         below = (size * (d < 0)).astype(np.float64)

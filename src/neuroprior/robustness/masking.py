@@ -17,6 +17,7 @@ from neuroprior.robustness.attacks.geometry import Norm
 from neuroprior.robustness.attacks.pgd import PGD
 from neuroprior.robustness.attacks.registry import Attack
 from neuroprior.robustness.attacks.square import Square
+from neuroprior.robustness.audit import accept_gray
 from neuroprior.robustness.images import Images, Labels, checked_images
 from neuroprior.robustness.search import verified_lengths
 from neuroprior.robustness.victim import Victim, margin
@@ -33,6 +34,7 @@ FindingName = Literal[
     "score_based_better",
     "transfer_better",
     "large_radius_withstood",
+    "radius_tells_nothing",
 ]
 
 _STEPS = (10, 30, 100, 300)
@@ -42,6 +44,7 @@ _SOME = 0.01  # of the images, or one of them: what a sound attack may miss
 _NEARER, _OFTEN = 0.99, 0.05  # the decision-based attack nearer by 1 %, on more than so many images
 _LARGE = 0.5  # linf: every image can be made gray
 _UNREPEATABLE = 1e-3  # of the logits' spread
+_ROUNDING = 1e-5  # of a radius: sums of many float32 steps
 _UNLIMITED = 2**62
 
 
@@ -93,16 +96,25 @@ class Masking:
 
     @property
     def verdict(self) -> str:
-        """In words."""
+        """In words, with the numbers behind them."""
+        if not self.right:
+            return f"cannot be judged: none of {self.n} images is classified rightly"
         said = [finding.says for finding in self.findings if finding.masks == self.masked]
         if self.masked:
             return "masking: " + "; ".join(said)
+        transfer = max((alone for _, _, alone in self.transfer), default=0.0)
         sound = (
-            "no sign of masking: no attack without gradients beats those with them (medians "
-            f"{self.decision_median:.3g} by decisions, {self.white_box_median:.3g} by gradients), more steps and "
-            f"restarts bring at most a point, nothing withstands a radius of {_LARGE:g} in linf"
+            f"no sign of masking on {self.right} rightly classified images of {self.n}: medians "
+            f"{self.decision_median:.3g} by decisions alone, {self.white_box_median:.3g} by gradients (nearer by "
+            f"decisions on {self.decision_nearer:.0%}); at {self.radius:.3g} the last steps bring {_gain(self.steps)} "
+            f"points, the last restarts {_gain(self.restarts)}, scores alone {100 * self.square_only:.1f}, other "
+            f"networks' points {100 * transfer:.1f}; nothing withstands {_LARGE:g} in linf"
         )
         return "; but ".join([sound, *said])
+
+
+def _gain(curve: tuple[tuple[int, float], ...]) -> str:
+    return f"{100 * (curve[-2][1] - curve[-1][1]):.1f}"
 
 
 def masking_report(
@@ -221,7 +233,7 @@ class _Inquiry:
         victim = self.victim
         x, y = images.float().to(victim.device), labels.to(victim.device)
         say(0.0, "answers")
-        logits = victim.logits(x)
+        logits = accept_gray(victim, x)
         if int(y.min()) < 0 or int(y.max()) >= logits.shape[1]:
             raise InputError(
                 f"masking: labels span {int(y.min())} to {int(y.max())}, {self.name} has {logits.shape[1]} classes; "
@@ -253,7 +265,7 @@ class _Inquiry:
         stands = white > radius
         steps = list[tuple[int, float]]()
         for count in _STEPS:
-            left = self._left(asked, wanted, radius, count, f"steps/{count}")
+            left = self._left(asked, wanted, radius, count, "steps")
             steps.append((count, share(left)))
             stands &= left
         say(0.6, "restarts")
@@ -302,7 +314,8 @@ class _Inquiry:
             for name, x in points.items():
                 if name == self.name:
                     continue
-                wrong = (self.victim.logits(x.to(mine.labels.device)).argmax(1) != mine.labels).cpu().numpy()
+                logits = self.victim.logits(x.to(mine.labels.device))
+                wrong = ((logits.argmax(1) != mine.labels) & logits.isfinite().all(1)).cpu().numpy()
                 given.append((name, float((mine.right & ~wrong).mean()), float((mine.standing & wrong).mean())))
         return tuple(given)
 
@@ -322,14 +335,16 @@ class _Inquiry:
     def _lengths(
         self, attack: Attack, images: torch.Tensor, labels: torch.Tensor, what: str, repetition: int = 0
     ) -> np.ndarray:
-        """The least verified length of each image by one attack."""
-        if not len(images):
-            return np.zeros(0)
-        attempt = self._attempt(images, labels, what)
-        attempt.repetition = repetition
-        attack(attempt)
-        attempt.tighten()
-        return verified_lengths(attempt)
+        """The least verified length of each image by one attack; a batch at a time, for memory."""
+        lengths = [np.zeros(0)]
+        size = self.victim.batch_size
+        for start in range(0, len(images), size):
+            attempt = self._attempt(images[start : start + size], labels[start : start + size], what)
+            attempt.repetition = repetition
+            attack(attempt)
+            attempt.tighten()
+            lengths.append(verified_lengths(attempt))
+        return np.concatenate(lengths)
 
     def _left(self, images: torch.Tensor, labels: torch.Tensor, radius: float, steps: int, what: str) -> np.ndarray:
         """Which images withstand an ascent of the margin from a drawn point."""
@@ -338,7 +353,7 @@ class _Inquiry:
         attempt = self._attempt(images, labels, what)
         within = torch.full((len(images),), radius, device=images.device)
         ascend(attempt, attempt.rows, start_within(attempt, attempt.rows, within, "start"), within, steps=steps)
-        return (attempt.found_length == torch.inf).cpu().numpy()
+        return ~_fooled(attempt, radius)
 
     def _by_square(self, images: torch.Tensor, labels: torch.Tensor, radius: float, queries: int) -> np.ndarray:
         """Which images fall to scores alone."""
@@ -346,7 +361,7 @@ class _Inquiry:
             return np.zeros(0, dtype=bool)
         attempt = self._attempt(images, labels, "square")
         Square(queries)(attempt, attempt.rows, torch.full((len(images),), radius, device=images.device))
-        return (attempt.found_length < torch.inf).cpu().numpy()
+        return _fooled(attempt, radius)
 
     def _large(self, images: torch.Tensor, labels: torch.Tensor) -> np.ndarray:
         """Which images withstand what no image can: every loss in turn, from the image and from drawn points."""
@@ -361,7 +376,7 @@ class _Inquiry:
                 within = torch.full((len(still),), _LARGE, device=images.device)
                 x = attempt.images if start == "image" else start_within(attempt, attempt.rows, within, "start")
                 ascend(attempt, attempt.rows, x, within, loss=LOSSES[loss], steps=100)
-                left[still] = (attempt.found_length == torch.inf).cpu().numpy()
+                left[still] = ~_fooled(attempt, _LARGE)
         return left
 
     def _points(self, images: torch.Tensor, labels: torch.Tensor, radius: float) -> torch.Tensor:
@@ -369,6 +384,12 @@ class _Inquiry:
         attempt = self._attempt(images, labels, "points")
         within = torch.full((len(images),), radius, device=images.device)
         return ascend(attempt, attempt.rows, images, within, steps=100, stop=False)
+
+
+def _fooled(attempt: Attempt, radius: float) -> np.ndarray:
+    """For which images what was found holds when it is checked again, within the radius up to rounding."""
+    fooled: np.ndarray = verified_lengths(attempt) <= radius * (1 + _ROUNDING)
+    return fooled
 
 
 def _median(lengths: np.ndarray) -> float:
@@ -420,6 +441,13 @@ def _findings(seen: Masking, probabilities: bool) -> Iterator[Finding]:
             yield Finding(
                 "transfer_better", True, f"points made on {other} fool another {alone:.1%} that withstand gradients"
             )
+    if seen.right and seen.white_box_accuracy in (0.0, seen.right / seen.n):
+        falls = "everything falls" if seen.white_box_accuracy == 0 else "nothing falls"
+        yield Finding(
+            "radius_tells_nothing",
+            False,
+            f"at a radius of {seen.radius:.3g} {falls}: steps, restarts, scores and transfer say nothing there",
+        )
     if seen.large_radius_accuracy > 0:
         yield Finding(
             "large_radius_withstood",

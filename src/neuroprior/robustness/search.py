@@ -15,6 +15,7 @@ from torch import nn
 
 from neuroprior.modes import like
 from neuroprior.robustness.attacks.attempt import Attempt
+from neuroprior.robustness.attacks.boundary import Boundary
 from neuroprior.robustness.attacks.geometry import Norm, length
 from neuroprior.robustness.attacks.registry import Attack, chosen
 from neuroprior.robustness.audit import audit
@@ -59,8 +60,8 @@ def minimal_perturbations(
     """min |x' - x|_p over verified x' in [0, 1] that the network misclassifies; untargeted, against the true label.
 
     `attacks`: names (every norm: `brendel_bethge`, `fmn`; l2 and linf: `pgd`, `apgd`, `boundary`; linf: `adam_pgd`; l2:
-    `cw`, `ddn`; l1: `sparse_fool`, `jsma`; l0: `jsma`, `sigma_zero`), each with its settings, or settings of your own,
-    as `PGD(step=0.1, steps=30)`. They run in this order, each `repetitions` times;
+    `cw`, `ddn`; l1: `sparse_fool`, `jsma`, `apgd`; l0: `jsma`, `sigma_zero`), each with its settings, or settings of
+    your own, as `PGD(step=0.1, steps=30)`. They run in this order, each `repetitions` times;
     later ones start from what earlier ones found, ask only for less, and are left out for a sample once two settings of
     the same attack in a row brought nothing nearer. `exhaustive`: the paper's full grids, every attempt by itself.
 
@@ -69,10 +70,11 @@ def minimal_perturbations(
     once it was checked: finite, in [0, 1], misclassified at another batch size, its length recomputed in float64.
 
     `ledger`: a file (`attacks.parquet`) that rows go to as samples are done; the same call goes on where it stopped,
-    and with more images adds those. `max_gradients`: for each sample. `max_seconds`: no further samples are begun after
-    that (their time is foreseen from those before), which leaves the ledger unfinished. `ids`: names of the samples, by
-    default their row; those asked for come back, in their order, whatever else the file holds. `keep_adversarials`:
-    the ledger holds each sample's nearest one as well (`Ledger.perturbations`).
+    and with more images adds those. `max_gradients`: for each sample (`boundary` asks none).
+    `max_seconds`: no further samples are begun after that (their time is foreseen from those before), which leaves the
+    ledger unfinished. `ids`: names of the samples, by default their row; those asked for come back, in their order,
+    whatever else the file holds. `keep_adversarials`: the ledger holds each sample's nearest one as well
+    (`Ledger.perturbations`).
     Raises `InputError` for images, labels, or a network that no attack could be believed on (`audit`).
     """
     images, labels = checked_images("attacks", images, labels)
@@ -153,10 +155,12 @@ def search_cost(
             times.append((time.monotonic() - begun) / len(x))
     each = min(repetitions * sum(attack.most_gradients for attack in settings), max_gradients or _NO_LIMIT)
     gradients = each * len(images)
+    queries = repetitions * sum(attack.queries for attack in settings if isinstance(attack, Boundary)) * len(images)
     return Cost(
         attempts=repetitions * len(settings) * len(images),
         gradients=gradients,
-        seconds=gradients * sorted(times)[1],
+        # A gradient is about three forward passes; decisions cost one, and are not limited by max_gradients.
+        seconds=(gradients + queries / 3) * sorted(times)[1],
     )
 
 

@@ -10,7 +10,7 @@ import torch
 
 from neuroprior.experiment.engine import Say
 from neuroprior.experiment.inputs import task_images
-from neuroprior.experiment.steps.measuring import trained_network
+from neuroprior.experiment.steps.measuring import first_images, trained_network
 from neuroprior.experiment.steps.settings import AttackWork, Json, row
 from neuroprior.experiment.store import LEDGERS
 from neuroprior.files import write_json
@@ -22,7 +22,7 @@ def attack_network(work: AttackWork, inputs: Mapping[str, Path], out: Path, say:
     options = work.perturbations
     images = task_images(work.task, "test")
     network = trained_network(work, images, inputs)
-    some = images.rows(slice(0, options.n_images))
+    some = first_images(images, options.n_images)
     (out / LEDGERS).mkdir(exist_ok=True)
     norms = options.by_norm
     ledger = Ledger.of_records(())

@@ -52,6 +52,14 @@ def trained_network(
     return network.eval()
 
 
+def first_images(images: LabelledImages, n: int) -> LabelledImages:
+    """The first n; of images that lie class by class, n evenly spread over them."""
+    labels = images.labels
+    if (np.diff(labels) >= 0).all():
+        return images.rows(np.unique(np.linspace(0, len(labels) - 1, min(n, len(labels))).astype(int)))
+    return images.rows(slice(0, n))
+
+
 def noise_rows(work: MeasureWork, network: ResNet, images: LabelledImages, say: Say) -> list[Json]:
     """Accuracy at each level of each kind of noise."""
     rows = []
@@ -80,7 +88,7 @@ def attack_rows(work: MeasureWork, network: ResNet, images: LabelledImages, say:
     options = work.robustness
     if not options.radii:
         return []
-    some = images.rows(slice(0, options.n_images))
+    some = first_images(images, options.n_images)
     left = linf_accuracy(
         network,
         torch.from_numpy(some.pixels).float() / 255,

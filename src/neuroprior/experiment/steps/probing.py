@@ -13,7 +13,7 @@ from neuroprior.classifier import LabelledImages, ResNet
 from neuroprior.experiment.engine import Say
 from neuroprior.experiment.inputs import task_images
 from neuroprior.experiment.sections import CorruptionsSection, EnsembleSection, FrequenciesSection, TuningSection
-from neuroprior.experiment.steps.measuring import trained_network
+from neuroprior.experiment.steps.measuring import first_images, trained_network
 from neuroprior.experiment.steps.settings import Json, MaskingWork, ProbeWork, row
 from neuroprior.files import write_json
 from neuroprior.networks import Tuning, exciting_images_of_units, unit_tuning
@@ -232,5 +232,5 @@ def _tell(say: Say, part: float, said: str) -> None:
 
 
 def _some(images: LabelledImages, n: int) -> tuple[torch.Tensor, torch.Tensor]:
-    some = images.rows(slice(0, n))
+    some = first_images(images, n)
     return torch.from_numpy(some.pixels).float() / 255, torch.from_numpy(some.labels)

@@ -23,7 +23,7 @@ class Square:
     linf: each channel of the square is `radius` above or below the image; it begins with stripes one pixel wide. l2:
     the change of one square is taken away, and another gets it, and what is left of the radius, as a bump of pyramids;
     it begins with a grid of bumps. p begins at `share` and is halved nine times. No gradient is asked for. A sample
-    ends at its first wrong point. Where a square lies depends on the image and `seed`, not on its company.
+    ends at its first wrong point. Where a square lies depends on the image and the attempt's tag, not on its company.
     """
 
     queries: int = 5000
