@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -123,6 +124,27 @@ def small_cnn() -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(1, 8, 4, 2, 1), nn.ReLU(), nn.Conv2d(8, 16, 4, 2, 1), nn.ReLU(), nn.Flatten(), nn.Linear(256, 10)
     )  # fmt: skip
+
+
+def published(data, name):
+    """A network of a certified-robustness library, its scaling in front, and 200 test images of CIFAR-10."""
+    with np.load(data("robust/cifar10_test200_rgb.npz")) as kept:
+        pixels = next(kept[key] for key in kept.files if kept[key].ndim == 4)
+        labels = next(kept[key] for key in kept.files if kept[key].ndim == 1 and kept[key].dtype.kind in "iu")
+
+    class Scale(nn.Module):
+        def forward(self, x):
+            mean, std = (torch.tensor(v).view(1, 3, 1, 1) / 255 for v in ([125.3, 123.0, 113.9], [63.0, 62.1, 66.7]))
+            return (x - mean) / std
+
+    body = nn.Sequential(
+        nn.Conv2d(3, 16, 4, 2, 1), nn.ReLU(), nn.Conv2d(16, 32, 4, 2, 1), nn.ReLU(), nn.Flatten(),
+        nn.Linear(2048, 100), nn.ReLU(), nn.Linear(100, 10),
+    )  # fmt: skip
+    kept = torch.load(data(f"robust/cifar_cnn_a_{name}.pth"), weights_only=True)
+    body.load_state_dict(kept.get("state_dict", kept))
+    images = torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous().float() / 255
+    return nn.Sequential(Scale(), body).eval(), images, torch.from_numpy(labels).long()
 
 
 def attempted(

@@ -25,6 +25,7 @@ from neuroprior.robustness.corruptions import (
     weather,
 )
 from neuroprior.types import InputError
+from robustness.networks import published as published_network
 
 ALL = USUAL_CORRUPTIONS + EXTRA_CORRUPTIONS
 
@@ -473,25 +474,9 @@ def test_mean_corruption_error_is_of_the_usual_kinds_alone():
 
 @pytest.mark.parametrize("name", ["adv", "mix"])
 def test_real_networks_lose_to_corruptions(data, name):
-    with np.load(data("robust/cifar10_test200_rgb.npz")) as kept:
-        pixels = next(kept[key] for key in kept.files if kept[key].ndim == 4).transpose(0, 3, 1, 2)
-        labels = next(kept[key] for key in kept.files if kept[key].ndim == 1 and kept[key].dtype.kind in "iu")
-
-    class Scale(nn.Module):
-        def forward(self, x):
-            mean, std = (torch.tensor(v).view(1, 3, 1, 1) / 255 for v in ([125.3, 123.0, 113.9], [63.0, 62.1, 66.7]))
-            return (x - mean) / std
-
-    body = nn.Sequential(
-        nn.Conv2d(3, 16, 4, 2, 1), nn.ReLU(), nn.Conv2d(16, 32, 4, 2, 1), nn.ReLU(), nn.Flatten(),
-        nn.Linear(2048, 100), nn.ReLU(), nn.Linear(100, 10),
-    )  # fmt: skip
-    weights = torch.load(data(f"robust/cifar_cnn_a_{name}.pth"), weights_only=True)
-    body.load_state_dict(weights.get("state_dict", weights))
-    net = nn.Sequential(Scale(), body)
-    images = torch.from_numpy(np.ascontiguousarray(pixels)).float() / 255
+    net, images, labels = published_network(data, name)
     clean = {"adv": 0.70, "mix": 0.79}[name]
-    curve = corruption_accuracy(net, images, torch.from_numpy(labels).long(), severities=(1, 5))
+    curve = corruption_accuracy(net, images, labels, severities=(1, 5))
     first, last = curve.accuracy.T
     assert (last < clean + 0.01).all()
     assert first.mean() > last.mean() + 0.05

@@ -7,6 +7,7 @@ from torch import nn
 
 from neuroprior import linf_accuracy
 from neuroprior.types import InputError
+from robustness.networks import published
 
 
 @pytest.fixture(scope="module")
@@ -59,25 +60,8 @@ def test_the_model_is_left_as_it_was(linear):
 @pytest.mark.parametrize(("name", "at_most"), [("adv", 0.515), ("mix", 0.55)])
 def test_published_networks_are_no_stronger_than_known(data, name, at_most):
     """A margin PGD with 10 restarts of 50 steps leaves 51.5 % and 55.0 % at 2/255; one that leaves more is weaker."""
-    with np.load(data("robust/cifar10_test200_rgb.npz")) as kept:
-        pixels = next(kept[key] for key in kept.files if kept[key].ndim == 4)
-        labels = next(kept[key] for key in kept.files if kept[key].ndim == 1 and kept[key].dtype.kind in "iu")
-
-    class Scale(nn.Module):
-        def forward(self, x):
-            mean, std = (torch.tensor(v).view(1, 3, 1, 1) / 255 for v in ([125.3, 123.0, 113.9], [63.0, 62.1, 66.7]))
-            return (x - mean) / std
-
-    body = nn.Sequential(
-        nn.Conv2d(3, 16, 4, 2, 1), nn.ReLU(), nn.Conv2d(16, 32, 4, 2, 1), nn.ReLU(), nn.Flatten(),
-        nn.Linear(2048, 100), nn.ReLU(), nn.Linear(100, 10),
-    )  # fmt: skip
-    kept = torch.load(data(f"robust/cifar_cnn_a_{name}.pth"), weights_only=True)
-    body.load_state_dict(kept.get("state_dict", kept))
-    images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
-    curve = linf_accuracy(
-        nn.Sequential(Scale(), body), images, torch.from_numpy(labels).long(), [0, 2 / 255], restarts=10
-    )
+    net, images, labels = published(data, name)
+    curve = linf_accuracy(net, images, labels, [0, 2 / 255], restarts=10)
     assert curve.accuracy[0] == pytest.approx({"adv": 0.70, "mix": 0.79}[name])
     assert 0.4 < curve.accuracy[1] <= at_most + 1e-9
 

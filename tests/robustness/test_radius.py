@@ -11,7 +11,7 @@ from neuroprior.robustness.attacks.attempt import Attempt
 from neuroprior.robustness.radius import ROBUSTBENCH_RADII, STAGES, accuracy_under_attack
 from neuroprior.robustness.victim import Victim
 from neuroprior.types import InputError
-from robustness.networks import small_cnn, solved
+from robustness.networks import published, small_cnn, solved
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
@@ -110,27 +110,6 @@ def test_l1_falls_and_has_no_square(trained):
     )
     assert found.accuracy[0] > found.accuracy[1] == 0
     assert dict(found.at[1].fooled)["square"] == 0
-
-
-def published(data, name):
-    """A network of a certified-robustness library, its scaling in front, and 200 test images of CIFAR-10."""
-    with np.load(data("robust/cifar10_test200_rgb.npz")) as kept:
-        pixels = next(kept[key] for key in kept.files if kept[key].ndim == 4)
-        labels = next(kept[key] for key in kept.files if kept[key].ndim == 1 and kept[key].dtype.kind in "iu")
-
-    class Scale(nn.Module):
-        def forward(self, x):
-            mean, std = (torch.tensor(v).view(1, 3, 1, 1) / 255 for v in ([125.3, 123.0, 113.9], [63.0, 62.1, 66.7]))
-            return (x - mean) / std
-
-    body = nn.Sequential(
-        nn.Conv2d(3, 16, 4, 2, 1), nn.ReLU(), nn.Conv2d(16, 32, 4, 2, 1), nn.ReLU(), nn.Flatten(),
-        nn.Linear(2048, 100), nn.ReLU(), nn.Linear(100, 10),
-    )  # fmt: skip
-    kept = torch.load(data(f"robust/cifar_cnn_a_{name}.pth"), weights_only=True)
-    body.load_state_dict(kept.get("state_dict", kept))
-    images = torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous().float() / 255
-    return nn.Sequential(Scale(), body).eval(), images, torch.from_numpy(labels).long()
 
 
 @pytest.mark.parametrize(("name", "at_most"), [("adv", 0.515), pytest.param("mix", 0.55, marks=pytest.mark.slow)])

@@ -19,6 +19,7 @@ from neuroprior.robustness.attacks.registry import Attack
 from neuroprior.robustness.attacks.square import Square
 from neuroprior.robustness.audit import accept_gray
 from neuroprior.robustness.images import Images, Labels, checked_images
+from neuroprior.robustness.ledger import median
 from neuroprior.robustness.search import verified_lengths
 from neuroprior.robustness.victim import Victim, margin
 from neuroprior.types import InputError
@@ -45,7 +46,6 @@ _NEARER, _OFTEN = 0.99, 0.05  # the decision-based attack nearer by 1 %, on more
 _LARGE = 0.5  # linf: every image can be made gray
 _UNREPEATABLE = 1e-3  # of the logits' spread
 _ROUNDING = 1e-5  # of a radius: sums of many float32 steps
-_UNLIMITED = 2**62
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,8 +203,8 @@ class _Seen:
             classes=self.classes,
             repeatable=self.repeatable,
             zero_gradients=int((self.dead & right).sum()) / of_right,
-            white_box_median=_median(self.white[right]),
-            decision_median=_median(self.decision[right]),
+            white_box_median=median(self.white[right]),
+            decision_median=median(self.decision[right]),
             decision_nearer=int(nearer.sum()) / of_right,
             steps=self.steps,
             restarts=self.restarts,
@@ -320,17 +320,7 @@ class _Inquiry:
         return tuple(given)
 
     def _attempt(self, images: torch.Tensor, labels: torch.Tensor, what: str, norm: Norm | None = None) -> Attempt:
-        return Attempt(
-            victim=self.victim,
-            images=images,
-            labels=labels,
-            norm=norm or self.norm,
-            known=images,
-            known_length=torch.full((len(images),), torch.inf, device=images.device),
-            max_gradients=torch.full((len(images),), _UNLIMITED, device=images.device),
-            tag=f"{self.seed}/masking/{what}",
-            repetition=0,
-        )
+        return Attempt.alone(self.victim, images, labels, norm or self.norm, f"{self.seed}/masking/{what}")
 
     def _lengths(
         self, attack: Attack, images: torch.Tensor, labels: torch.Tensor, what: str, repetition: int = 0
@@ -390,13 +380,6 @@ def _fooled(attempt: Attempt, radius: float) -> np.ndarray:
     """For which images what was found holds when it is checked again, within the radius up to rounding."""
     fooled: np.ndarray = verified_lengths(attempt) <= radius * (1 + _ROUNDING)
     return fooled
-
-
-def _median(lengths: np.ndarray) -> float:
-    if not len(lengths):
-        return float("nan")
-    low, high = np.sort(lengths)[[(len(lengths) - 1) // 2, len(lengths) // 2]]  # inf - inf is no number
-    return float(high if low == high else (low + high) / 2)
 
 
 def _findings(seen: Masking, probabilities: bool) -> Iterator[Finding]:

@@ -30,7 +30,6 @@ STAGES: Final[tuple[Stage, ...]] = get_args(Stage)
 
 _AHEAD = 16  # batches of images that are attacked together, so that batches stay full as images fall
 _ROUNDING = 6e-8  # of a value in [0, 1], in float32
-_UNLIMITED = 2**62
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,17 +222,7 @@ class _Siege:
         return range(0 if stage == "square" and (self.norm == "l1" or not self.effort.queries) else 1)
 
     def _attempt(self, images: torch.Tensor, labels: torch.Tensor, what: str) -> Attempt:
-        return Attempt(
-            victim=self.victim,
-            images=images,
-            labels=labels,
-            norm=self.norm,
-            known=images,
-            known_length=torch.full((len(images),), torch.inf, device=images.device),
-            max_gradients=torch.full((len(images),), _UNLIMITED, device=images.device),
-            tag=f"{self.tag}/{what}",
-            repetition=0,
-        )
+        return Attempt.alone(self.victim, images, labels, self.norm, f"{self.tag}/{what}")
 
     def _run(self, stage: Stage, part: int, attempt: Attempt, radius: float, logits: torch.Tensor) -> None:
         effort, rows = self.effort, attempt.rows

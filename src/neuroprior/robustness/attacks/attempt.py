@@ -51,6 +51,20 @@ class Attempt:
         self.gradients = torch.zeros(n, dtype=torch.int64, device=device)
         self.unsound = torch.zeros(n, dtype=torch.bool, device=device)
 
+    @classmethod
+    def alone(
+        cls,
+        victim: Victim,
+        images: Float32[torch.Tensor, "image channel h w"],
+        labels: Int64[torch.Tensor, " image"],
+        norm: Norm,
+        tag: str,
+    ) -> "Attempt":
+        """One that knows of no others, and may cost what it costs."""
+        unknown = torch.full((len(images),), torch.inf, device=images.device)
+        unlimited = torch.full((len(images),), 2**62, device=images.device)
+        return cls(victim, images, labels, norm, images, unknown, unlimited, tag, 0)
+
     @property
     def rows(self) -> Int64[torch.Tensor, " row"]:
         """All samples of the batch, to begin with."""
