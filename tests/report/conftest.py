@@ -279,6 +279,10 @@ def probed_metrics(conditions: Sequence[str], seeds: Sequence[int]) -> list[dict
                 add("low_pass_units", 0.1 * k + 0.1 * good + luck, units, tap=tap)
                 add("orientation_selectivity", 0.4 - 0.06 * k + luck, units, tap=tap)
                 add("simple_units", 0.9 - 0.1 * k + luck, units, tap=tap)
+            for norm, radii in (("linf", (1 / 255, 2 / 255)), ("l2", (0.05, 0.1, 0.25))):
+                for radius in radii:
+                    add(f"attacked_already_wrong_{norm}", 80.0 - round(1000 * luck), 200, radius)
+                    add(f"attacked_failed_checks_{norm}", 0.0, 200, radius)
             for radius in (1 / 255, 2 / 255):
                 add("attacked_accuracy_linf", max(0.0, 0.6 - 120 * radius / good) + luck / 2, 200, radius)
             for radius in (0.05, 0.1, 0.25):

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from neuroprior.robustness.masking import Masking, masking_report
+from neuroprior.robustness.masking import masking_report
+from neuroprior.robustness.masking_verdict import Masking
 from neuroprior.types import InputError
 from robustness.networks import small_cnn
 
@@ -92,6 +93,29 @@ def test_probabilities_and_random_answers_are_named(trained):
     assert "probabilities" in names(soft)
     assert "random_answers" in names(drops)
     assert soft.repeatable == 0
+
+
+class Purifying(nn.Module):
+    """A step against the gradient of its own certainty, before it answers."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+
+    def forward(self, x):
+        with torch.enable_grad():
+            own = x.detach().requires_grad_()
+            (slope,) = torch.autograd.grad(self.net(own).amax(1).sum(), own)
+        return self.net(x + 1e-3 * slope.sign())
+
+
+def test_a_network_that_takes_gradients_while_it_answers_is_told_and_not_accused(trained):
+    networks = {"plain": trained.net, "purifies": Purifying(trained.net)}
+    plain, purifies = masking_report(networks, trained.images[:3], trained.labels[:3], radius=RADIUS, queries=20)
+    assert not plain.gradients_inside
+    assert purifies.gradients_inside
+    assert {finding.name for finding in purifies.findings if not finding.masks} >= {"gradients_inside"}
+    assert not any(finding.masks for finding in purifies.findings if finding.name == "gradients_inside")
 
 
 def test_few_classes_are_told_and_no_accusation(trained):

@@ -2,9 +2,12 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from neuroprior.experiment.results import Measurements
+import pyarrow.compute as pc
+
+from neuroprior.experiment.results import Measurements, RunResults
+from neuroprior.report.sweep import recipe_of
 from neuroprior.report.tables import Estimate, Table, csv_cells, curve_of, percent, range_phrase, seeds_phrase, taps_of
 
 
@@ -65,8 +68,7 @@ ATTACKED = tuple(
         f"attacked_accuracy_{norm}",
         f"Accuracy under an ensemble of attacks ({said})",
         f"after attacks of AutoAttack's kinds, one after the other, looked for a misclassified image within an {said} "
-        f"radius ε, verified (an upper bound of what stronger ones would leave; of AutoAttack's strength only where "
-        f"the recipe does not say strength: quick, which has fewer steps and no attack without gradients)",
+        f"radius ε, verified (an upper bound of what stronger ones would leave)",
         "radius",
         "test images",
         column,
@@ -77,6 +79,30 @@ ATTACKED = tuple(
     )
 )
 """Of the ensemble of attacks, a measure a norm."""
+
+
+_STRENGTHS = {
+    "quick": "Strength: quick, with fewer steps than AutoAttack and no attack without gradients.",
+    "standard": "Strength: standard, AutoAttack's.",
+}
+
+
+def ensemble_table(results: RunResults, measure: Measure) -> Table | None:
+    """Return the table of one of `ATTACKED`; its caption says the strength, and what was wrong or did not hold."""
+    table = measure_table(results, measure)
+    if table is None:
+        return None
+    norm = measure.metric.removeprefix("attacked_accuracy_")
+    said = [_STRENGTHS.get((recipe_of(results).get("ensemble") or {}).get("strength", ""), "")]
+    for metric, phrase in (
+        (f"attacked_already_wrong_{norm}", "Misclassified before any attack, of each network's images: {}."),
+        (f"attacked_failed_checks_{norm}", "Adversarials that did not hold when checked again, and do not count: {}."),
+    ):
+        rows = results.metrics.filter(pc.field("metric") == metric)
+        if rows.num_rows:
+            values = [round(value) for value in rows["value"].to_pylist()]
+            said.append(phrase.format(range_phrase(values)))
+    return replace(table, caption=" ".join([table.caption, *filter(None, said)]))
 
 
 def _of_255(x: float) -> str:

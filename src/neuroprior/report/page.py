@@ -23,6 +23,7 @@ from neuroprior.report.further import (
     LINEAR_PROBE,
     SALT_AND_PEPPER,
     UNIFORM,
+    ensemble_table,
     measure_csv,
     measure_table,
 )
@@ -171,8 +172,11 @@ def render_page(results: RunResults) -> str:
             (measure.heading, found) for measure in MEASURES if (found := tuning_table(results, measure)) is not None
         ],
         further=[
+            (measure.heading, found) for measure in ATTACKED if (found := ensemble_table(results, measure)) is not None
+        ]
+        + [
             (measure.heading, found)
-            for measure in (*ATTACKED, UNIFORM, SALT_AND_PEPPER, FEW_SHOT, LINEAR_PROBE)
+            for measure in (UNIFORM, SALT_AND_PEPPER, FEW_SHOT, LINEAR_PROBE)
             if (found := measure_table(results, measure)) is not None
         ],
         plates=drawn(_REST),

@@ -41,7 +41,8 @@ from neuroprior.robustness.frequency import (
     radial_spectrum,
 )
 from neuroprior.robustness.ledger import Ledger, Withstood
-from neuroprior.robustness.masking import Finding, Masking, masking_report
+from neuroprior.robustness.masking import masking_report
+from neuroprior.robustness.masking_verdict import Finding, Masking
 from neuroprior.robustness.noise import Clip, NoiseCurve, NoiseKind, draw_noise, noise_accuracy
 from neuroprior.robustness.radius import (
     ROBUSTBENCH_RADII,

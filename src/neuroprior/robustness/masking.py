@@ -1,7 +1,9 @@
 """Is a network's robustness an artefact? What Carlini et al. 2019 and AutoAttack ask, measured and put into words."""
 
-from collections.abc import Callable, Iterator, Mapping
+import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from types import FrameType
 from typing import Literal
 
 import numpy as np
@@ -20,101 +22,16 @@ from neuroprior.robustness.attacks.square import Square
 from neuroprior.robustness.audit import accept_gray
 from neuroprior.robustness.images import Images, Labels, checked_images
 from neuroprior.robustness.ledger import median
+from neuroprior.robustness.masking_verdict import LARGE_RADIUS, Masking, findings_of
 from neuroprior.robustness.search import verified_lengths
 from neuroprior.robustness.victim import Victim, margin
 from neuroprior.types import InputError
 
-FindingName = Literal[
-    "random_answers",
-    "probabilities",
-    "few_classes",
-    "zero_gradients",
-    "decision_based_nearer",
-    "more_steps_help",
-    "more_restarts_help",
-    "score_based_better",
-    "transfer_better",
-    "large_radius_withstood",
-    "radius_tells_nothing",
-]
-
 _STEPS = (10, 30, 100, 300)
 _RESTARTS = (1, 3, 10)
 _RESTART_STEPS = 30
-_SOME = 0.01  # of the images, or one of them: what a sound attack may miss
-_NEARER, _OFTEN = 0.99, 0.05  # the decision-based attack nearer by 1 %, on more than so many images
-_LARGE = 0.5  # linf: every image can be made gray
-_UNREPEATABLE = 1e-3  # of the logits' spread
+_NEARER = 0.99  # the decision-based attack is nearer by 1 %
 _ROUNDING = 1e-5  # of a radius: sums of many float32 steps
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that was seen. `masks`: it says that gradients are masked; else only that results need care."""
-
-    name: FindingName
-    masks: bool
-    says: str
-
-
-@dataclass(frozen=True, slots=True)
-class Masking:
-    """What was measured of one network on `n` images, of which it classifies `right` rightly.
-
-    `white_box_median`, `decision_median`: medians over those of the least verified length, by attacks with gradients
-    and by `Boundary`, each from the image alone; inf where nothing was found. `decision_nearer`: the share of them for
-    which the latter is nearer by more than 1 %. At `radius`: `steps`, `restarts`, what is left of accuracy after so
-    many; `white_box_accuracy`, after all attacks with gradients together; `square_only`: the share of all images that
-    withstand these and fall to Square. `transfer`: for each other network, accuracy on the points made on it, and the
-    share of images that fall to them alone. `zero_gradients`: share of right images whose margin has none.
-    `large_radius_accuracy`: at 0.5 in linf. `repeatable`: how far two passes differ, in spreads of the logits.
-    """
-
-    model: str
-    norm: Norm
-    radius: float
-    n: int
-    right: int
-    classes: int
-    repeatable: float
-    zero_gradients: float
-    white_box_median: float
-    decision_median: float
-    decision_nearer: float
-    steps: tuple[tuple[int, float], ...]
-    restarts: tuple[tuple[int, float], ...]
-    white_box_accuracy: float
-    square_only: float
-    transfer: tuple[tuple[str, float, float], ...]
-    large_radius_accuracy: float
-    findings: tuple[Finding, ...]
-
-    @property
-    def masked(self) -> bool:
-        """Whether anything found says so."""
-        return any(finding.masks for finding in self.findings)
-
-    @property
-    def verdict(self) -> str:
-        """In words, with the numbers behind them."""
-        if not self.right:
-            return f"cannot be judged: none of {self.n} images is classified rightly"
-        said = [finding.says for finding in self.findings if finding.masks == self.masked]
-        if self.masked:
-            return "masking: " + "; ".join(said)
-        transfer = max((alone for _, _, alone in self.transfer), default=0.0)
-        sound = (
-            f"no sign of masking on {self.right} rightly classified images of {self.n}: medians "
-            f"{self.decision_median:.3g} by decisions alone, {self.white_box_median:.3g} by gradients (nearer by "
-            f"decisions on {self.decision_nearer:.0%}); at {self.radius:.3g} the last steps bring {_gain(self.steps)} "
-            f"points, the last restarts {_gain(self.restarts)}, scores alone {100 * self.square_only:.1f}, other "
-            f"networks' points {100 * transfer:.1f}; nothing withstands {_LARGE:g} in linf"
-        )
-        return "; but ".join([sound, *said])
-
-
-def _gain(curve: tuple[tuple[int, float], ...]) -> str:
-    return f"{100 * (curve[-2][1] - curve[-1][1]):.1f}"
 
 
 def masking_report(
@@ -134,8 +51,9 @@ def masking_report(
     A network is flagged where an attack that sees less does better: decisions alone (`Boundary`) come nearer, scores
     alone (`Square`) or the adversarials of another network of `models` fool what gradients did not; where more steps or
     restarts still help by more than 1 point (or an image, if that is more); where gradients are exactly zero; where an
-    linf radius of 0.5 leaves anything; where answers are random, or probabilities. `radius`: of those that are asked at
-    one, in `norm`. `queries`: of `Boundary` and of `Square`, for each image. Draws depend on the image and `seed`.
+    linf radius of 0.5 leaves anything; where answers are random, or probabilities. Care is asked for where a network
+    takes gradients while it answers. `radius`: of those that are asked at one, in `norm`. `queries`: of `Boundary` and
+    of `Square`, for each image. Draws depend on the image and `seed`.
     Raises `InputError` for images, labels, a norm or radius that cannot be asked about.
     """
     images, labels = checked_images("masking", images, labels)
@@ -177,6 +95,7 @@ class _Seen:
     right: np.ndarray
     classes: int
     repeatable: float
+    gradients_inside: bool
     probabilities: bool
     dead: np.ndarray
     white: np.ndarray
@@ -202,6 +121,7 @@ class _Seen:
             right=int(right.sum()),
             classes=self.classes,
             repeatable=self.repeatable,
+            gradients_inside=self.gradients_inside,
             zero_gradients=int((self.dead & right).sum()) / of_right,
             white_box_median=median(self.white[right]),
             decision_median=median(self.decision[right]),
@@ -214,7 +134,7 @@ class _Seen:
             large_radius_accuracy=float(self.large.mean()),
             findings=(),
         )
-        return replace(record, findings=tuple(_findings(record, self.probabilities)))
+        return replace(record, findings=tuple(findings_of(record, self.probabilities)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -294,6 +214,7 @@ class _Inquiry:
             right=right.cpu().numpy(),
             classes=logits.shape[1],
             repeatable=float((victim.logits(x) - logits).nan_to_num(0.0).abs().max()) / spread,
+            gradients_inside=_takes_gradients(victim, x[:1]),
             probabilities=victim.outputs == "logits"
             and bool((logits >= 0).all() and ((logits.sum(1) - 1).abs() < 1e-3).all()),
             dead=dead.cpu().numpy(),
@@ -363,10 +284,10 @@ class _Inquiry:
                     return left
                 at = torch.from_numpy(still).to(images.device)
                 attempt = self._attempt(images[at], labels[at], f"large/{loss}", "linf")
-                within = torch.full((len(still),), _LARGE, device=images.device)
+                within = torch.full((len(still),), LARGE_RADIUS, device=images.device)
                 x = attempt.images if start == "image" else start_within(attempt, attempt.rows, within, "start")
                 ascend(attempt, attempt.rows, x, within, loss=LOSSES[loss], steps=100)
-                left[still] = ~_fooled(attempt, _LARGE)
+                left[still] = ~_fooled(attempt, LARGE_RADIUS)
         return left
 
     def _points(self, images: torch.Tensor, labels: torch.Tensor, radius: float) -> torch.Tensor:
@@ -382,58 +303,19 @@ def _fooled(attempt: Attempt, radius: float) -> np.ndarray:
     return fooled
 
 
-def _findings(seen: Masking, probabilities: bool) -> Iterator[Finding]:
-    """What is out of the ordinary, most basic first."""
-    some = max(_SOME, 1 / seen.n) * (1 + 1e-9)
-    if seen.repeatable > _UNREPEATABLE:
-        yield Finding(
-            "random_answers",
-            True,
-            f"two passes over the same images differ by {seen.repeatable:.2g} of the logits' spread",
-        )
-    if probabilities:
-        yield Finding("probabilities", True, "the network gives probabilities, whose gradients vanish: give its logits")
-    if seen.classes < 4:
-        yield Finding("few_classes", False, f"with {seen.classes} classes the DLR loss of AutoAttack is not defined")
-    if seen.zero_gradients * seen.right > max(1, _SOME * seen.right):
-        yield Finding(
-            "zero_gradients", True, f"the margin's gradient is zero on {seen.zero_gradients:.0%} of the right images"
-        )
-    if seen.decision_nearer > max(_OFTEN, 1 / max(1, seen.right)):
-        yield Finding(
-            "decision_based_nearer",
-            True,
-            f"decisions alone come nearer than gradients on {seen.decision_nearer:.0%} of the right images (medians "
-            f"{seen.decision_median:.3g} and {seen.white_box_median:.3g})",
-        )
-    saturating: tuple[tuple[FindingName, tuple[tuple[int, float], ...], str], ...] = (
-        ("more_steps_help", seen.steps, "steps"),
-        ("more_restarts_help", seen.restarts, "restarts"),
-    )
-    for name, of, what in saturating:
-        (few, before), (many, after) = of[-2:]
-        if before - after > some:
-            told = f"{many} {what} leave {after:.1%} where {few} leave {before:.1%}: the attack has not come to its end"
-            yield Finding(name, True, told)
-    if seen.square_only > some:
-        yield Finding(
-            "score_based_better", True, f"scores alone fool another {seen.square_only:.1%} that withstand gradients"
-        )
-    for other, _, alone in seen.transfer:
-        if alone > some:
-            yield Finding(
-                "transfer_better", True, f"points made on {other} fool another {alone:.1%} that withstand gradients"
-            )
-    if seen.right and seen.white_box_accuracy in (0.0, seen.right / seen.n):
-        falls = "everything falls" if seen.white_box_accuracy == 0 else "nothing falls"
-        yield Finding(
-            "radius_tells_nothing",
-            False,
-            f"at a radius of {seen.radius:.3g} {falls}: steps, restarts, scores and transfer say nothing there",
-        )
-    if seen.large_radius_accuracy > 0:
-        yield Finding(
-            "large_radius_withstood",
-            True,
-            f"{seen.large_radius_accuracy:.1%} withstand a radius of {_LARGE:g} in linf, where nothing can",
-        )
+def _takes_gradients(victim: Victim, images: torch.Tensor) -> bool:
+    """Whether the network differentiates while it answers: AutoAttack's sign of a defence that adapts to its input."""
+    engine = {torch.autograd.grad.__code__, torch.autograd.backward.__code__}
+    taken = False
+
+    def look(frame: FrameType, event: str, _: object) -> None:
+        nonlocal taken
+        taken |= event == "call" and frame.f_code in engine
+
+    before = sys.getprofile()
+    sys.setprofile(look)
+    try:
+        victim.logits(images)
+    finally:
+        sys.setprofile(before)
+    return taken
