@@ -37,6 +37,7 @@ unit: install
 # torchattacks asks for other versions of what it hardly uses; one test's peer, it is installed without them.
 test-all: lint types ## also the tests marked slow
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps torchattacks==3.5.1
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt 'ray>=2.40'
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest -n 2
 
 format: install ## let ruff mend what it can

@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from neuroprior.networks import (
         exciting_images_of_units,
         load_network,
+        load_network_folder,
         target_from_network,
     )
     from neuroprior.recordings import (
@@ -104,6 +105,7 @@ _HOME = {
     "linf_accuracy": "robustness",
     "load_matrix": "similarity",
     "load_network": "networks",
+    "load_network_folder": "networks",
     "load_scan": "recordings",
     "load_stimuli": "recordings",
     "load_target": "types",
@@ -159,6 +161,7 @@ __all__ = [
     "linf_accuracy",
     "load_matrix",
     "load_network",
+    "load_network_folder",
     "load_scan",
     "load_stimuli",
     "load_target",

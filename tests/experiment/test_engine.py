@@ -15,6 +15,8 @@ import pytest
 from pydantic import BaseModel
 
 from neuroprior.experiment.engine import run_steps
+from neuroprior.experiment.engines.local import LocalEngine
+from neuroprior.experiment.progress import Reporter, log_file, read_progress
 from neuroprior.experiment.store import CHECKPOINT, Step, Store, digest_file
 from neuroprior.types import InputError
 
@@ -37,6 +39,15 @@ def do(work: Work, inputs: Mapping[str, Path], out: Path, say) -> None:
         case "die":
             (out / "half").write_text("x")
             os.kill(os.getpid(), signal.SIGKILL)
+        case "die once":
+            first = out.parents[1] / ".died"
+            if not first.exists():
+                first.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+        case "print":
+            print("\n".join(f"line {k}" for k in range(9)), flush=True)
+            os.system("echo from a child")
+            raise RuntimeError("asked to fail\nafter printing")
         case "no space":
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         case "no memory":
@@ -65,7 +76,7 @@ def step(name: str, *inputs: Step, what: str = "write", log: Path | None = None,
 
 def run(steps, store, workers=2, said=None):
     watch = (lambda *a: said.append(a)) if said is not None else (lambda *_: None)
-    return run_steps(steps, store, do, workers=workers, watch=watch)
+    return run_steps(steps, store, LocalEngine(store, do, workers=workers), watch=watch)
 
 
 @pytest.mark.parametrize("workers", [1, 3])
@@ -98,7 +109,7 @@ def test_what_is_there_is_not_done_again(tmp_path):
     ("what", "reason"),
     [
         ("fail", "asked to fail"),
-        ("die", "killed, most likely for want of memory"),
+        ("die", r"killed \(3 times\), most likely for want of memory"),
         ("no space", r"no space left on the disk .*MB free\); free some"),
         ("no memory", r"out of memory .* \(compute\.workers=1\)"),
         ("read only", "cannot be written .* NEUROPRIOR_STORE"),
@@ -115,6 +126,41 @@ def test_one_step_fails_and_the_rest_goes_on(tmp_path, what, reason):
     assert [store.has(one) for one in (bad, good, after_bad, after_good)] == [False, True, False, True]
     visible = {p.name for p in tmp_path.iterdir() if not p.name.startswith(".")}
     assert visible == {"store.json", good.name, after_good.name}
+
+
+def test_a_step_whose_worker_died_is_tried_again(tmp_path):
+    store, said = Store(tmp_path), list[tuple]()
+    a = step("a", what="die once")
+    b = step("b", a)
+    assert run([a, b], store, said=said) == []
+    assert ("a", "its process died, trying again (1 of 2)", 0.0) in said
+    assert (store.folder(b) / "said").read_text() == "a b"
+
+
+def test_a_failure_brings_the_last_lines_that_were_printed(tmp_path, capfd):
+    store = Store(tmp_path)
+    bad, good = step("bad", what="print"), step("good")
+    (failure,) = run([bad, good], store)
+    assert failure.reason == "RuntimeError: after printing"
+    assert failure.log[-2:] == ("RuntimeError: asked to fail", "after printing")
+    whole = log_file(store, bad.name).read_text()
+    assert "line 8\nfrom a child\nTraceback" in whole
+    assert not log_file(store, good.name).exists()  # it printed nothing
+    assert "line 8" not in capfd.readouterr().out
+    assert list((tmp_path / ".progress").iterdir()) == []
+
+
+def test_what_a_step_says_can_be_looked_on_from_elsewhere(tmp_path):
+    store, one = Store(tmp_path), step("a")
+    assert read_progress(store, one.name) is None
+    with Reporter(store, one.name) as reporter:
+        reporter.say("half way", 0.5)
+        reporter.say("too soon after", 0.6)
+        said = read_progress(store, one.name)
+        assert said is not None
+        assert (said.what, said.part, said.pid) == ("half way", 0.5, os.getpid())
+        assert said.seconds_left == pytest.approx(said.said - said.started)
+    assert read_progress(store, one.name) is None
 
 
 def test_two_runs_at_once_do_each_step_once(tmp_path):

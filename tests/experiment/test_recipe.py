@@ -69,7 +69,7 @@ def test_overrides_are_yaml_and_win_over_tiny():
         (
             GOOD,
             ["compute.xyzzy=2"],
-            "unknown key 'compute.xyzzy'; there are: checkpoint_seconds, cuda_graphs, device, precision, tensorboard",
+            "unknown key 'compute.xyzzy'; there are: checkpoint_seconds, cluster, cuda_graphs, device, precision, r",
         ),
         (GOOD, ["regularizer.alpha=-1"], "regularizer.alpha: Input should be greater than or equal to 0"),
         (GOOD, ["conditions=[none, neural_modle]"], "'neural_modle' is unknown; did you mean 'neural_model'?"),

@@ -23,6 +23,7 @@ from neuroprior.experiment.inputs import task_images
 from neuroprior.experiment.plan import plan
 from neuroprior.experiment.recipe import load_recipe
 from neuroprior.experiment.run import store_of
+from neuroprior.experiment.sections import ClusterSection
 from neuroprior.experiment.steps import do_work
 from neuroprior.experiment.steps.measuring import similarity_rows
 from neuroprior.experiment.steps.training import new_network
@@ -158,6 +159,8 @@ def test_provenance(finished):
         "checkpoint_seconds": 30.0,
         "cuda_graphs": True,
         "tensorboard": False,
+        "retries": 2,
+        "cluster": ClusterSection().model_dump(mode="json"),
     }
     assert origin["compute"] == settled
     assert {"commit", "versions", "device", "python", "data"} <= set(origin)
@@ -295,16 +298,28 @@ def test_heldout_correlation_is_one_for_the_networks_own_similarity(finished, tm
 
 
 @pytest.mark.slow
-def test_a_worker_that_dies_is_told_and_the_run_ends(tmp_path):
-    recipe = small("conditions=[none, blur]", "compute.workers=2", "training.epochs=25")
-    killed: list[int] = []
+def killed_in_training(out, *more: str) -> tuple[list, list]:
+    """Kill the first worker that trains, once; return what failed and what was said."""
+    recipe = small("conditions=[none, blur]", "compute.workers=2", "training.epochs=25", *more)
+    said: list = []
 
     def watch(label: str, what: str, part: float) -> None:
-        if label.startswith("train") and "epoch" in what and not killed:
-            killed.append(multiprocessing.active_children()[0].pid or 0)
-            os.kill(killed[0], signal.SIGKILL)
+        if label.startswith("train") and "epoch" in what and not any("epoch" in before for _, before, _ in said):
+            os.kill(multiprocessing.active_children()[0].pid or 0, signal.SIGKILL)
+        said.append((label, what, part))
 
-    failures = run_recipe(recipe, tmp_path / "run", command=["test"], watch=watch)
+    return run_recipe(recipe, out, command=["test"], watch=watch), said
+
+
+def test_a_worker_that_dies_is_replaced(tmp_path):
+    failures, said = killed_in_training(tmp_path / "run")
+    assert failures == []
+    assert any(what == "its process died, trying again (1 of 2)" for _, what, _ in said)
+    assert not list((tmp_path / "run" / "steps" / ".unfinished").iterdir())
+
+
+def test_a_worker_that_dies_is_told_where_nothing_is_tried_again(tmp_path):
+    failures, _ = killed_in_training(tmp_path / "run", "compute.retries=0")
     assert failures
     assert all("its process was killed" in failure.reason for failure in failures)
     assert not list((tmp_path / "run" / "steps" / ".unfinished").iterdir())
@@ -382,22 +397,6 @@ def test_a_stopped_run_can_be_reported(finished, tmp_path):
 def test_load_run_of_nothing(tmp_path):
     with pytest.raises(InputError, match=r"no run in it \(recipe\.yaml is missing\)"):
         load_run(tmp_path)
-
-
-RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-@pytest.mark.parametrize("path", RECIPES, ids=[path.stem for path in RECIPES])
-def test_every_recipe_at_tiny_scale(data, tmp_path, monkeypatch, path):
-    from neuroprior.experiment import load_recipe
-
-    monkeypatch.setenv("NEUROPRIOR_DATA", str(data("vgg19/vgg_normalised_conv3_1.pth").parents[1]))
-    compute = "compute={device: cpu, precision: float32, threads: 1, workers: 1}"
-    recipe = load_recipe(path, ["scale=tiny", compute])
-    assert run_recipe(recipe, tmp_path / "run", command=["test"], watch=lambda *_: None) == []
-    assert write_report(load_run(tmp_path / "run")).is_file()
 
 
 def test_the_real_recipe_at_tiny_scale(data, tmp_path, monkeypatch):

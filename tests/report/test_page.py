@@ -1,16 +1,22 @@
 """The page stands alone, says its n, escapes what it is given, and is the same bytes for the same run."""
 
 import dataclasses
+import hashlib
+import json
 import re
 from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 
+from neuroprior.experiment.results import METRICS_SCHEMA
 from neuroprior.report import publish, write_figures, write_report
 from neuroprior.report.page import render_page
+from neuroprior.report.plate import rows_digest
 
 from .conftest import CARDS, MakeRun, card_of
 
@@ -34,7 +40,8 @@ class _Page(HTMLParser):
         return [attributes for name, attributes in self.elements if name == tag]
 
 
-TABLES = {"summary.csv", "noise.csv", "paired.csv", "tradeoff.csv"}
+TABLES = {*("summary.csv", "noise.csv", "paired.csv", "tradeoff.csv"), *("effects.csv", "matched.csv", "ledger.csv")}
+_FIGURE = re.compile(r"figures/[\w-]+\.(svg|pdf)")
 
 RUNS = {
     "three seeds": dict(seeds=(0, 1, 2)),
@@ -82,7 +89,7 @@ def test_nothing_is_loaded_and_nothing_runs(page: _Page) -> None:
             assert not key.startswith("on")
             if key in ("src", "href", "xlink:href", "action", "srcset", "poster", "data"):
                 assert value is not None
-                assert value.startswith(("data:image/png;base64,", "#")) or value in TABLES
+                assert value.startswith(("data:image/png;base64,", "#")) or value in TABLES or _FIGURE.fullmatch(value)
             if key == "style":
                 assert not re.search(r"url\((?!#)", value or "")
 
@@ -122,7 +129,10 @@ def test_the_page_is_small_and_says_what_it_has(make_many: MakeRun) -> None:
     assert len(text.encode()) < 2_000_000
     for heading in (
         "Robustness at matched clean accuracy",
+        "Gain at matched clean accuracy, seed by seed",
         "Paired differences",
+        "Effect sizes against each control",
+        "Beside the published numbers",
         "accuracy against α",
         "Final γ by α",
         "Accuracy under attack as a table",
@@ -179,11 +189,13 @@ def test_all_that_was_asked_stands_on_the_page_and_what_was_not_does_not(
         probed, figures=figures, metrics=probed.metrics.filter(pc.invert(others)), attacks=probed.attacks.of(norm="l2")
     )
     path = write_report(results)
-    first = {file.name: file.read_bytes() for file in path.parent.iterdir()}
+    first = _files(path.parent)
     write_report(results)
-    assert {file.name: file.read_bytes() for file in path.parent.iterdir()} == first
+    assert _files(path.parent) == first
     assert set(first) >= PROBED
     text = first["index.html"].decode()
+    assert results.attacks is not None
+    assert f"attacks <code>{rows_digest(results.attacks.table)}</code>, recipe" in text
     page = _Page(text)
     ids = Counter(attributes["id"] for _, attributes in page.elements if "id" in attributes)
     assert max(ids.values()) == 1
@@ -217,28 +229,37 @@ def test_one_seed_never_shows_a_spread(make_run: MakeRun, missing: bool) -> None
     assert "±" in rendered(make_run, seeds=(3, 4))
 
 
+def _files(folder: Path) -> dict[str, bytes]:
+    found = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}
+
+
 def test_two_writes_are_the_same_bytes_and_leave_no_other_file(make_run: MakeRun) -> None:
-    results = make_run()
+    results = make_run(seeds=(0, 1), conditions=("none", "neural_model", "blur"))
     page = write_report(results)
     assert page == results.folder / "report" / "index.html"
-    first = {path.name: path.read_bytes() for path in page.parent.iterdir()}
+    first = _files(page.parent)
     assert write_report(results) == page
-    assert {path.name: path.read_bytes() for path in page.parent.iterdir()} == first
-    assert set(first) == {"index.html", *TABLES}
+    assert _files(page.parent) == first
+    linked = {href for one in _Page(page.read_text()).all("a") if (href := one["href"]) is not None}
+    assert set(first) == {"index.html", *linked}  # every link leads to a file, and every file is linked
+    assert linked >= {*TABLES, "figures/noise.svg", "figures/noise.pdf"}
+    assert {name for name in linked if not _FIGURE.fullmatch(name)} == TABLES
+    drawn = set(re.findall(r'<g id="([\w-]+?)-figure_1"', page.read_text()))
+    assert linked - TABLES == {f"figures/{name}.{kind}" for name in drawn for kind in ("svg", "pdf")}
 
 
 def test_a_report_that_fails_leaves_the_old_one_whole(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    page = write_report(make_run())
-    before = page.read_bytes()
+    page = write_report(dataclasses.replace(make_run(), figures=("noise",)))
+    before = _files(page.parent)
 
     def fail(*_: object) -> None:
         raise OSError("disk full")
 
     monkeypatch.setattr("os.replace", fail)
     with pytest.raises(OSError, match="disk full"):
-        write_report(make_run(seeds=(0,)))
-    assert page.read_bytes() == before
-    assert {path.name for path in page.parent.iterdir()} == {"index.html", *TABLES}
+        write_report(dataclasses.replace(make_run(seeds=(0,)), figures=("noise",)))
+    assert _files(page.parent) == before
 
 
 def test_what_a_person_wrote_is_text_not_markup(make_run: MakeRun) -> None:
@@ -287,11 +308,11 @@ def test_the_folders_path_is_not_on_the_page(make_run: MakeRun) -> None:
     assert str(results.folder) not in render_page(results)
 
 
-def test_figures_are_written_as_svg_and_png_reproducibly(make_run: MakeRun, tmp_path: Path) -> None:
+def test_figures_are_written_in_three_formats_reproducibly(make_run: MakeRun, tmp_path: Path) -> None:
     results = make_run(seeds=(0, 1))
     written = write_figures(results, tmp_path / "a")
     again = write_figures(results, tmp_path / "b")
-    assert {path.suffix for path in written} == {".svg", ".png"}
+    assert {path.suffix for path in written} == {".svg", ".png", ".pdf"}
     names = {path.stem for path in written}
     assert {"noise", "similarity-matrix-0", "training-task-loss", "gamma-0", "similarity-taps"} <= names
     assert [path.read_bytes() for path in written] == [path.read_bytes() for path in again]
@@ -304,6 +325,60 @@ def test_publishing_copies_what_a_number_needs_to_be_checked(make_run: MakeRun, 
     for name in ("metrics.parquet", "recipe.yaml", "provenance.json"):
         (results.folder / name).write_bytes(name.encode())
     written = {path.name: path for path in publish(results, tmp_path / "docs")}
-    assert {"noise.svg", "noise.csv", "summary.csv"} <= set(written)
+    assert {"noise.svg", "noise.csv", "summary.csv", "ledger.csv"} <= set(written)
+    assert not [name for name in written if name.endswith((".pdf", ".png"))]  # small enough to commit
     assert written["metrics.parquet"].read_bytes() == b"metrics.parquet"
     assert set(written) == {path.name for path in (tmp_path / "docs").iterdir()}
+
+
+def test_every_figure_and_table_names_the_command_and_the_digests_behind_it(make_run: MakeRun) -> None:
+    results = make_run()
+    text = rendered(make_run)
+    page = _Page(text)
+    recipe = hashlib.sha256(results.recipe_yaml.encode()).hexdigest()[:12]
+    named = (
+        f"From metrics <code>{rows_digest(results.metrics)}</code>, recipe <code>{recipe}</code>; "
+        f"<code>neuroprior run recipes/synthetic.yaml</code>"
+    )
+    assert text.count(named) == len(page.all("figure")) + len(page.all("table")) > 10
+    assert "command not recorded" in render_page(dataclasses.replace(results, figures=(), provenance={}))
+
+
+def test_a_digest_is_of_the_rows_and_not_of_how_they_are_stored(make_run: MakeRun, tmp_path: Path) -> None:
+    metrics = make_run(seeds=(0,)).metrics
+    digest = rows_digest(metrics)
+    for compression in ("none", "zstd"):
+        pq.write_table(metrics, tmp_path / "metrics.parquet", compression=compression, row_group_size=7)
+        assert rows_digest(pq.read_table(tmp_path / "metrics.parquet")) == digest
+    rows = metrics.to_pylist()
+    by_hand = "".join(json.dumps([*row.values()]) + "\n" for row in rows)
+    assert hashlib.sha256(by_hand.encode()).hexdigest()[:12] == digest
+    rows[0]["value"] += 1e-12
+    assert rows_digest(pa.Table.from_pylist(rows, schema=METRICS_SCHEMA)) != digest
+
+
+def test_a_half_done_run_says_what_is_missing_and_keeps_a_line_for_each_figure_to_come(make_run: MakeRun) -> None:
+    few = make_run(seeds=(0,), unfinished=("shuffle",))
+    assert "1 step of this run is not done" in render_page(few)
+    many = dataclasses.replace(
+        few,
+        missing=tuple(f"train none seed {k}" for k in range(30)),
+        recipe_yaml="corruptions: {severities: [1]}\nperturbations: {l2: [ddn]}\n",
+        figures=("corruption", "perturbation", "supplement", "frequency"),
+    )
+    text = render_page(many)
+    assert "30 steps of this run are not done" in text
+    assert text.index("train none seed 29") < text.index("<table")
+    assert text.count("Left out:") == 3  # frequencies are not in this recipe
+    done = dataclasses.replace(many, missing=())
+    assert "Left out:" not in render_page(done)
+
+
+def test_a_run_without_one_number_still_has_its_page(make_run: MakeRun) -> None:
+    nothing = make_run(unfinished=tuple(CARDS))
+    assert not len(nothing.metrics)
+    text = _Page(render_page(nothing)).text
+    assert "No result is finished yet." in text
+    assert "Beside the published numbers" in text
+    for heading in ("Paired differences", "Effect sizes", "Gain at matched clean accuracy"):
+        assert heading not in text

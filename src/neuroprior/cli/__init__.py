@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from neuroprior import __version__
-from neuroprior.cli import campaign, data, recipe, robustness, run, runs, scan, stimuli, target, twin
+from neuroprior.cli import campaign, data, export, recipe, report, robustness, run, runs, scan, stimuli, target, twin
 from neuroprior.files import disk_fault
 from neuroprior.types import InputError
 
@@ -24,8 +24,10 @@ app = typer.Typer(
 )
 app.command()(run.demo)
 app.command()(run.run)
-app.command()(run.report)
+app.command()(run.watch)
 app.command()(robustness.robustness)
+app.command()(export.export)
+app.add_typer(report.app, name="report")
 app.add_typer(runs.app, name="runs")
 app.add_typer(campaign.app, name="campaign")
 app.add_typer(recipe.app, name="recipe")

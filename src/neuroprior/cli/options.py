@@ -12,7 +12,10 @@ if TYPE_CHECKING:
 
 Out = Annotated[Path, typer.Option(help="Folder of the run; what is finished in it is not done again.")]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override, e.g. scale=tiny.")]
-Engine = Annotated[Literal["local"], typer.Option(help="Where steps run: local, in processes on this machine.")]
+Engine = Annotated[
+    Literal["local", "ray", "slurm"],
+    typer.Option(help="Where steps run: processes on this machine, tasks of a ray cluster, jobs of slurm."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of lines.")]
 Format = Annotated[str | None, typer.Option("--format", help="How the recordings are kept; found by looking without.")]
 Module = Annotated[str | None, typer.Option(help="Of an NWB file with several: processing module of the responses.")]

@@ -63,7 +63,10 @@ class _Asked:
 
 def robustness(
     model: Annotated[
-        str, typer.Argument(help="package.module:factory, a TorchScript file or a torch.export program (.pt2).")
+        str,
+        typer.Argument(
+            help="package.module:factory, a TorchScript file, a torch.export program (.pt2), or an exported folder."
+        ),
     ],
     data: Annotated[
         Path,

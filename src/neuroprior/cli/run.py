@@ -1,14 +1,16 @@
-"""`neuroprior demo`, `run` and `report`."""
+"""`neuroprior demo`, `run` and `watch`."""
 
 import json
 import shutil
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from neuroprior.cli.live import LiveRun, follow
 from neuroprior.cli.options import Engine, Json, Out, Set
 from neuroprior.cli.progress import Progress
 from neuroprior.cli.tables import duration, print_table, size
@@ -17,17 +19,30 @@ from neuroprior.types import InputError
 if TYPE_CHECKING:
     from neuroprior.experiment import Forecast, Recipe
 
+GPUs = Annotated[int | None, typer.Option(min=1, help="With --plan: as if on so many GPUs, which need not be here.")]
+TeraFLOPs = Annotated[
+    float,
+    typer.Option(
+        min=1e-3, help="With --gpus: 10^12 operations a second that each is taken to do, in networks' passes."
+    ),
+]
 Plan = Annotated[bool, typer.Option("--plan", help="Only print the graph and what it will cost; nothing is run.")]
 
 
-def demo(out: Out = Path("runs/demo"), set_: Set = None, plan: Plan = False, json_: Json = False) -> None:
+def demo(
+    out: Out = Path("runs/demo"),
+    set_: Set = None,
+    engine: Engine = "local",
+    plan: Plan = False,
+    json_: Json = False,
+) -> None:
     """Run the whole pipeline on what the package itself holds; ends with a report.
 
     Example: neuroprior demo --out runs/demo
     """
     from neuroprior.experiment import packaged_recipe
 
-    _run(packaged_recipe("demo", set_ or ()), out, plan, json_)
+    _run(packaged_recipe("demo", set_ or ()), out, engine, plan, json_)
 
 
 def run(
@@ -39,6 +54,8 @@ def run(
     ] = None,
     engine: Engine = "local",
     plan: Plan = False,
+    gpus: GPUs = None,
+    teraflops: TeraFLOPs = 60.0,
     json_: Json = False,
 ) -> None:
     """Run a recipe, or finish what is there.
@@ -49,46 +66,59 @@ def run(
 
     checked = load_recipe(recipe, set_ or ())
     suffix = "-tiny" if checked.scale == "tiny" else ""
-    _run(checked, out or Path("runs") / f"{checked.name}{suffix}", plan, json_)
+    _run(checked, out or Path("runs") / f"{checked.name}{suffix}", engine, plan, json_, gpus, teraflops)
 
 
-def report(
+def watch(
     run_dir: Annotated[Path, typer.Argument(help="Folder of a run.")],
-    publish: Annotated[
-        Path | None,
-        typer.Option(help="Also write figures, tables, recipe and provenance here, small enough to commit."),
-    ] = None,
+    once: Annotated[bool, typer.Option("--once", help="Look once, and leave.")] = False,
+    json_: Json = False,
 ) -> None:
-    """Write the report of a run again, as far as the run is finished.
+    """Look on while a run runs, from another terminal: its steps, how far each is, what is left.
 
-    Example: neuroprior report runs/quick --publish docs/results/quick
+    Example: neuroprior watch runs/quick
     """
-    from neuroprior.experiment import load_run
-    from neuroprior.report import publish as publish_results
-    from neuroprior.report import write_report
+    if not json_:
+        follow(run_dir, once)
+        return
+    from neuroprior.experiment import look_on
 
-    if publish is not None and publish.is_file():
-        raise InputError(f"--publish {publish}: is a file; name a folder")
-    results = load_run(run_dir)
-    print(f"Report: {write_report(results)}")
-    if publish is not None:
-        print(f"Published {len(publish_results(results, publish))} files in {publish}")
+    print(json.dumps({**asdict(look_on(run_dir)), "folder": str(run_dir)}))
 
 
-def _run(recipe: "Recipe", out: Path, plan: bool, as_json: bool) -> None:
-    from neuroprior.experiment import load_run, plan_recipe, run_recipe
+def _run(
+    recipe: "Recipe",
+    out: Path,
+    engine: Engine,
+    plan: bool,
+    as_json: bool,
+    gpus: int | None = None,
+    teraflops: float = 60.0,
+) -> None:
+    from neuroprior.experiment import AssumedGPUs, load_run, plan_recipe, run_recipe
     from neuroprior.report import write_report
 
     if plan:
         with Progress() as progress:
-            cost = plan_recipe(recipe, out, watch=progress.update)
+            assumed = None if gpus is None else AssumedGPUs(gpus, teraflops)
+            cost = plan_recipe(recipe, out, watch=progress.update, assumed=assumed)
         _say_plan(cost, recipe, out, as_json)
+        if gpus is not None and not as_json:
+            print(
+                f"Assumed, not measured: {gpus} GPUs of {teraflops:g} teraFLOP/s each; what this machine's passes take "
+                "was scaled to them."
+            )
         return
+    if gpus is not None:
+        raise InputError("--gpus: is for --plan; a run takes the GPUs that are there (compute.device=cuda)")
     started = time.monotonic()
-    with Progress() as progress:
-        failures = run_recipe(recipe, out, command=["neuroprior", *sys.argv[1:]], watch=progress.update)
+    with LiveRun(out) as live:
+        command = ["neuroprior", *sys.argv[1:]]
+        failures = run_recipe(recipe, out, command=command, watch=live.update, engine=engine)
     for failure in failures:
         print(f"neuroprior: step {failure.step.label} failed: {failure.reason}", file=sys.stderr)
+        for line in failure.log:
+            print(f"    {line}", file=sys.stderr)
     page = None if any(failure.step.kind == "target" for failure in failures) else write_report(load_run(out))
     seconds = time.monotonic() - started
     if as_json:

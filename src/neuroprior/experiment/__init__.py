@@ -17,15 +17,18 @@ if TYPE_CHECKING:
         run_packet,
     )
     from neuroprior.experiment.engine import Failure, Watch
-    from neuroprior.experiment.forecast import Forecast
+    from neuroprior.experiment.forecast import AssumedGPUs, Forecast
+    from neuroprior.experiment.measured import MeasuredFolder, measured_in
     from neuroprior.experiment.recipe import Recipe, load_recipe, recipe_schema
     from neuroprior.experiment.results import RunResults
     from neuroprior.experiment.run import load_run, packaged_recipe, plan_recipe, run_recipe
     from neuroprior.experiment.runs import find_garbage, list_runs, remove_garbage, show_run, store_of
     from neuroprior.experiment.store import Store
+    from neuroprior.experiment.watching import RunView, look_on
 
 # Imported on first use: looking at runs needs no torch, and so no seconds.
 _HOME = {
+    "AssumedGPUs": "forecast",
     "Campaign": "campaign",
     "Cell": "campaign",
     "Packet": "campaign",
@@ -38,12 +41,16 @@ _HOME = {
     "run_packet": "campaign",
     "Failure": "engine",
     "Forecast": "forecast",
+    "MeasuredFolder": "measured",
     "Recipe": "recipe",
     "RunResults": "results",
+    "RunView": "watching",
     "Store": "store",
     "Watch": "engine",
     "find_garbage": "runs",
     "list_runs": "runs",
+    "look_on": "watching",
+    "measured_in": "measured",
     "load_recipe": "recipe",
     "load_run": "run",
     "packaged_recipe": "run",
@@ -56,13 +63,16 @@ _HOME = {
 }
 
 __all__ = [
+    "AssumedGPUs",
     "Campaign",
     "Cell",
     "Failure",
     "Forecast",
+    "MeasuredFolder",
     "Packet",
     "Recipe",
     "RunResults",
+    "RunView",
     "Store",
     "Watch",
     "done_cells",
@@ -71,6 +81,8 @@ __all__ = [
     "load_campaign",
     "load_recipe",
     "load_run",
+    "look_on",
+    "measured_in",
     "measured_so_far",
     "merge_packet",
     "merged_packets",

@@ -28,7 +28,8 @@ def resolve_compute(recipe: Recipe) -> ComputeSection:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     chains = len(recipe.conditions) * len(recipe.seeds)
     # Small convolutions scale badly over threads: two networks on one core each beat one network on two.
-    workers = wanted.workers if wanted.workers != "auto" else (1 if device == "cuda" else max(1, min(cores, chains)))
+    at_once = torch.cuda.device_count() if device == "cuda" else max(1, min(cores, chains))
+    workers = wanted.workers if wanted.workers != "auto" else at_once
     threads = wanted.threads if wanted.threads != "auto" else max(1, cores // workers)
     precision = wanted.precision
     if precision == "auto":

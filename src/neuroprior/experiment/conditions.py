@@ -2,8 +2,9 @@
 the training loop knows none of them.
 
 A recipe names them `BASE[@key=value,...]`, where the keys are options of its `regularizer` (or `regression`) section,
-`sigma` of a blur, or `epsilon` and `steps` of adversarial training; `adversarial+BASE` adds that to any other:
-`neural_model`, `neural_model@alpha=2`, `blur@sigma=1.5`, `adversarial+neural_model@alpha=10`.
+`sigma` of a blur, `epsilon` and `steps` of adversarial training, or `twin`, a variant of the recipe's simulated twins;
+`adversarial+BASE` adds that to any other: `neural_model`, `neural_model@alpha=2`, `neural_model@twin=no_shifter`,
+`blur@sigma=1.5`, `adversarial+neural_model@alpha=10`.
 """
 
 import difflib

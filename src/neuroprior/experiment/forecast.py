@@ -13,11 +13,13 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
 from neuroprior.classifier import ResNet
 from neuroprior.experiment.compute import torch_settled
@@ -34,13 +36,24 @@ from neuroprior.experiment.sections import (
     TuningSection,
     TwinTarget,
 )
-from neuroprior.experiment.steps.settings import AttackWork, ControlWork, MaskingWork, ProbeWork, TargetWork, TrainWork
+from neuroprior.experiment.simulated_twins import SimulatedMiceSection, SimulatedTwinsTarget
+from neuroprior.experiment.steps.settings import (
+    AttackWork,
+    ControlWork,
+    MaskingWork,
+    MeasureWork,
+    ProbeWork,
+    ScansWork,
+    TargetWork,
+    TrainWork,
+    TwinsWork,
+)
 from neuroprior.experiment.steps.training import new_regularizer
 from neuroprior.experiment.store import Step, memory_mb
+from neuroprior.experiment.twins_forecast import few_scans, fitting_seconds, images_tried, looks
 from neuroprior.modes import evaluating
 from neuroprior.networks import VGG_LAYER, load_vgg19, population_from_network
 from neuroprior.recordings import simulate_scan
-from neuroprior.recordings.simulate.behaviour import GAZES
 from neuroprior.robustness import chosen
 from neuroprior.robustness.radius import EFFORTS
 from neuroprior.similarity import centered_cosine, spectrum_target
@@ -58,6 +71,7 @@ _SPENT = 0.3  # of the gradients that settings may cost, where each starts from 
 _CORRUPTING, _FILTERING = 3e-4, 5e-5  # seconds an image of 32x32 takes beside the network, on average over kinds
 _FREQUENCIES_ASKED = 11  # as `unit_tuning` has it
 _MASKING_GRADIENTS = 2500  # an image: steps, restarts, the ensemble and the smallest perturbations, as measured
+_TWIN_IMAGES, _TWIN_MAPS = 32, 8  # images that pass a twin's core together; copies of its maps that a step holds
 _CONVOLUTIONS_BESIDE = 3  # of a layer's output, in a forward pass that keeps nothing: input, output, the shortcut
 
 
@@ -106,8 +120,21 @@ class Forecast:
         return list(grouped.values())
 
 
-def forecast(recipe: Recipe, steps: Sequence[Step], done: Callable[[Step], bool]) -> Forecast:
-    """Predict the cost of each step of a recipe whose `compute` is settled."""
+@dataclass(frozen=True, slots=True)
+class AssumedGPUs:
+    """GPUs that are not here: how many, and 10^12 operations a second (2 a multiply-add) that each is taken to do.
+
+    What a network's passes take here is scaled by the ratio of the rates; targets and reading stay as they are here.
+    """
+
+    count: int
+    teraflops: float
+
+
+def forecast(
+    recipe: Recipe, steps: Sequence[Step], done: Callable[[Step], bool], *, assumed: AssumedGPUs | None = None
+) -> Forecast:
+    """Predict the cost of each step of a recipe whose `compute` is settled, here or on GPUs that are assumed."""
     compute = recipe.compute
     assert isinstance(compute.workers, int) and isinstance(compute.threads, int)  # noqa: PT018 - settled
     with torch_settled(compute.threads):
@@ -115,8 +142,18 @@ def forecast(recipe: Recipe, steps: Sequence[Step], done: Callable[[Step], bool]
         costs = []
         for step in steps:
             needs = trial.needs(step)
-            costs.append(Cost(step, needs.seconds, needs.memory / _MB, needs.disk / _MB, done(step)))
+            seconds = needs.seconds
+            if assumed is not None and isinstance(step.work, _OF_NETWORKS):
+                seconds *= trial.rate(training=isinstance(step.work, TrainWork)) / (1e12 * assumed.teraflops)
+            costs.append(Cost(step, seconds, needs.memory / _MB, needs.disk / _MB, done(step)))
+    if assumed is not None:
+        compute = compute.model_copy(update={"device": "cuda", "workers": assumed.count})
+    assert isinstance(compute.workers, int)
     return Forecast(tuple(costs), compute, _duration(costs, compute.workers))
+
+
+_OF_NETWORKS = (TrainWork, MeasureWork, AttackWork, ProbeWork, MaskingWork)
+"""Steps whose time is a classifier's passes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,8 +192,10 @@ class _Trial:
         """Return what a step needs; steps of a kind that differ in condition or seed alone need the same."""
         work = step.work
         match work:
-            case TargetWork():
+            case TargetWork() | ScansWork():
                 kind: object = step.kind
+            case TwinsWork():
+                kind = (step.kind, work.architecture, work.settings)
             case ControlWork():
                 kind = (step.kind, work.control)
             case TrainWork():
@@ -167,6 +206,10 @@ class _Trial:
             match work:
                 case TargetWork():
                     self._known[kind] = self._target()
+                case ScansWork():
+                    self._known[kind] = self._simulating(work.mice)
+                case TwinsWork():
+                    self._known[kind] = self._fitting(work)
                 case ControlWork():
                     self._known[kind] = self._control(work)
                 case TrainWork():
@@ -180,6 +223,17 @@ class _Trial:
                 case _:
                     self._known[kind] = self._measuring()
         return self._known[kind]
+
+    @cache  # noqa: B019 - lives as long as the forecast
+    def rate(self, *, training: bool) -> float:
+        """Operations a second, 2 a multiply-add, of this machine: of a training step, or of a forward pass."""
+        with FlopCounterMode(display=False) as counter:
+            self._on_meta().eval()(torch.empty(1, *self.image, device="meta"))
+        forward = counter.get_total_flops()
+        if not training:
+            return float(forward / self.forward)
+        # The backward pass is two more: for the layer's input, and for its weights.
+        return float(3 * forward * self.recipe.training.batch_size / self._step_seconds(0))
 
     def _training(self, work: TrainWork) -> _Needs:
         settings, stimuli = self.recipe.training, self._stimuli(work)
@@ -293,7 +347,7 @@ class _Trial:
                 made = self._target()
                 times = 1.0
                 if work.control == "simulated_data":  # the twin looks at every image, and at trials as gaze shifts them
-                    times += self._looks(trained, n - trained, repeats=10) / n
+                    times += looks(trained, n - trained, repeats=10) / n
                 return _Needs(times * made.seconds, made.memory, 4.0 * trained * trained)
             case "spectrum":
                 some = np.random.default_rng(0).standard_normal((min(200, trained), 50)).astype(np.float32)
@@ -334,22 +388,46 @@ class _Trial:
             seconds = _median(
                 lambda: simulate_scan(few, oracle, n_neurons=neurons, n_repeats=target.n_repeats, seed=0), repeats=1
             )
-            some = self._looks(len(few) - len(oracle), len(oracle), target.n_repeats)
-            looking = self._looks(trained, n - trained, target.n_repeats) / some * seconds
-        both = isinstance(self.recipe.target, SimulatedMouseTarget | FittedTwinsTarget)  # model and data
+            some = looks(len(few) - len(oracle), len(oracle), target.n_repeats)
+            looking = looks(trained, n - trained, target.n_repeats) / some * seconds
+        elif isinstance(self.recipe.target, SimulatedTwinsTarget):  # what they look at is known when this begins
+            neurons, scans = self.recipe.target.mice.n_neurons, self.recipe.target.mice.n_scans
+        # model and data
+        both = isinstance(self.recipe.target, SimulatedMouseTarget | FittedTwinsTarget | SimulatedTwinsTarget)
         comparing = self._comparing_seconds(neurons) * (2 * scans if scans > 1 else 1)
         compressed = 0.7 * self.stimuli.pixels.size
         matrices = 4 * trained**2 * (2 if both else 1)
         memory = self.program + 3 * 4 * n * neurons + (2 + scans) * 4 * trained**2
         return _Needs(looking + comparing + 1.0, float(memory), float(matrices + compressed))
 
-    def _looks(self, once: int, oracle: int, repeats: int) -> float:
-        """Images that a simulated mouse looks at: each, every trial, and the oracle images at other gazes."""
-        return 2.0 * once + (1.0 + repeats + GAZES) * oracle
+    def _simulating(self, mice: SimulatedMiceSection) -> _Needs:
+        n, trained = len(self.stimuli), self._n_trained()
+        trials = mice.n_scans * (trained + mice.n_repeats * (n - trained))
+        few_scans(self.stimuli, self.tier, mice, 20)  # the first starts the threads of NumPy's products, for a second
+        _, a_look = few_scans(self.stimuli, self.tier, mice, 200)
+        looking = mice.n_scans * looks(trained, n - trained, mice.n_repeats) * a_look
+        comparing = 2 * mice.n_scans * self._comparing_seconds(mice.n_neurons)
+        kept = 4 * mice.n_neurons * (trials + mice.n_scans * n)
+        matrices = 4 * mice.n_scans * n * n
+        memory = self.program + 2 * kept + 3 * matrices
+        return _Needs(looking + comparing + 1.0, float(memory), float(kept + matrices))
+
+    def _fitting(self, work: TwinsWork) -> _Needs:
+        assert isinstance(self.recipe.target, SimulatedTwinsTarget)  # no other target plans such steps
+        mice, n, trained = self.recipe.target.mice, len(self.stimuli), self._n_trained()
+        few, _ = few_scans(self.stimuli, self.tier, mice, images_tried(work.settings))
+        fitting = fitting_seconds(few, trained, work.architecture, work.settings)
+        comparing = (1 + mice.n_scans) * self._comparing_seconds(mice.n_neurons)
+        height, width = work.architecture.map_size((self.stimulus[0], self.stimulus[1]))
+        maps = 4 * _TWIN_IMAGES * work.architecture.channels * work.architecture.n_layers * height * width
+        responses = 4 * mice.n_scans * mice.n_neurons * (trained + mice.n_repeats * (n - trained))
+        memory = self.program + 3 * responses + _TWIN_MAPS * maps + 4 * (2 + mice.n_scans) * trained**2
+        return _Needs(fitting + comparing + 1.0, float(memory), float(4 * trained**2))
 
     def _n_trained(self) -> int:
         return int(np.count_nonzero(self.tier == "train"))
 
+    @cache  # noqa: B019 - lives as long as the forecast
     def _step_seconds(self, stimuli: int) -> float:
         """Seconds of a training step: tried as it is, or where that is long, extrapolated from two smaller ones."""
         batch = self.recipe.training.batch_size

@@ -33,6 +33,7 @@ from neuroprior.experiment.sections import (
     TaskSection,
     TwinTarget,
 )
+from neuroprior.experiment.simulated_twins import SimulatedTwinsTarget
 from neuroprior.networks import load_vgg19
 from neuroprior.recordings import load_scan, load_stimuli, packaged_photographs, scan_with_neurons, target_from_scans
 from neuroprior.regularizer import Taps, evenly_spaced_stages
@@ -138,6 +139,10 @@ def check_inputs(recipe: Recipe) -> None:
             _check_scans(scans)
             tried = shown.select(shown.ids[:_TRIED])
             target_from_twin(twins, tried, weighting=target.weighting, v_power=target.v_power)
+        case SimulatedTwinsTarget():
+            for variant in target.variants:
+                architecture, _ = target.fitting(variant)
+                architecture.map_size((shown.pixels.shape[1], shown.pixels.shape[2]))
         case MatrixTarget():
             known = matrix_of(target, stimuli).image_ids
             n_train = int(np.count_nonzero(np.isin(shown.ids[tier == "train"], known)))
@@ -266,8 +271,11 @@ def matrix_of(target: MatrixTarget, section: StimuliSection) -> SimilarityTarget
     return load_matrix(data_path(target.path), data_path(target.ids), stimuli)
 
 
-def stimuli_of(section: StimuliSection, target: Target) -> tuple[Stimuli, np.ndarray]:
-    """Return the stimuli of a recipe, training ones first, and each one's tier."""
+def stimuli_of(section: StimuliSection, target: Target | None = None) -> tuple[Stimuli, np.ndarray]:
+    """Return the stimuli of a recipe, training ones first, and each one's tier.
+
+    `target`: needed where its scans bring the stimuli.
+    """
     if section.path is not None:
         tiers = {name: load_stimuli(data_path(section.path), tier=name) for name in TIERS}
     elif isinstance(target, ScansTarget | FittedTwinsTarget) and section.source == "scans":
@@ -285,6 +293,14 @@ def stimuli_of(section: StimuliSection, target: Target) -> tuple[Stimuli, np.nda
         np.concatenate([part.pixels for part in tiers.values()]),
     )
     return stimuli, np.repeat(list(tiers), [len(part) for part in tiers.values()])
+
+
+def shown_stimuli(section: StimuliSection) -> tuple[Stimuli, np.ndarray]:
+    """Return the stimuli in the order of their file, as `scan simulate` shows them, and the ids of the oracle ones."""
+    stimuli, tier = stimuli_of(section)
+    every = packaged_photographs() if section.path is None else load_stimuli(data_path(section.path))
+    oracle = stimuli.ids[tier == "oracle"]
+    return every.select(every.ids[np.isin(every.ids, stimuli.ids)]), oracle
 
 
 def every_stimulus_of(section: StimuliSection, target: Target) -> tuple[Stimuli, np.ndarray]:

@@ -7,6 +7,7 @@ from neuroprior.experiment.conditions import Condition, Control, condition_named
 from neuroprior.experiment.inputs import stimuli_paths
 from neuroprior.experiment.recipe import Recipe
 from neuroprior.experiment.sections import MADE, RobustnessSection, TaskSection
+from neuroprior.experiment.simulated_twins import SimulatedTwinsTarget
 from neuroprior.experiment.steps.settings import (
     AttackWork,
     ControlWork,
@@ -14,8 +15,10 @@ from neuroprior.experiment.steps.settings import (
     MaskingWork,
     MeasureWork,
     ProbeWork,
+    ScansWork,
     TargetWork,
     TrainWork,
+    TwinsWork,
 )
 from neuroprior.experiment.store import Step, digest_file
 from neuroprior.sources import data_path
@@ -41,19 +44,15 @@ def plan(recipe: Recipe, digests: dict[str, str]) -> list[Step]:
                 digests[path] = digest_file(data_path(path))
         return tuple((path, digests[path]) for path in given)
 
-    target = Step(
-        kind=TARGET,
-        label="target",
-        work=TargetWork(stimuli=recipe.stimuli, target=recipe.target, machine=machine),
-        files=files(stimuli_paths(recipe)),
-        cost=5.0,
-    )
-    steps = {target.key: target}
+    scans, twins = _simulated(recipe, machine, files)
+    target = _target(recipe, machine, scans, twins, files)
+    steps = {step.key: step for step in (scans, *twins.values(), target) if step is not None}
     for seed in recipe.seeds:
         networks: dict[str, Step] = {}
         for name in recipe.conditions:
             condition = condition_named(name)
-            control = _control(recipe, machine, condition, seed, target, files)
+            taught = recipe.settings(condition).twin
+            control = _control(recipe, machine, condition, seed, target, files) if taught is None else twins[taught]
             trained = _training(recipe, machine, condition, seed, target, control, files)
             measured = _measurement(recipe, machine, condition, seed, target, trained, files)
             attacked = _attack(recipe, machine, condition, seed, trained, files)
@@ -66,6 +65,49 @@ def plan(recipe: Recipe, digests: dict[str, str]) -> list[Step]:
     return list(steps.values())
 
 
+def _simulated(recipe: Recipe, machine: Machine, files: _Files) -> tuple[Step | None, dict[str, Step]]:
+    """The step that simulates scans, and those that fit each variant of twins to them; none for other targets."""
+    target = recipe.target
+    if not isinstance(target, SimulatedTwinsTarget):
+        return None, {}
+    scans = Step(
+        kind="scans",
+        label="scans",
+        work=ScansWork(stimuli=recipe.stimuli, mice=target.mice, machine=machine),
+        files=files(stimuli_paths(recipe)),
+        cost=8.0,
+    )
+    twins = {}
+    for variant in target.variants:
+        architecture, settings = target.fitting(variant)
+        twins[variant] = Step(
+            kind="twins",
+            label=twins_label(variant),
+            work=TwinsWork(
+                condition=target.condition(variant), architecture=architecture, settings=settings, machine=machine
+            ),
+            inputs=(("scans", scans.key),),
+            cost=7.0 if variant == target.first else 6.0,  # more waits for the first
+        )
+    return scans, twins
+
+
+def _target(recipe: Recipe, machine: Machine, scans: Step | None, twins: dict[str, Step], files: _Files) -> Step:
+    target, inputs = recipe.target, tuple[tuple[str, str], ...]()
+    if isinstance(target, SimulatedTwinsTarget) and scans is not None:
+        first = target.first  # another variant makes no other target
+        target = target.model_copy(update={"variants": {first: target.variants[first]}})
+        inputs = (("scans", scans.key), ("twins", twins[first].key))
+    return Step(
+        kind=TARGET,
+        label="target",
+        work=TargetWork(stimuli=recipe.stimuli, target=target, machine=machine),
+        inputs=inputs,
+        files=files(stimuli_paths(recipe)),
+        cost=5.0,
+    )
+
+
 def control_of(recipe: Recipe, condition: Condition) -> Control | None:
     """Which control's step makes what a condition is taught; None where the target step does, or nothing is taught."""
     if condition.target == "data" and "data" not in MADE[recipe.target.kind]:
@@ -74,7 +116,10 @@ def control_of(recipe: Recipe, condition: Condition) -> Control | None:
 
 
 def control_label(recipe: Recipe, condition: Condition, seed: int) -> str | None:
-    """The label of the step that makes what a condition is taught; None as `control_of`."""
+    """The label of the step that makes what a condition is taught, beside the target step; None where that does."""
+    twin = recipe.settings(condition).twin
+    if twin is not None:
+        return twins_label(twin)
     control = control_of(recipe, condition)
     if control in _DRAWN:
         return f"control-{control}-seed{seed}"
@@ -254,6 +299,11 @@ def _masking(recipe: Recipe, machine: Machine, seed: int, networks: dict[str, St
 def _test_of(recipe: Recipe) -> TaskSection:
     """The task as steps that look at test images alone see it."""
     return recipe.task.model_copy(update={"n_train": None, "train": recipe.task.test})
+
+
+def twins_label(variant: str) -> str:
+    """The label of the step that fits a variant of the recipe's twins."""
+    return f"twins-{variant}"
 
 
 def masking_label(seed: int) -> str:

@@ -38,6 +38,7 @@ from neuroprior.experiment.sections import (
     TransferSection,
     TuningSection,
 )
+from neuroprior.experiment.simulated_twins import SimulatedTwinsTarget
 from neuroprior.types import InputError
 
 
@@ -50,6 +51,8 @@ class ConditionSettings:
     adversarial: AdversarialSection | None
     blur_sigma: float | None
     lowpass_sigma: float | None
+    twin: str | None = None
+    """The variant of the recipe's twins that is taught, where the condition names one."""
 
     @property
     def alpha(self) -> float | None:
@@ -132,7 +135,7 @@ class Recipe(Section):
             **{made: [k for k, gives in MADE.items() if made in gives] for made in ("model", "user")},
             "data": [k for k, gives in MADE.items() if "data" in gives or k == "twin"],
             "random_twin": ["twin", "fitted_twins"],
-            "responses": [k for k in MADE if k != "matrix"],
+            "responses": [k for k in MADE if k not in ("simulated_twins", "matrix")],
         }
         if needs in possible and kind not in possible[needs]:
             raise ValueError(f"condition {name!r} needs target.kind {' or '.join(possible[needs])}, not {kind}")
@@ -161,6 +164,9 @@ class Recipe(Section):
             taken["sigma"] = sigma
             if not (isinstance(sigma, int | float) and sigma > 0):
                 raise InputError(f"condition {condition.name!r}: sigma is {sigma}; it must be above 0")
+        twin: str | None = None
+        if "twin" in own and condition.target == "model" and isinstance(self.target, SimulatedTwinsTarget):
+            twin = taken["twin"] = self.target.variant_named(condition.name, own["twin"])
         for key in sorted(own.keys() - taken.keys()):
             near = difflib.get_close_matches(key, type(second).model_fields, n=1) if condition.second else []
             hint = f"; did you mean {near[0]!r}?" if near and near[0] != key else ""
@@ -174,6 +180,7 @@ class Recipe(Section):
             adversarial=attack if condition.adversarial and isinstance(attack, AdversarialSection) else None,
             blur_sigma=float(sigma) if condition.blurred else None,
             lowpass_sigma=float(sigma) if condition.target == "lowpass" else None,
+            twin=twin,
         )
 
     def to_yaml(self) -> str:

@@ -32,6 +32,11 @@ of the smallest perturbations in l2 (or linf) `median_l2`, `median_of_right_l2`,
 `mean_corruption_error`; `low_pass_accuracy`, `high_pass_accuracy`, `hybrid_low`, `hybrid_high` (x: cutoff, cycles per
 image) and `hybrid_crossover`; of units, one a tap, `preferred_frequency` (cycles per pixel), `low_pass_units`,
 `orientation_selectivity`, `simple_units`, `responsive_units`; `white_box_median_linf`, `decision_based_median_linf`;
+of simulated twins, with the seed of their fit, `similarity_to_truth` and `similarity_to_truth_oracle` (Pearson of
+S_model and the noise-free S, both means over scans, on training and on oracle images, pairs i < j; condition
+`neural_model` or `neural_model@twin=VARIANT`; as `neural_data`, with the seed of the mice, S_data of single trials and
+S_oracle of all repeats, Eq. 3), `twin_correlation` and `twin_single_trial_correlation` (of predictions and the oracle
+images' mean responses, or single responses; mean over neurons, n of them);
 and, with x: epoch, `task_loss`, `similarity_loss`, `validation_loss`, `validation_accuracy`, `gamma` (one a tap)."""
 
 

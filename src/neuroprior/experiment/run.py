@@ -16,8 +16,10 @@ import pyarrow.parquet as pq
 
 from neuroprior.experiment.compute import resolve_compute
 from neuroprior.experiment.conditions import condition_named
-from neuroprior.experiment.engine import Failure, Watch, run_steps, warm_up
-from neuroprior.experiment.forecast import Forecast, forecast
+from neuroprior.experiment.engine import Failure, Watch, run_steps
+from neuroprior.experiment.engines import EngineName, check_engine, make_engine
+from neuroprior.experiment.engines.local import warm_up
+from neuroprior.experiment.forecast import AssumedGPUs, Forecast, forecast
 from neuroprior.experiment.inputs import check_inputs
 from neuroprior.experiment.plan import TARGET, control_label, control_of, masking_label, plan, step_label
 from neuroprior.experiment.provenance import provenance
@@ -32,21 +34,31 @@ from neuroprior.robustness import Ledger
 from neuroprior.types import InputError, SimilarityTarget
 
 _FREE = ("description", "report")  # of these no step depends
-_FREE_COMPUTE = frozenset({"workers", "checkpoint_seconds", "tensorboard"})
+_FREE_COMPUTE = frozenset({"workers", "checkpoint_seconds", "tensorboard", "retries", "cluster"})
 
 
 def run_recipe(
-    recipe: Recipe, out: Path, *, command: Sequence[str], watch: Watch, store: Path | None = None
+    recipe: Recipe,
+    out: Path,
+    *,
+    command: Sequence[str],
+    watch: Watch,
+    store: Path | None = None,
+    engine: EngineName = "local",
 ) -> list[Failure]:
     """Run `recipe` into the folder `out`, or finish what is there; return the steps that failed.
 
-    `store`: where steps are kept that other runs share; the one that NEUROPRIOR_STORE names, else the run's own.
+    `engine`: where the steps run; the numbers are the same. `store`: where steps are kept that other runs share; the
+    one that NEUROPRIOR_STORE names, else the run's own.
 
-    Raises `InputError` when `out` holds something else, or a file the recipe names is missing; nothing is then changed.
+    Raises `InputError` when `out` holds something else, a file that the recipe names is missing, or the engine is not
+    there; nothing is then changed.
     """
     _refuse_other_content(out)
+    check_engine(engine, debug=recipe.compute.cluster.debug)
     # torch imports the second at the first optimiser, for seconds: once here, not in every worker.
-    warm_up(do_work.__module__, "torch._dynamo")
+    if engine == "local":
+        warm_up(do_work.__module__, "torch._dynamo")
     check_inputs(recipe)
     recipe = _resolved(recipe, out)
     out.mkdir(parents=True, exist_ok=True)
@@ -69,9 +81,8 @@ def run_recipe(
         if not all(kept.has(step) for step in steps):  # a store where all is there may be read-only
             raise InputError(f"{kept.root}: {disk_fault(error, kept.root) or error}") from None
     compute = recipe.compute
-    assert isinstance(compute.workers, int)  # resolved above
     do = partial(do_work, checkpoint_seconds=compute.checkpoint_seconds, tensorboard=compute.tensorboard)
-    failures = run_steps(steps, kept, do, workers=compute.workers, watch=watch)
+    failures = run_steps(steps, kept, make_engine(engine, kept, do, compute), watch=watch)
     folders = [kept.folder(step) for step in steps]
     gather_metrics(folders, out)
     gather_attacks(folders, out)
@@ -100,14 +111,17 @@ def _keep_recipe(recipe: Recipe, out: Path) -> None:
             mine.unlink(missing_ok=True)
 
 
-def plan_recipe(recipe: Recipe, out: Path, *, watch: Watch) -> Forecast:
-    """Predict what `run_recipe` would cost; nothing is written. Raises `InputError` as it would."""
+def plan_recipe(recipe: Recipe, out: Path, *, watch: Watch, assumed: AssumedGPUs | None = None) -> Forecast:
+    """Predict what `run_recipe` would cost, here or on `assumed` GPUs; nothing is written.
+
+    Raises `InputError` as it would.
+    """
     watch("plan", "looking at the data", 0.0)
     _refuse_other_content(out)
     check_inputs(recipe)
     watch("plan", "short trials", 0.3)
     recipe = _resolved(recipe, out)
-    return forecast(recipe, plan(recipe, {}), store_of(out).has)
+    return forecast(recipe, plan(recipe, {}), store_of(out).has, assumed=assumed)
 
 
 def packaged_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
@@ -150,7 +164,7 @@ def load_run(out: Path) -> RunResults:
         metrics=metrics,
         attacks=attacks,
         targets={name: target for name in recipe.conditions if (target := _taught(recipe, name, folders)) is not None},
-        truth=SimilarityTarget.load(made / "model.safetensors") if recipe.target.kind == "simulated_mouse" else None,
+        truth=SimilarityTarget.load(made / _TRUTH_OF[kind]) if (kind := recipe.target.kind) in _TRUTH_OF else None,
         stimuli=load_stimuli(made / "stimuli.npz"),
         examples=examples,
         units={name: units for name in recipe.conditions if (units := _units(recipe, name, folders)) is not None},
@@ -174,11 +188,13 @@ def _taught(recipe: Recipe, name: str, folders: Mapping[str, Path]) -> Similarit
     )
 
 
+_TRUTH_OF = {"simulated_mouse": "model.safetensors", "simulated_twins": "truth.safetensors"}
 _MADE_OF = {
     "twin": "a real mouse-V1 digital twin's predictions",
     "simulated_mouse": "noise-free rates of a simulated mouse",
     "scans": "recorded responses",
     "fitted_twins": "predictions of the twins fitted to the recordings",
+    "simulated_twins": "predictions of twins fitted to scans of simulated mice",
     "matrix": "a matrix of the user's own",
 }
 _CONTROL_OF = {
@@ -202,11 +218,13 @@ def card_of(recipe: Recipe, name: str) -> ConditionCard:
         target = _CONTROL_OF[control]
     elif condition.target == "data" and kind == "simulated_mouse":
         target = "single trials of a simulated mouse"
+    elif condition.target == "data" and kind == "simulated_twins":
+        target = "single trials of simulated mice"
     elif condition.target == "data" and kind == "fitted_twins":
         target = _MADE_OF["scans"]
     else:
         target = _MADE_OF[kind]
-    simulated = condition.target == "data" and kind in ("twin", "simulated_mouse")
+    simulated = condition.target == "data" and kind in ("twin", "simulated_mouse", "simulated_twins")
     return ConditionCard(
         name=name,
         label=condition.label.replace("(data)", "(simulated data)") if simulated else condition.label,

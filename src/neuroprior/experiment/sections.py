@@ -2,9 +2,11 @@
 
 from typing import Annotated, Literal, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from neuroprior.classifier import Architecture, Color
+from neuroprior.experiment.section import Section as Section
+from neuroprior.experiment.simulated_twins import SimulatedTwinsTarget
 from neuroprior.regularizer.loss import Mean, Pairs, Scale
 from neuroprior.regularizer.schedule import Shape
 from neuroprior.regularizer.taps import BatchNorm
@@ -20,12 +22,6 @@ from neuroprior.robustness import (
     chosen,
 )
 from neuroprior.types import Precision, Weighting
-
-
-class Section(BaseModel):
-    """A part of a recipe: frozen, and closed to keys it does not know."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class StimuliSection(Section):
@@ -113,12 +109,13 @@ def _once_each(target: _Recorded) -> _Recorded:
     return target
 
 
-Target = TwinTarget | SimulatedMouseTarget | ScansTarget | FittedTwinsTarget | MatrixTarget
+Target = TwinTarget | SimulatedMouseTarget | ScansTarget | FittedTwinsTarget | SimulatedTwinsTarget | MatrixTarget
 KINDS: dict[str, type[Section]] = {
     "twin": TwinTarget,
     "simulated_mouse": SimulatedMouseTarget,
     "scans": ScansTarget,
     "fitted_twins": FittedTwinsTarget,
+    "simulated_twins": SimulatedTwinsTarget,
     "matrix": MatrixTarget,
 }
 MADE: dict[str, tuple[str, ...]] = {
@@ -126,6 +123,7 @@ MADE: dict[str, tuple[str, ...]] = {
     "simulated_mouse": ("model", "data"),
     "scans": ("data",),
     "fitted_twins": ("model", "data"),
+    "simulated_twins": ("model", "data"),
     "matrix": ("user",),
 }
 """What each kind of target gives to train on; the first is the one that `shuffle` permutes."""
@@ -387,6 +385,19 @@ class ReportSection(Section):
     figures: tuple[Figure, ...] = Field(default=get_args(Figure), description="which figures, in the page's own order")
 
 
+class ClusterSection(Section):
+    """What `--engine ray` and `--engine slurm` ask a cluster for. No number depends on it."""
+
+    address: str | None = Field(default=None, description="of a ray cluster; RAY_ADDRESS, else one on this machine")
+    memory_gb: float | None = Field(default=None, gt=0, description="of a step; whatever the cluster gives")
+    minutes: int = Field(default=240, ge=1, description="of a slurm job; what takes longer goes on in the next")
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    extra: dict[str, str | int] = Field(default={}, description="further parameters of sbatch, without dashes")
+    debug: bool = Field(default=False, description="processes on this machine in place of slurm's jobs")
+
+
 class ComputeSection(Section):
     """Where and how it runs; `auto` is resolved once, when the run is created, and kept in its `recipe.yaml`."""
 
@@ -397,3 +408,5 @@ class ComputeSection(Section):
     cuda_graphs: bool = Field(default=True, description="on a GPU, a training step is recorded once and replayed")
     checkpoint_seconds: float = Field(default=30.0, ge=0, description="a killed training loses at most so much work")
     tensorboard: bool = Field(default=False, description="also log trainings for TensorBoard")
+    retries: int = Field(default=2, ge=0, description="how often a step is tried again whose worker died")
+    cluster: ClusterSection = ClusterSection()

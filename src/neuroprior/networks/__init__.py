@@ -2,7 +2,7 @@
 
 from neuroprior.networks.exciting import exciting_images_of_units
 from neuroprior.networks.layer import network_details, population_from_network, target_from_network
-from neuroprior.networks.load import load_network
+from neuroprior.networks.load import load_network, load_network_folder
 from neuroprior.networks.tuning import LayerTuning, Tuning, UnitTuning, sine_gratings, unit_tuning
 from neuroprior.networks.vgg import VGG19, VGG_LAYER, load_vgg19, vgg_details, vgg_target
 
@@ -14,6 +14,7 @@ __all__ = [
     "UnitTuning",
     "exciting_images_of_units",
     "load_network",
+    "load_network_folder",
     "load_vgg19",
     "network_details",
     "population_from_network",

@@ -1,4 +1,4 @@
-"""Networks from elsewhere: code that is imported, or a file that holds the code with the weights."""
+"""Networks from elsewhere: code that is imported, or a file or folder that holds the code with the weights."""
 
 import importlib
 import json
@@ -16,10 +16,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from neuroprior.types import InputError
+from neuroprior.networks.folder import network_in
+from neuroprior.types import InputError, NetworkCard
 from neuroprior.weights import first_line, read_weights
 
-__all__ = ["ScriptedNetwork", "load_network", "read_weights"]
+__all__ = ["ScriptedNetwork", "load_network", "load_network_folder", "read_weights"]
 
 # What `torch.export.save` writes for a program of tensors. Compiled code, pickled objects and the formats before
 # torch 2.8 (whose weights are pickled) are not among it.
@@ -47,6 +48,7 @@ class ScriptedNetwork(nn.Module):
 def load_network(spec: str | os.PathLike[str], *, weights: str | os.PathLike[str] | None = None) -> nn.Module:
     """A network in evaluation mode, from `package.module:factory`, a TorchScript file or a `torch.export` program.
 
+    Or from a folder that `neuroprior export` wrote, as `load_network_folder` reads it.
     `factory`: an `nn.Module`, or what gives one when called without arguments; the current directory is importable.
     `weights`: its parameters, as safetensors or a state dict; every name must fit. What a file is, its content says.
     A program keeps the names of its layers; of a TorchScript network only the layer "output" can be read.
@@ -54,10 +56,10 @@ def load_network(spec: str | os.PathLike[str], *, weights: str | os.PathLike[str
     Raises `InputError` saying which of these failed.
     """
     file = Path(spec)
-    if file.is_file():
+    if file.is_file() or file.is_dir():
         if weights is not None:
             raise InputError(f"{file}: holds its own weights; leave out {weights}, or give package.module:factory")
-        return _from_file(file)
+        return _from_file(file) if file.is_file() else load_network_folder(file)[0]
     module, colon, attribute = str(spec).partition(":")
     if not colon or not module or not attribute or os.sep in module:
         raise InputError(f"network {str(spec)!r}: no such file, nor package.module:factory; mend the path or the name")
@@ -65,6 +67,16 @@ def load_network(spec: str | os.PathLike[str], *, weights: str | os.PathLike[str
     if weights is not None:
         _fill(network, Path(weights))
     return network.eval()
+
+
+def load_network_folder(folder: str | os.PathLike[str]) -> tuple[nn.Module, NetworkCard]:
+    """A network that `neuroprior export` wrote, in evaluation mode, and its card.
+
+    Takes float images in [0, 1], `(image, channel, height, width)`, to logits. Every file is compared with `SHA256SUMS`
+    first; nothing is unpickled. Raises `InputError` for a folder of which a file is missing, edited or refused.
+    """
+    program, card = network_in(folder)
+    return _from_file(program), card
 
 
 def _fill(network: nn.Module, file: Path) -> None:

@@ -2,17 +2,20 @@
 
 import csv
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from markupsafe import Markup
+from matplotlib.figure import Figure
 
 from neuroprior.experiment.results import RunResults
 from neuroprior.files import write_whole
 from neuroprior.report.accuracy_plates import attack_plate, examples_plate, noise_plate
 from neuroprior.report.corruption_plate import corruption_plate
 from neuroprior.report.corruptions import corruption_csv, corruption_error_csv, corruption_table, kinds_table
+from neuroprior.report.effects import effects_csv, effects_tables
 from neuroprior.report.frequencies import METRICS as FREQUENCIES
 from neuroprior.report.frequencies import frequency_csv, frequency_table
 from neuroprior.report.frequency_plate import frequency_plate
@@ -28,14 +31,16 @@ from neuroprior.report.further import (
     measure_table,
 )
 from neuroprior.report.masking import masking_csv, masking_tables
+from neuroprior.report.matched import matched_csv, matched_table
 from neuroprior.report.paired import paired_csv, paired_tables
 from neuroprior.report.perturbation_plate import perturbation_plate
 from neuroprior.report.perturbations import NORMS, norms_attacked, perturbation_csv, perturbation_table
-from neuroprior.report.plate import Plate
+from neuroprior.report.plate import Plate, origin_of
+from neuroprior.report.published import ledger_csv, ledger_table
 from neuroprior.report.similarity_plates import histogram_plate, matrix_plate, pairs_plate, truth_plate
 from neuroprior.report.smallest import smallest_csv, tried_table
 from neuroprior.report.supplement_plate import supplement_plate
-from neuroprior.report.svg import house_style, inline_svg, png_bytes, svg_text
+from neuroprior.report.svg import house_style, inlined, pdf_bytes, png_bytes, svg_text
 from neuroprior.report.sweep import alpha_series, gamma_table, recipe_of
 from neuroprior.report.sweep_plate import sweep_plate
 from neuroprior.report.tables import headline_table, noise_csv, noise_table, summary_csv, tap_table
@@ -45,11 +50,13 @@ from neuroprior.report.tradeoff_plate import tradeoff_plate
 from neuroprior.report.training_plates import gamma_plate, taps_plate, training_plate
 from neuroprior.report.tuning import MEASURES, tuning_csv, tuning_table
 from neuroprior.report.tuning_plate import tuning_plate
+from neuroprior.report.twins_table import twins_table
 from neuroprior.report.units_plate import units_plate
 from neuroprior.report.verdict import verdict
 
 _NAMED = 6  # conditions; more are not all named in the first sentence, the table below it does
 _Maker = Callable[[RunResults], Plate]
+_Format = Literal["svg", "png", "pdf"]
 _NOISE: tuple[_Maker, ...] = (noise_plate,)
 _TRADEOFF: tuple[_Maker, ...] = (tradeoff_plate,)
 _SWEEP: tuple[_Maker, ...] = (sweep_plate,)
@@ -69,7 +76,7 @@ _REST: tuple[_Maker, ...] = (
     gamma_plate,
     taps_plate,
 )
-_MAIN: tuple[_Maker, ...] = (
+_ALL: tuple[_Maker, ...] = (
     *_NOISE,
     *_TRADEOFF,
     *_SWEEP,
@@ -79,29 +86,47 @@ _MAIN: tuple[_Maker, ...] = (
     *_CORRUPTION,
     *_FREQUENCY,
     *_TUNING,
-    *(maker for maker in _REST if maker not in (examples_plate, pairs_plate)),  # all but the pictures
+    *_REST,
 )
+_MAIN = tuple(maker for maker in _ALL if maker not in (examples_plate, pairs_plate))  # all but the pictures
+
+
+@dataclass(frozen=True, slots=True)
+class _Drawn:
+    """A plate with its panels as elements of the page, and as SVG files, a text each by the panel's name."""
+
+    plate: Plate
+    elements: tuple[Markup, ...]
+    svgs: Mapping[str, str]
 
 
 def write_report(results: RunResults) -> Path:
-    """Write `report/index.html` into the run's folder, with its tables as CSV beside it; return the page.
+    """Write `report/index.html` into the run's folder; return it. Beside it tables as CSV, `figures/` as SVG and PDF.
 
     The page stands alone (styles and figures inside, no script, nothing loaded), appears whole or not at all, and is
     byte for byte the same when written again. Figures without data are left out with one line that says so.
     """
     folder = results.folder / "report"
-    page = render_page(results)  # everything is made before the first byte is written
     tables = _tables(results)
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, text in tables.items():
-        write_whole(folder / name, text.encode())
+    drawn = _draw(results, _ALL)
+    page = _page(results, drawn, tables)
+    files = {name: text.encode() for name, text in tables.items()}  # all is made before the first byte is written
+    for one in drawn.values():
+        files |= {f"figures/{name}.svg": text.encode() for name, text in one.svgs.items()}
+        files |= {f"figures/{panel.name}.pdf": pdf_bytes(panel.figure) for panel in one.plate.panels}
+    (folder / "figures").mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        write_whole(folder / name, content)
     return write_whole(folder / "index.html", page.encode())
 
 
-def write_figures(
-    results: RunResults, folder: Path, formats: Sequence[Literal["svg", "png"]] = ("svg", "png")
-) -> list[Path]:
+def write_figures(results: RunResults, folder: Path, formats: Sequence[_Format] = ("svg", "png", "pdf")) -> list[Path]:
     """Write the main figures (noise, similarity, training, gamma) in these formats; return what was written."""
+    made: Mapping[_Format, Callable[[Figure], bytes]] = {
+        "svg": lambda figure: svg_text(figure).encode(),
+        "png": png_bytes,
+        "pdf": pdf_bytes,
+    }
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for maker in _wanted(results, _MAIN):
@@ -109,8 +134,7 @@ def write_figures(
             plate = maker(results)
         for panel in plate.panels:
             for kind in formats:
-                drawn = svg_text(panel.figure).encode() if kind == "svg" else png_bytes(panel.figure)
-                written.append(write_whole(folder / f"{panel.name}.{kind}", drawn))
+                written.append(write_whole(folder / f"{panel.name}.{kind}", made[kind](panel.figure)))
     return written
 
 
@@ -126,9 +150,13 @@ def publish(results: RunResults, folder: Path) -> list[Path]:
 
 def render_page(results: RunResults) -> str:
     """Return the page as text."""
+    return _page(results, _draw(results, _ALL), _tables(results))
 
-    def drawn(makers: Sequence[_Maker]) -> list[tuple[Plate, list[Markup]]]:
-        return [_drawn(results, maker) for maker in _wanted(results, makers)]
+
+def _page(results: RunResults, figures: Mapping[_Maker, _Drawn], csv_names: Iterable[str]) -> str:
+    def drawn(makers: Sequence[_Maker]) -> list[tuple[Plate, tuple[Markup, ...]]]:
+        found = [figures[maker] for maker in makers if maker in figures]
+        return [(one.plate, one.elements) for one in found]
 
     return render(
         "page.html.jinja",
@@ -139,8 +167,12 @@ def render_page(results: RunResults) -> str:
         conditions=results.conditions,
         headline=headline_table(results),
         verdict=verdict(results),
-        csv_names=list(_tables(results)),
+        csv_names=list(csv_names),
+        origin=origin_of(results),
+        ledger=ledger_table(results),
+        matched_table=matched_table(results),
         paired=paired_tables(results),
+        effects=effects_tables(results),
         noise_plates=drawn(_NOISE),
         noise_table=noise_table(results),
         tradeoff_plates=drawn(_TRADEOFF),
@@ -181,33 +213,43 @@ def render_page(results: RunResults) -> str:
         ],
         plates=drawn(_REST),
         tap_table=tap_table(results),
+        twins_table=twins_table(results),
         provenance=results.provenance,
         recipe=results.recipe_yaml,
     )
 
 
 def _wanted(results: RunResults, makers: Sequence[_Maker]) -> list[_Maker]:
-    """Return the plates that the recipe asks for (`noise` by `noise_plate`); some only if run."""
+    """Return the plates that the recipe asks for (`noise` by `noise_plate`); some only if run, or still to be run."""
     measured = set(results.metrics["metric"].to_pylist())
+    recipe = recipe_of(results) if results.missing else {}
+    attacked = any(recipe.get("perturbations", {}).get(norm) for norm in NORMS)
     run: Mapping[_Maker, bool] = {
-        attack_plate: "linf_accuracy" in measured,
-        perturbation_plate: results.attacks is not None,
-        supplement_plate: results.attacks is not None,
+        attack_plate: "linf_accuracy" in measured or bool(recipe.get("robustness", {}).get("radii")),
+        perturbation_plate: results.attacks is not None or attacked,
+        supplement_plate: results.attacks is not None or attacked,
         sweep_plate: bool(alpha_series(results)),
-        corruption_plate: any(metric.startswith("corruption.") for metric in measured),
-        frequency_plate: not measured.isdisjoint(FREQUENCIES),
+        corruption_plate: any(metric.startswith("corruption.") for metric in measured)
+        or bool(recipe.get("corruptions")),
+        frequency_plate: not measured.isdisjoint(FREQUENCIES) or bool(recipe.get("frequencies")),
         units_plate: bool(results.units),
-        tuning_plate: not measured.isdisjoint(measure.metric for measure in MEASURES),
+        tuning_plate: not measured.isdisjoint(one.metric for one in MEASURES) or bool(recipe.get("tuning")),
     }
     asked = [m for m in makers if results.figures is None or m.__name__.removesuffix("_plate") in results.figures]
     return [maker for maker in asked if run.get(maker, True)]
 
 
-def _drawn(results: RunResults, maker: _Maker) -> tuple[Plate, list[Markup]]:
-    with house_style():
-        plate = maker(results)
-    # Safe to mark as such: matplotlib escapes every label in its SVG, and inline_svg the alt text.
-    return plate, [Markup(inline_svg(panel.figure, panel.name, panel.alt)) for panel in plate.panels]
+def _draw(results: RunResults, makers: Sequence[_Maker]) -> dict[_Maker, _Drawn]:
+    """Draw the plates that the recipe asks for, each once."""
+    drawn = {}
+    for maker in _wanted(results, makers):
+        with house_style():
+            plate = maker(results)
+        svgs = {panel.name: svg_text(panel.figure) for panel in plate.panels}
+        # Safe to mark as such: matplotlib escapes every label in its SVG, and inlined the alt text.
+        elements = tuple(Markup(inlined(svgs[panel.name], panel.name, panel.alt)) for panel in plate.panels)
+        drawn[maker] = _Drawn(plate, elements, svgs)
+    return drawn
 
 
 def _lede(results: RunResults) -> str:
@@ -239,10 +281,12 @@ def _lede(results: RunResults) -> str:
 
 
 def _tables(results: RunResults) -> dict[str, str]:
-    """Return the CSV files by name: the summary and the noise always, the others where they have a row."""
-    always = {"summary.csv": summary_csv(results), "noise.csv": noise_csv(results)}
+    """Return the CSV files by name: summary, noise and ledger always, the others where they have a row."""
+    always = {"summary.csv": summary_csv(results), "noise.csv": noise_csv(results), "ledger.csv": ledger_csv(results)}
     where_any = {
         "paired.csv": paired_csv(results),
+        "effects.csv": effects_csv(results),
+        "matched.csv": matched_csv(results),
         "tradeoff.csv": tradeoff_csv(results),
         "attack.csv": measure_csv(results, ATTACK),
         "perturbations.csv": perturbation_csv(results),

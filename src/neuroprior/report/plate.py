@@ -1,13 +1,16 @@
 """A figure of the page with its words, and what the words of all figures share."""
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import pyarrow as pa
 from matplotlib.figure import Figure
 
-from neuroprior.experiment.results import Measurements
+from neuroprior.experiment.results import Measurements, RunResults
 from neuroprior.files import write_whole
 from neuroprior.report.drawing import Line
 from neuroprior.report.palette import looks_of
@@ -32,6 +35,39 @@ class Plate:
     panels: tuple[Panel, ...] = ()
     caption: str = ""
     absent: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What figures and tables are made from: `command`, empty if not recorded, and digests by what they are of."""
+
+    command: str
+    digests: tuple[tuple[str, str], ...]
+
+
+def origin_of(results: RunResults) -> Origin:
+    """Return the run's command and the digests of its metrics, its attacks where there are any, and its recipe.
+
+    Each digest is the first 12 hexadecimal digits of SHA-256: of the recipe's text, as it stands in `recipe.yaml`, and
+    of tables' rows (`rows_digest`).
+    """
+    digests = [("metrics", rows_digest(results.metrics))]
+    if results.attacks is not None:
+        digests.append(("attacks", rows_digest(results.attacks.without_adversarials().table)))
+    digests.append(("recipe", hashlib.sha256(results.recipe_yaml.encode()).hexdigest()[:12]))
+    return Origin(str(results.provenance.get("command") or ""), tuple(digests))
+
+
+def rows_digest(table: pa.Table) -> str:
+    """Return SHA-256 (12 digits) of the rows in order, each as a JSON list of its values and a line feed.
+
+    Of the numbers, not of the file: compression and the version of its writer do not change it.
+    """
+    whole = hashlib.sha256()
+    for batch in table.to_batches(max_chunksize=10_000):
+        lines = [f"{json.dumps([*row.values()])}\n" for row in batch.to_pylist()]
+        whole.update("".join(lines).encode())
+    return whole.hexdigest()[:12]
 
 
 def write_plates(folder: Path, page: str, plates: Sequence[Plate]) -> list[Path]:

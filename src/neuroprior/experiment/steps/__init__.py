@@ -6,6 +6,7 @@ from pathlib import Path
 from neuroprior.classifier import Checkpoint
 from neuroprior.experiment.compute import torch_settled
 from neuroprior.experiment.engine import Say
+from neuroprior.experiment.simulated_twins import SimulatedTwinsTarget
 from neuroprior.experiment.steps.attacking import attack_network
 from neuroprior.experiment.steps.measuring import measure_network
 from neuroprior.experiment.steps.probing import MASKING_FILE, UNITS_FILE, compare_networks, probe_network
@@ -16,12 +17,15 @@ from neuroprior.experiment.steps.settings import (
     MaskingWork,
     MeasureWork,
     ProbeWork,
+    ScansWork,
     TargetWork,
     TrainWork,
+    TwinsWork,
     Work,
 )
 from neuroprior.experiment.steps.targets import make_control, make_targets, taught_target
 from neuroprior.experiment.steps.training import train_network
+from neuroprior.experiment.steps.twins import fit_twins, simulate_mice, targets_of_twins
 from neuroprior.experiment.store import CHECKPOINT
 
 __all__ = [
@@ -33,8 +37,10 @@ __all__ = [
     "MaskingWork",
     "MeasureWork",
     "ProbeWork",
+    "ScansWork",
     "TargetWork",
     "TrainWork",
+    "TwinsWork",
     "Work",
     "do_work",
     "taught_target",
@@ -53,6 +59,12 @@ def do_work(
     """Do a step: settings in, files out. How often a training keeps its state, and what it logs, changes no number."""
     with torch_settled(work.machine.threads):
         match work:
+            case ScansWork():
+                simulate_mice(work, out, say)
+            case TwinsWork():
+                fit_twins(work, inputs, out, say, Checkpoint(out / CHECKPOINT, checkpoint_seconds))
+            case TargetWork(target=SimulatedTwinsTarget()):
+                targets_of_twins(work, inputs, out, say)
             case TargetWork():
                 make_targets(work, out, say)
             case ControlWork():

@@ -25,7 +25,9 @@ from neuroprior.experiment.sections import (
     TransferSection,
     TuningSection,
 )
+from neuroprior.experiment.simulated_twins import SimulatedMiceSection
 from neuroprior.regularizer.loss import Mean
+from neuroprior.twin import FitSettings, TwinArchitecture
 from neuroprior.types import Precision
 
 Json = dict[str, Any]
@@ -38,6 +40,23 @@ class Machine(Section):
     precision: Precision
     threads: int
     cuda_graphs: bool = True
+
+
+class ScansWork(Section):
+    """Simulate scans of the recipe's stimuli, and say how near what they recorded is to the truth."""
+
+    stimuli: StimuliSection
+    mice: SimulatedMiceSection
+    machine: Machine
+
+
+class TwinsWork(Section):
+    """Fit one variant of twins to the simulated scans; `condition`: the one that is taught what they predict."""
+
+    condition: str
+    architecture: TwinArchitecture
+    settings: FitSettings
+    machine: Machine
 
 
 class TargetWork(Section):
@@ -137,9 +156,9 @@ class MaskingWork(Section):
     machine: Machine
 
 
-Work = TargetWork | ControlWork | TrainWork | MeasureWork | AttackWork | ProbeWork | MaskingWork
+Work = ScansWork | TwinsWork | TargetWork | ControlWork | TrainWork | MeasureWork | AttackWork | ProbeWork | MaskingWork
 TARGET_FILE: Literal["target.safetensors"] = "target.safetensors"
-"""What a control step leaves, unless it is `responses`."""
+"""What a control step leaves, unless it is `responses`; and a step of twins."""
 
 
 def work_digest(work: Section) -> str:
@@ -156,12 +175,11 @@ def row(
     tap: str | None = None,
 ) -> Json:
     """One row of `metrics.parquet`."""
-    return {
-        "condition": work.condition,
-        "seed": work.seed,
-        "metric": metric,
-        "tap": tap,
-        "x": x,
-        "value": value,
-        "n": n,
-    }
+    return metric_row(work.condition, work.seed, metric, value, n, x, tap)
+
+
+def metric_row(
+    condition: str, seed: int, metric: str, value: float, n: int, x: float | None = None, tap: str | None = None
+) -> Json:
+    """As `row`, of a step that is of no network."""
+    return {"condition": condition, "seed": seed, "metric": metric, "tap": tap, "x": x, "value": value, "n": n}

@@ -104,6 +104,11 @@ def make_targets(work: TargetWork, out: Path, say: Say) -> None:
                 known = part.select(part.ids[np.isin(part.ids, whole.image_ids)])
                 if name == "user" or len(known) > 2:
                     whole.select(known).save(out / f"{name}.safetensors")
+    keep_stimuli(stimuli, tier, out)
+
+
+def keep_stimuli(stimuli: Stimuli, tier: np.ndarray, out: Path) -> None:
+    """Write the images that a target is of, with each one's tier, for the steps after it."""
     np.savez_compressed(out / _STIMULI, images=stimuli.pixels, names=stimuli.ids, tier=tier)
 
 

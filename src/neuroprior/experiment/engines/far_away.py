@@ -1,0 +1,36 @@
+"""What engines share whose workers may be on another machine: paths from the root, the driver's environment."""
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from neuroprior.experiment.engine import News
+from neuroprior.experiment.progress import read_progress
+from neuroprior.experiment.store import Step, Store
+from neuroprior.sources import data_folder
+
+
+def rooted(store: Store) -> Store:
+    """The same store, by a path that means the same in every folder."""
+    return Store(store.root.absolute())
+
+
+def rooted_inputs(inputs: Mapping[str, Path]) -> dict[str, Path]:
+    """The same folders, by paths that mean the same in every folder."""
+    return {name: folder.absolute() for name, folder in inputs.items()}
+
+
+def environment() -> dict[str, str]:
+    """What of this process's environment a worker elsewhere needs: where data lies, and threads that sleep."""
+    return {
+        "NEUROPRIOR_DATA": str(data_folder().absolute()),
+        "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),
+    }
+
+
+def at_work(store: Store, steps: Mapping[str, Step]) -> Iterator[News]:
+    """What these steps, by key, last said in the store."""
+    for step in steps.values():
+        said = read_progress(store, step.name)
+        if said is not None:
+            yield News(step, said.what, said.part)

@@ -1,0 +1,123 @@
+"""The slurm engine: each step a job, through submitit; the cluster queues, places and requeues it."""
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from neuroprior.experiment.engine import POLL, Do, Engine, Failure, News
+from neuroprior.experiment.engines.far_away import at_work, environment, rooted, rooted_inputs
+from neuroprior.experiment.progress import forget_progress, log_tail
+from neuroprior.experiment.sections import ComputeSection
+from neuroprior.experiment.store import Step, Store, code_version
+from neuroprior.experiment.worker import work_far_away
+from neuroprior.types import InputError
+
+
+class SlurmEngine(Engine):
+    """Jobs of `threads` CPUs, a GPU where the recipe computes on one, and what `compute.cluster` says.
+
+    `compute.cluster.debug`: submitit's processes on this machine in place of jobs, `compute.workers` at a time.
+    """
+
+    def __init__(self, store: Store, do: Do, compute: ComputeSection, *, gpu: bool) -> None:
+        self._submitit = _submitit()
+        self._store, self._do, self._compute, self._gpu = rooted(store), do, compute, gpu
+        self._running: dict[str, tuple[Any, Step, Mapping[str, Path]]] = {}
+        self._deaths: Counter[str] = Counter()
+        self._executor: Any = None
+
+    def __enter__(self) -> "SlurmEngine":
+        asked = self._compute.cluster
+        # submitit leaves each job's call and answer here, for the job and this process alone.
+        folder = self._store.root / ".jobs"
+        self._executor = self._submitit.AutoExecutor(folder, cluster="local" if asked.debug else "slurm")
+        wants: dict[str, Any] = dict(cpus_per_task=self._compute.threads, timeout_min=asked.minutes)
+        if asked.memory_gb is not None:
+            wants["mem_gb"] = asked.memory_gb
+        if self._gpu:
+            wants["gpus_per_node"] = 1
+        if not asked.debug:
+            named = {"partition": asked.partition, "account": asked.account, "qos": asked.qos}
+            wants |= {f"slurm_{name}": value for name, value in named.items() if value is not None}
+            if asked.extra:
+                wants["slurm_additional_parameters"] = dict(asked.extra)
+        self._executor.update_parameters(name="neuroprior", **wants)
+        return self
+
+    def __exit__(self, *why: object) -> None:
+        for job, *_ in self._running.values():
+            with suppress(Exception):  # one that just ended cannot be cancelled
+                job.cancel()
+        self._running.clear()
+
+    @property
+    def busy(self) -> bool:
+        """Whether any job is not over."""
+        return bool(self._running)
+
+    @property
+    def has_room(self) -> bool:
+        """With slurm always, which has the queue; submitit's own processes have none."""
+        assert isinstance(self._compute.workers, int)  # settled
+        return not self._compute.cluster.debug or len(self._running) < self._compute.workers
+
+    def give(self, step: Step, inputs: Mapping[str, Path]) -> None:
+        """Submit the step."""
+        self._executor.update_parameters(name=step.label)
+        try:
+            job = self._executor.submit(
+                _Job(), step, self._store.root, rooted_inputs(inputs), self._do, environment(), code_version()
+            )
+        except self._submitit.core.utils.FailedJobError as error:  # a partition that is none, a quota
+            why = " ".join(str(error).split())[:200]
+            raise InputError(f"--engine slurm: the job was refused ({why}); mend compute.cluster") from None
+        self._running[step.key] = (job, step, inputs)
+
+    def news(self) -> Iterator[News]:
+        """What the jobs say in the store, and which are over."""
+        if self._running:
+            time.sleep(POLL)
+        for key, (job, step, inputs) in list(self._running.items()):
+            if not job.done():
+                continue
+            del self._running[key]
+            try:
+                failure: Failure | None = job.result()
+            except Exception as error:  # killed, out of time or memory, or its node is gone
+                self._store.tidy(step)
+                forget_progress(self._store, step.name)
+                self._deaths[key] += 1
+                often = self._deaths[key]
+                if often <= self._compute.retries:
+                    yield News(
+                        step,
+                        f"job {job.job_id} was lost, submitting it again ({often} of {self._compute.retries})",
+                        0.0,
+                    )
+                    self.give(step, inputs)
+                    continue
+                why = f"job {job.job_id} was lost {often} times (state {job.state}, {type(error).__name__})"
+                failure = Failure(step, f"{why}; the same command resumes", log_tail(self._store, step.name))
+            yield News(step, failure)
+        yield from at_work(self._store, {key: step for key, (_, step, _) in self._running.items()})
+
+
+class _Job:
+    """What a job calls. A job that is preempted or out of time is put into the queue again, and goes on there."""
+
+    def __call__(self, *arguments: Any) -> Failure | None:
+        return work_far_away(*arguments)
+
+    def checkpoint(self, *arguments: Any) -> Any:
+        """Asked by submitit when slurm warns the job."""
+        return _submitit().helpers.DelayedSubmission(self, *arguments)
+
+
+def _submitit() -> Any:
+    """Import submitit, which need not be there."""
+    import submitit
+
+    return submitit

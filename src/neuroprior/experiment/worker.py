@@ -1,0 +1,110 @@
+"""What a worker does with a step, wherever it runs: progress and printed lines are kept in the store."""
+
+import os
+import sys
+import time
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from neuroprior.experiment.engine import POLL, Do, Failure, Say
+from neuroprior.experiment.progress import Reporter, log_file, log_tail
+from neuroprior.experiment.store import Step, Store, code_version
+from neuroprior.files import disk_fault
+from neuroprior.types import InputError
+
+
+def work_on(step: Step, store: Store, inputs: Mapping[str, Path], do: Do, tell: Say | None = None) -> Failure | None:
+    """Run one step and put its folder into the store; return why it failed, or None.
+
+    What it prints goes to the store's log of it, the traceback of a failure too; `tell` and the store are told of
+    progress, now and then. Whatever process this is, only this step may print meanwhile.
+    """
+    last = -1.0
+
+    def say(what: str, part: float) -> None:
+        nonlocal last
+        if time.monotonic() - last > POLL:
+            last = time.monotonic()
+            reporter.say(what, part)
+            if tell is not None:
+                tell(what, part)
+
+    with _printing_to(log_file(store, step.name)), Reporter(store, step.name) as reporter:
+        say("starting", 0.0)
+        try:
+            with store.writing(step) as out:
+                if out is not None:
+                    do(step.work, inputs, out, say)
+        except Exception as error:  # the step's own fault is told; the rest of the graph goes on
+            if not isinstance(error, InputError):
+                traceback.print_exc()
+            sys.stderr.flush()
+            return Failure(step, _reason(error, store), log_tail(store, step.name))
+    return None
+
+
+def work_far_away(
+    step: Step, root: Path, inputs: Mapping[str, Path], do: Do, environment: Mapping[str, str], code: Mapping[str, str]
+) -> Failure | None:
+    """`work_on`, perhaps on another machine: in the driver's environment, and where store and software are the same."""
+    os.environ.update(environment)
+    host = os.uname().nodename if hasattr(os, "uname") else "this node"
+    store = Store(root)
+    unseen = [folder for folder in (root, *inputs.values()) if not folder.is_dir()]
+    if unseen or not (root / "store.json").is_file():
+        where = unseen[0] if unseen else root
+        return Failure(
+            step, f"node {host} does not see {where}; put the store on a disk that all nodes share (NEUROPRIOR_STORE)"
+        )
+    here = code_version()
+    differing = [
+        "another state of neuroprior's source" if name == "source" else f"{name} {here.get(name)} for {value}"
+        for name, value in code.items()
+        if here.get(name) != value
+    ]
+    if differing:
+        return Failure(
+            step, f"node {host} has other software than the driver ({differing[0]}); install the same on every node"
+        )
+    return work_on(step, store, inputs, do)
+
+
+@contextmanager
+def _printing_to(log: Path) -> Iterator[None]:
+    """Send what this process prints, compiled libraries too, to a file that is new each time; an empty one goes."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        to = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o644)
+    except OSError:  # nothing can be written there: the step itself will say so
+        yield
+        return
+    before = [os.dup(1), os.dup(2)]
+    os.dup2(to, 1)
+    os.dup2(to, 2)
+    os.close(to)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for stream, was in zip((1, 2), before, strict=True):
+            os.dup2(was, stream)
+            os.close(was)
+        with suppress(OSError):
+            if not log.stat().st_size:
+                log.unlink()
+
+
+def _reason(error: Exception, store: Store) -> str:
+    """Say in one line what went wrong, and what to do where the machine is at fault and not the step."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    if (fault := disk_fault(error, store.root)) is not None:
+        return f"{store.root}: {fault}"
+    if isinstance(error, MemoryError) or "out of memory" in str(error) or "can't allocate memory" in str(error):
+        return f"out of memory ({lines[-1][:120]}); free some (compute.workers=1), then the same command resumes"
+    known = isinstance(error, InputError | ValueError | FloatingPointError)
+    return lines[-1] if known else f"{type(error).__name__}: {lines[-1]}"

@@ -1,0 +1,398 @@
+"""The ledger of published numbers: each beside this run's own, with a verdict by one rule."""
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import pyarrow.compute as pc
+
+from neuroprior.experiment.results import ConditionCard, Measurements, RunResults
+from neuroprior.experiment.steps.attacking import attacked_name
+from neuroprior.report.paired import paired_difference
+from neuroprior.report.perturbations import NORMS, three_digits
+from neuroprior.report.sweep import recipe_of
+from neuroprior.report.tables import (
+    NOT_MEASURED,
+    Table,
+    csv_cells,
+    curve_of,
+    minus,
+    noise_curve,
+    over_seeds,
+    percent,
+    taps_of,
+)
+from neuroprior.robustness.ledger import Ledger, median
+from neuroprior.types import InputError
+
+Verdict = Literal["reproduced", "differs", "undecided", "not measured"]
+
+RULE = (
+    "One rule for all: a published pair of numbers claims that their ratio lies on one side of 1. Reproduced: the 95 % "
+    "interval of this run's ratio lies on that side. Differs: it lies on the other side. Undecided: it holds 1, fewer "
+    "than two seeds are common to both, or a number is 0 or not finite. At the paper's size the published ratio, with "
+    "its rounding, must also meet the interval, else the row differs. The ratio is the geometric mean over seeds that "
+    "both have, its interval the paired t interval of its logarithm; it is not corrected for the number of rows. γ: "
+    "reproduced if in every seed the largest γ is at a layer with a published share above 0, differs if in none. "
+    "Attacks: reproduced if Brendel & Bethge's median is the smaller one on every network. Conditions are this run's "
+    "own: its targets, attacks and data may be others than the paper's."
+)
+_NBSP = "\N{NO-BREAK SPACE}"
+_SIZE = "ResNet18 of width 64, 40 epochs, CIFAR-10's 50,000 images"
+_TOP = 0.15  # the paper's highest noise level
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """exp(mean_s(log a_s - log b_s)) over `n` common seeds, with the paired 95 % t interval; one seed has none."""
+
+    value: float
+    low: float | None
+    high: float | None
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two published numbers of one measure, conditions `a` and `b`; `numbers` None where only a > b was published.
+
+    `numbers`: as they were printed; `metric`: of `metrics.parquet`, or `noise` (at the highest level) or `clean`.
+    """
+
+    claim: str
+    source: str
+    metric: str
+    a: str
+    b: str
+    said: str
+    numbers: tuple[str, str] | None = None
+
+    @property
+    def sizes(self) -> tuple[float, float] | None:
+        """The least and the greatest ratio a / b that the rounding of the printed numbers allows."""
+        if self.numbers is None:
+            return None
+        (a, half_a), (b, half_b) = map(_read, self.numbers)
+        return (a - half_a) / (b + half_b), (a + half_a) / (b - half_b)
+
+    @property
+    def above(self) -> bool:
+        """Whether a > b was published."""
+        return self.numbers is None or _read(self.numbers[0])[0] > _read(self.numbers[1])[0]
+
+
+def _read(printed: str) -> tuple[float, float]:
+    """The number, and half a unit of its last digit; `about` is read to five units."""
+    digits = printed.removeprefix("about ").removesuffix(f"{_NBSP}%")
+    half = 2.5 if printed.startswith("about ") else 0.5 * 10.0 ** -len(digits.partition(".")[2])
+    return float(digits), half
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of the ledger. `here`: this run's numbers in words, or why there are none; `cells`: them for the CSV."""
+
+    claim: str
+    source: str
+    published: str
+    here: str
+    ratio: Ratio | None = None
+    verdict: Verdict = "not measured"
+    cells: tuple[str, ...] = ()
+
+
+def ratio_of(a: Mapping[int, float], b: Mapping[int, float]) -> Ratio | None:
+    """Return a / b over common seeds; None where there is none, or a value is not positive and finite.
+
+    `a` and `b` map seed to value.
+    """
+    seeds = sorted(set(a) & set(b))
+    if any(not (value[seed] > 0 and math.isfinite(value[seed])) for value in (a, b) for seed in seeds):
+        return None
+    gap = paired_difference({s: math.log(a[s]) for s in seeds}, {s: math.log(b[s]) for s in seeds})
+    if gap is None:
+        return None
+    low, high = (None if end is None else math.exp(end) for end in (gap.low, gap.high))
+    return Ratio(math.exp(gap.mean), low, high, gap.n)
+
+
+def judge(ratio: Ratio, above: bool, sizes: tuple[float, float] | None) -> Verdict:
+    """Judge a ratio by `RULE`: `above` if a > b was published; `sizes` where the size is compared too, else None."""
+    if ratio.low is None or ratio.high is None or ratio.low <= 1 <= ratio.high:
+        return "undecided"
+    if (ratio.low > 1) != above or (sizes is not None and (ratio.high < sizes[0] or sizes[1] < ratio.low)):
+        return "differs"
+    return "reproduced"
+
+
+_RERUN = "the authors' rerun, 2020 (probably in colour)"
+_SHORT = {"vgg": "VGG", "adversarial": "adversarially trained"}
+
+
+_PRINTED: tuple[tuple[str, str, str, Mapping[str, str]], ...] = (
+    ("Accuracy at the highest noise", "paper, Fig. 4", "noise", {"neural_model": "about 50 %", "none": "about 20 %"}),
+    (
+        *("Median smallest L∞", "paper, Fig. 5", "median_linf"),
+        {"neural_model": "0.0034", "none": "0.0025", "shuffle": "0.0030", "vgg": "0.0028"},
+    ),
+    (
+        *("Median smallest L2", "paper, Fig. 5", "median_l2"),
+        {"neural_model": "0.13", "none": "0.09", "shuffle": "0.11", "vgg": "0.11"},
+    ),
+    ("Median smallest L∞", "paper (Madry et al.)", "median_linf", {"neural_model": "0.0034", "adversarial": "0.029"}),
+    (
+        *("Clean accuracy", _RERUN, "clean"),
+        {"neural_model": "88.4 %", "none": "92.4 %", "shuffle": "88.8 %", "blur": "88.1 %"},
+    ),
+    (
+        *("Gaussian-noise corruption", _RERUN, "corruption.gaussian_noise"),
+        {"neural_model": "67.0 %", "none": "54.1 %", "shuffle": "64.1 %", "blur": "80.5 %"},
+    ),
+    (
+        *("Mean smallest L∞", _RERUN, "mean_linf"),
+        {"neural_model": ".0036", "none": ".0028", "shuffle": ".0032", "blur": ".0062"},
+    ),
+    (
+        *("Mean smallest L2", _RERUN, "mean_l2"),
+        {"neural_model": ".130", "none": ".091", "shuffle": ".122", "blur": ".211"},
+    ),
+)
+
+
+def _pairs(what: str, source: str, metric: str, printed: Mapping[str, str]) -> list[Pair]:
+    """neural_model against each of the other conditions."""
+    (a, ours), *others = ((name, number.replace(" %", f"{_NBSP}%")) for name, number in printed.items())
+    return [
+        Pair(f"{what}, neural / {said}", source, metric, a, b, f"neural {ours}, {said} {theirs}", (ours, theirs))
+        for b, theirs in others
+        for said in [_SHORT.get(b, b)]
+    ]
+
+
+PAIRS: tuple[Pair, ...] = (
+    *(pair for printed in _PRINTED for pair in _pairs(*printed)),
+    *(
+        Pair(f"Mean smallest {norm}, neural / none", "paper, Fig. 7", metric, "neural_model", "none", said)
+        for norm, metric, said in (
+            ("L0", "mean_l0", "a gain in the caption, none in the text"),
+            ("L1", "mean_l1", "a gain in caption and text"),
+            ("L2", "mean_l2", "a gain in the text, none in the caption"),
+            ("L∞", "mean_linf", "a gain in caption and text"),
+        )
+    ),
+)
+GAMMA: Mapping[float, tuple[float, float, float]] = {
+    **dict.fromkeys((2.0, 4.0), (0.0, 1.0, 0.0)),
+    **{8.0: (0.0, 0.33, 0.67), 16.0: (0.0, 0.67, 0.33), 32.0: (0.5, 0.5, 0.0)},
+}
+"""Table 1: alpha to the shares of layers 1, 5 and 9 (of 1, 5, 9, 13, 17)."""
+_RECORDED = "needs recorded scans (neuroprior scan stability)"
+_ELSEWHERE = (
+    ("Correlation of S_model with S_oracle", "paper, Fig. 1D", "r = 0.73", _RECORDED),
+    ("Correlation of S_data (single trials) with S_oracle", "paper, Fig. 1D", "r = 0.39", _RECORDED),
+    ("Eq. 4 over scans has a much narrower distribution than Eq. 5", "paper, Fig. 1C", "narrower", _RECORDED),
+    ("Time to train one network", "paper", f"4.5{_NBSP}h on a TITAN RTX", "the metrics hold no time"),
+)
+
+
+def ledger(results: RunResults) -> list[Entry]:
+    """Return every published number beside this run's own, in the order of the paper's figures, the rerun after it."""
+    full = not lacking(results)
+    pairs = [_entry(results, pair, full) for pair in PAIRS]
+    return [
+        *(Entry(claim, source, said, why) for claim, source, said, why in _ELSEWHERE),
+        *(entry for entry in pairs if entry.source != _RERUN),
+        _attacks(results),
+        *(_gamma(results, alpha) for alpha in GAMMA),
+        *(entry for entry in pairs if entry.source == _RERUN),
+    ]
+
+
+def lacking(results: RunResults) -> list[str]:
+    """Say what keeps a run from the paper's size, a clause each; empty where it has it."""
+    recipe = recipe_of(results)
+    network, training, task = (recipe.get(part) or {} for part in ("network", "training", "task"))
+    said = []
+    if recipe.get("scale") == "tiny":
+        said.append("scale tiny")
+    if task.get("source") not in ("parquet", "cifar_binary") or results.n_classes != 10:
+        said.append("not CIFAR-10")
+    wanted = {"architecture": "resnet18", "width": 64, "epochs": 40}
+    found = {key: {**network, **training}.get(key, "not stated") for key in wanted}
+    said += [f"{key} {value}" for key, value in found.items() if value != wanted[key]]
+    trained_on = results.metrics.filter(pc.field("metric") == "task_loss")["n"].to_pylist()
+    kept = 1 - float(training.get("validation_fraction", 0.01))
+    images = 0 if not trained_on else round(min(trained_on) / kept)
+    if images != 50_000:
+        said.append(f"{images:,} training images" if images else "no network trained yet")
+    return said
+
+
+def _entry(results: RunResults, pair: Pair, full: bool) -> Entry:
+    cards = {card.name: card for card in results.conditions}
+    named = (pair.metric, pair.a, pair.b)
+    absent = [name for name in (pair.a, pair.b) if name not in cards]
+    if absent:
+        why = f"no condition {' or '.join(absent)} in this run"
+        return Entry(pair.claim, pair.source, pair.said, why, cells=named)
+    sigma = _highest(results, pair.a, pair.b) if pair.metric == "noise" else None
+    a, b = (_by_seed(results, pair.metric, name, sigma) for name in (pair.a, pair.b))
+    if not a or not b:
+        what = _ASKED.get(pair.metric) or f"{NORMS[pair.metric.split('_')[-1]].split(' ')[0]} attacks"
+        why = f"{what} not run" if not a and not b else f"{what} not run on {cards[pair.b if a else pair.a].label}"
+        return Entry(pair.claim, pair.source, pair.said, why, cells=named)
+    ours, theirs = over_seeds([*a.values()]), over_seeds([*b.values()])
+    write = three_digits if pair.metric.startswith(("median_", "mean_")) else percent
+    at = "" if sigma is None else f", at σ = {sigma:g}".replace(" = ", f"{_NBSP}={_NBSP}")
+    said = [f"{cards[name].label} {write(one).replace(' ', _NBSP)}" for name, one in ((pair.a, ours), (pair.b, theirs))]
+    here = f"{', '.join(said)}{at}"
+    cells = (*named, *csv_cells(ours), *csv_cells(theirs))
+    ratio = ratio_of(a, b)
+    if ratio is None:
+        why = "no seed is common" if not set(a) & set(b) else "a number that is 0 or not finite has no ratio"
+        return Entry(pair.claim, pair.source, pair.said, f"{here}; {why}", None, "undecided", cells)
+    comparable = full and (sigma is None or math.isclose(sigma, _TOP))
+    verdict = judge(ratio, pair.above, pair.sizes if comparable else None)
+    return Entry(pair.claim, pair.source, pair.said, here, ratio, verdict, cells)
+
+
+_ASKED = {"noise": "noise", "clean": "clean images", "corruption.gaussian_noise": "this corruption"}
+
+
+def _highest(results: Measurements, a: str, b: str) -> float | None:
+    """The paper's highest level where both have it, else the highest that both have."""
+    shared = sorted(set(noise_curve(results, a).x) & set(noise_curve(results, b).x))
+    return next((x for x in shared if math.isclose(x, _TOP)), shared[-1] if shared and shared[-1] > 0 else None)
+
+
+def _by_seed(results: Measurements, metric: str, condition: str, sigma: float | None) -> Mapping[int, float]:
+    """Seed to value; of the corruption the mean over severities, of the seeds that have them all."""
+    if metric in ("noise", "clean"):
+        at = 0.0 if metric == "clean" else sigma
+        return {} if at is None else noise_curve(results, condition).seeds_at(at)
+    curve = curve_of(results.metrics, condition, metric)
+    seeds = [seed for seed in curve.seeds if all(seed in values for values in curve.by_seed)]
+    return {seed: math.fsum(values[seed] for values in curve.by_seed) / len(curve.x) for seed in seeds}
+
+
+def _gamma(results: RunResults, alpha: float) -> Entry:
+    shares = GAMMA[alpha]
+    claim, source = f"γ of layers 1, 5 and 9 at α = {alpha:g}", "paper, Table 1"
+    said = " / ".join(f"{share:g}" for share in shares)
+    card = next((card for card in results.conditions if _is_neural_at(card, alpha)), None)
+    if card is None:
+        return Entry(claim, source, said, f"no neural_model at α = {alpha:g} in this run")
+    taps = taps_of(results.metrics, card.name, "gamma")
+    if len(taps) != 5:
+        why = f"no γ of {card.label}" if not taps else f"{card.label} has {len(taps)} taps, not layers 1, 5, 9, 13, 17"
+        return Entry(claim, source, said, why)
+    last = [curve_of(results.metrics, card.name, "gamma", tap).by_seed[-1] for tap in taps]
+    seeds = sorted(set.intersection(*(set(values) for values in last)))
+    if not seeds:
+        return Entry(claim, source, said, "no seed has γ at every layer")
+    largest = [max(range(5), key=lambda k, seed=seed: last[k][seed]) for seed in seeds]  # type: ignore[misc]
+    agree = sum(k < 3 and shares[k] > 0 for k in largest)
+    means = " / ".join(f"{over_seeds([values[seed] for seed in seeds]).mean:.2f}" for values in last[:3])
+    here = f"{means}, mean over seeds; largest at a published layer in {agree} of {len(seeds)} seeds"
+    verdict: Verdict = "undecided"
+    if len(seeds) > 1 and agree in (0, len(seeds)):
+        verdict = "reproduced" if agree else "differs"
+    return Entry(claim, source, said, here, None, verdict, ("gamma", card.name))
+
+
+def _is_neural_at(card: ConditionCard, alpha: float) -> bool:
+    own = {key for key, _ in card.options} - {"alpha"}
+    return card.base == "neural_model" and card.alpha == alpha and not own and not card.adversarial
+
+
+def _attacks(results: RunResults) -> Entry:
+    claim, source, said = "L2: Brendel & Bethge against C&W", "paper", "the smaller perturbation on every model"
+    seeds = sorted(set(results.metrics["seed"].to_pylist()))
+    names = [attacked_name(card.name, seed) for card in results.conditions for seed in seeds]
+    medians = _two_medians(results.attacks, names)
+    if not medians:
+        return Entry(claim, source, said, "no network was attacked by both, each by itself")
+    won = sum(ours < theirs for ours, theirs in medians)
+    here = f"the smaller median on {won} of {len(medians)} networks"
+    return Entry(claim, source, said, here, None, "reproduced" if won == len(medians) else "differs")
+
+
+def _two_medians(attacks: Ledger | None, names: Sequence[str]) -> list[tuple[float, float]]:
+    """(Brendel & Bethge's, C&W's) median of each network all of whose right images both attacked, each by itself."""
+    if attacks is None or "l2" not in attacks.norms:
+        return []
+    there = set(attacks.of(norm="l2").models)
+    found = []
+    for name in (name for name in names if name in there):
+        part = attacks.of(model=name, norm="l2")
+        columns = (part.table[column].to_pylist() for column in ("sample", "attack", "status"))
+        rows = list(zip(*columns, strict=True))
+        right = {sample for sample, attack, status in rows if attack == "clean" and status == "right"}
+        asked = [{sample for sample, a, _ in rows if a == attack} for attack in ("brendel_bethge", "cw")]
+        if not right or any(not right <= samples for samples in asked):
+            continue
+        try:
+            both = [median(part.of(attacks=[attack]).distances()) for attack in ("brendel_bethge", "cw")]
+        except InputError:  # one began from what the others had found
+            continue
+        found.append((both[0], both[1]))
+    return found
+
+
+def ledger_table(results: RunResults) -> Table:
+    """Return the ledger as a table; its caption says the rule, the run's size, and how many rows came out how."""
+    entries = ledger(results)
+    tally = Counter(entry.verdict for entry in entries)
+    order: tuple[Verdict, ...] = ("reproduced", "differs", "undecided", "not measured")
+    counted = ", ".join(f"{tally[word]} {word}" for word in order)
+    short = lacking(results)
+    size = (
+        f"This run is not of the paper's size ({_SIZE}): {', '.join(short)}. So no size is compared, only directions."
+        if short
+        else f"This run is of the paper's size ({_SIZE}), so sizes are compared too."
+    )
+    n = [entry.ratio.n for entry in entries if entry.ratio is not None]
+    spread = "Mean ± SEM over seeds (ddof 1). " if max(n, default=0) > 1 else "One seed: no spread. " if n else ""
+    return Table(
+        caption=f"Of {len(entries)} rows: {counted}. {size} {RULE} {spread}"
+        f"Smallest: length of the smallest perturbation that fools a network. "
+        f"Published numbers stand as they were printed, without a spread.",
+        header=("Claim", "Published", "This run", "Ratio [95 %]", "Seeds", "Verdict"),
+        rows=tuple(
+            (
+                entry.claim,
+                entry.published,
+                entry.here,
+                _ratio_said(entry.ratio),
+                NOT_MEASURED if entry.ratio is None else str(entry.ratio.n),
+                entry.verdict,
+            )
+            for entry in entries
+        ),
+        row_notes=tuple(entry.source for entry in entries),
+    )
+
+
+def _ratio_said(ratio: Ratio | None) -> str:
+    if ratio is None:
+        return NOT_MEASURED
+    if ratio.low is None or ratio.high is None:
+        return f"{ratio.value:.3f}"
+    return minus(f"{ratio.value:.3f} [{ratio.low:.3f},{_NBSP}{ratio.high:.3f}]")
+
+
+def ledger_csv(results: RunResults) -> list[list[str]]:
+    """Return ledger.csv: header, then a row a published number; empty fields were not measured or have no interval."""
+    names = [f"{side}_{part}" for side in ("a", "b") for part in ("mean", "sem", "n_seeds")]
+    measured = ["metric", "condition_a", "condition_b", *names]
+    rows = [["claim", "source", "published", *measured, "ratio", "ci95_low", "ci95_high", "n_common_seeds", "verdict"]]
+    rows[0].append("this_run")
+    for entry in ledger(results):
+        ratio = entry.ratio
+        numbers = [] if ratio is None else [ratio.value, ratio.low, ratio.high, ratio.n]
+        cells = ["" if number is None else repr(number) for number in numbers] or [""] * 4
+        filled = [*entry.cells, *[""] * (len(measured) - len(entry.cells))]
+        rows.append([entry.claim, entry.source, entry.published, *filled, *cells, entry.verdict, entry.here])
+    return rows
