@@ -108,3 +108,20 @@ def test_what_cannot_be_compared_is_one_line(tmp_path, capsys):
         main(["report", "compare", str(a), str(tmp_path / "none")])
     assert left.value.code == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_published_folder_has_a_report_from_its_numbers_alone(tmp_path, capsys):
+    a = folder(tmp_path / "a")
+    before = sorted(path.name for path in a.iterdir())
+    for arguments, status in (
+        (["--out", str(tmp_path / "page")], 0),
+        (["--publish", str(tmp_path / "x")], 2),
+    ):
+        with pytest.raises(SystemExit) as left:
+            main(["report", str(a), *arguments])
+        assert left.value.code == status
+    assert "this folder is a published one already" in capsys.readouterr().err
+    page = (tmp_path / "page" / "report" / "index.html").read_text()
+    assert "Beside the published numbers" in page
+    assert "51.0 ± 0.6" in page
+    assert sorted(path.name for path in a.iterdir()) == before

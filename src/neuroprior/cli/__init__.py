@@ -9,10 +9,9 @@ from typing import Annotated
 
 import typer
 
-from neuroprior import __version__
+import neuroprior as npr
 from neuroprior.cli import campaign, data, export, recipe, report, robustness, run, runs, scan, stimuli, target, twin
 from neuroprior.files import disk_fault
-from neuroprior.types import InputError
 
 app = typer.Typer(
     name="neuroprior",
@@ -47,15 +46,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = [argument for argument in given if argument != "--debug"]
     try:
         status = app(given, standalone_mode=False)
-    except InputError as error:
-        _fail(str(error), debug)
     except (KeyboardInterrupt, typer.Abort):
         _say_stopped()
         raise SystemExit(_INTERRUPTED) from None
     except typer.TyperException as error:  # a command or option that does not exist, a missing argument
-        _fail(f"{error.format_message()} (see `neuroprior --help`)", debug)
+        if (
+            type(error).__name__ == "NoArgsIsHelpError"
+        ):  # typer's own, which it does not export: a group without a command
+            print(error.format_message(), file=sys.stderr)
+            raise SystemExit(2) from None
+        said = error.format_message()
+        quote = (
+            " (in quotes, where it has blanks: --set 'KEY=[a, b]')"
+            if "extra argument" in said and "--set" in given
+            else ""
+        )
+        _fail(f"{said}{quote} (see `neuroprior --help`)", debug)
     except OSError as error:
         _fail(_disk_line(error), debug)
+    except npr.InputError as error:  # after the others: looking it up imports NumPy
+        _fail(str(error), debug)
     else:
         if status == _INTERRUPTED:
             _say_stopped()
@@ -74,7 +84,7 @@ def _say_stopped() -> None:
 
 def _say_version(asked: bool) -> bool:
     if asked:
-        print(f"neuroprior {__version__}")
+        print(f"neuroprior {npr.__version__}")
         raise typer.Exit
     return asked
 

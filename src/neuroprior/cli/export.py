@@ -5,9 +5,9 @@ from typing import Annotated, Literal
 
 import typer
 
+import neuroprior as npr
 from neuroprior.cli.options import Force
 from neuroprior.cli.progress import Progress
-from neuroprior.types import InputError, load_target
 
 
 def export(
@@ -35,9 +35,11 @@ def export(
     from neuroprior.experiment.exchange import check_out, require_hub
 
     if private and push is None:
-        raise InputError("--private: is of --push; give that too, or leave it out")
+        raise npr.InputError("--private: is of --push; give that too, or leave it out")
     if source.is_file() and (condition is not None or seed is not None):
-        raise InputError(f"{source}: a file; --condition and --seed are of a run, leave them out or name its folder")
+        raise npr.InputError(
+            f"{source}: a file; --condition and --seed are of a run, leave them out or name its folder"
+        )
     check_out(out, force)
     if push is not None:
         require_hub()
@@ -64,7 +66,7 @@ def _network(run: Path, out: Path, condition: str | None, seed: int, licence: st
     results = load_run(run)
     if condition is None:
         names = " or ".join(card.name for card in results.conditions)
-        raise InputError(f"{run}: a run of several networks; say which one: --condition {names}")
+        raise npr.InputError(f"{run}: a run of several networks; say which one: --condition {names}")
     one = network_of_run(results, condition, seed)
     return write_network(one, out, readme=network_page(one, licence=licence), licence=licence, replace=force)
 
@@ -73,5 +75,5 @@ def _target(file: Path, out: Path, licence: str, force: bool) -> list[Path]:
     from neuroprior.experiment.exchange import write_target
     from neuroprior.report.excerpt import target_page
 
-    page = target_page(load_target(file), file.stem, licence=licence)
+    page = target_page(npr.load_target(file), file.stem, licence=licence)
     return write_target(file, out, readme=page, licence=licence, replace=force)

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+import neuroprior as npr
 from neuroprior.cli.progress import Progress
 from neuroprior.cli.tables import print_table
-from neuroprior.types import InputError
 
 if TYPE_CHECKING:
     import torch
@@ -31,7 +31,7 @@ def radii_of(given: str | None, norms: Sequence[str]) -> dict[str, tuple[float, 
         except ValueError:
             radius = math.nan
         if norm not in _WITH_RADII or not 0 < radius < math.inf:
-            raise InputError(f"--radii {part}: give NORM:RADIUS, e.g. linf:0.0078, of {', '.join(_WITH_RADII)}")
+            raise npr.InputError(f"--radii {part}: give NORM:RADIUS, e.g. linf:0.0078, of {', '.join(_WITH_RADII)}")
         found[norm] = (*found.get(norm, ()), radius)
     return found
 
@@ -53,9 +53,9 @@ class Further:
 
             corrupted(images[:1], "brightness", 1, 0)  # its own words, for images that are too small
         if self.masking is not None and not set(norms) & {"linf", "l2"}:
-            raise InputError("--masking: is asked in linf or l2; add --norm linf or l2")
+            raise npr.InputError("--masking: is asked in linf or l2; add --norm linf or l2")
         if self.masking is not None and not self.masking > 0:
-            raise InputError(f"--masking {self.masking:g}: give a radius above 0, e.g. 0.008")
+            raise npr.InputError(f"--masking {self.masking:g}: give a radius above 0, e.g. 0.008")
 
     def measure(
         self,

@@ -6,8 +6,8 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import neuroprior as npr
 from neuroprior.cli.tables import duration
-from neuroprior.types import InputError
 
 if TYPE_CHECKING:
     from neuroprior.experiment.watching import RunView, StepView
@@ -38,7 +38,7 @@ class LiveRun(AbstractContextManager["LiveRun"]):
 
         try:
             return table(look_on(self._out), self._console.height)
-        except InputError:  # nothing is planned yet
+        except npr.InputError:  # nothing is planned yet
             return ", ".join(f"{label}: {what}" for label, what in self._said.items()) or "preparing"
 
     def update(self, label: str, what: str, part: float) -> None:

@@ -5,10 +5,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from neuroprior.types import InputError
+import neuroprior as npr
 
 if TYPE_CHECKING:
     from neuroprior.recordings import ScanFormat
+
+# As in neuroprior.types, without what importing that costs: `--help` needs no NumPy. A test holds them equal.
+Tier = Literal["train", "validation", "oracle"]
+Weighting = Literal["snr-v", "snr", "v", "none"]
 
 Out = Annotated[Path, typer.Option(help="Folder of the run; what is finished in it is not done again.")]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override, e.g. scale=tiny.")]
@@ -26,7 +30,7 @@ Force = Annotated[bool, typer.Option("--force", help="Replace files that are the
 def check_file(out: Path) -> None:
     """Raise `InputError` where a command could not write its file in the end."""
     if out.is_dir() or any(parent.is_file() for parent in out.parents):
-        raise InputError(f"--out {out}: is a folder, or lies below a file; name a file that can be written")
+        raise npr.InputError(f"--out {out}: is a folder, or lies below a file; name a file that can be written")
 
 
 def format_named(name: str, option: str) -> "ScanFormat":
@@ -36,15 +40,15 @@ def format_named(name: str, option: str) -> "ScanFormat":
     for entry in SCAN_FORMATS:
         if entry.name == name:
             return entry
-    raise InputError(f"{option} {name}: not one of {', '.join(entry.name for entry in SCAN_FORMATS)}")
+    raise npr.InputError(f"{option} {name}: not one of {', '.join(entry.name for entry in SCAN_FORMATS)}")
 
 
 def check_free(out: Path, force: bool) -> None:
     """Raise `InputError` where something would be overwritten that nobody asked to."""
     if out.exists() and not force:
-        raise InputError(f"{out}: is there already; name another place, or give --force to replace it")
+        raise npr.InputError(f"{out}: is there already; name another place, or give --force to replace it")
     if out.is_dir():
-        raise InputError(f"{out}: a folder, which is never replaced; remove it, or name another place")
+        raise npr.InputError(f"{out}: a folder, which is never replaced; remove it, or name another place")
 
 
 def check_format(format: str | None) -> None:

@@ -19,7 +19,7 @@ def schema() -> None:
     """
     from neuroprior.experiment import recipe_schema
 
-    print(json.dumps(recipe_schema(), indent=2))
+    print(json.dumps(recipe_schema()))
 
 
 @app.command("show")

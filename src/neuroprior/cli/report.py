@@ -7,9 +7,9 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+import neuroprior as npr
 from neuroprior.cli.options import Json
 from neuroprior.cli.tables import print_table
-from neuroprior.types import InputError
 
 
 class _RunOrCommand(TyperGroup):
@@ -24,14 +24,18 @@ class _RunOrCommand(TyperGroup):
 app = typer.Typer(
     cls=_RunOrCommand,
     help="Write the report of a run again, or compare several runs.\n\n"
-    "Example: neuroprior report runs/quick --publish docs/results/quick",
+    "Example: neuroprior report runs/quick --publish docs/results/quick\n\n"
+    "Of a published folder: neuroprior report docs/results/quick --out build/quick",
     no_args_is_help=True,
 )
 
 
 @app.command("run")
 def run(
-    run_dir: Annotated[Path, typer.Argument(help="Folder of a run.")],
+    run_dir: Annotated[Path, typer.Argument(help="Folder of a run, or a published one.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Of a published folder, where its page goes (without: into the folder).")
+    ] = None,
     publish: Annotated[
         Path | None,
         typer.Option(help="Also write figures, tables, recipe and provenance here, small enough to commit."),
@@ -39,15 +43,22 @@ def run(
 ) -> None:
     """Write the report of a run again, as far as the run is finished; `run` may be left out.
 
+    Of a published folder: from its numbers alone, without images, matrices and single attacks.
+
     Example: neuroprior report runs/quick --publish docs/results/quick
     """
-    from neuroprior.experiment import load_run
+    from neuroprior.experiment import load_run, published_run
     from neuroprior.report import publish as publish_results
     from neuroprior.report import write_report
 
     if publish is not None and publish.is_file():
-        raise InputError(f"--publish {publish}: is a file; name a folder")
-    results = load_run(run_dir)
+        raise npr.InputError(f"--publish {publish}: is a file; name a folder")
+    published = (run_dir / "metrics.parquet").is_file() and not (run_dir / "plan.json").exists()
+    if out is not None and not published:
+        raise npr.InputError("--out: is for a published folder; the report of a run goes into the run's folder")
+    if publish is not None and published:
+        raise npr.InputError("--publish: is for a run; this folder is a published one already")
+    results = published_run(run_dir, out or run_dir) if published else load_run(run_dir)
     print(f"Report: {write_report(results)}")
     if publish is not None:
         print(f"Published {len(publish_results(results, publish))} files in {publish}")
@@ -67,7 +78,7 @@ def compare(
     from neuroprior.report.compare import compare_runs, compare_table, recipe_differences, run_names, write_comparison
 
     if out is not None and out.is_file():
-        raise InputError(f"--out {out}: is a file; name a folder")
+        raise npr.InputError(f"--out {out}: is a file; name a folder")
     read = [measured_in(folder) for folder in runs]
     found, names = compare_runs(read), run_names(read)
     page = None if out is None else write_comparison(read, out)

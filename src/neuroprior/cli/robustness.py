@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+import neuroprior as npr
 from neuroprior.cli.further import Further, radii_of
 from neuroprior.cli.options import Json
 from neuroprior.cli.progress import Progress
 from neuroprior.cli.tables import duration, print_table
-from neuroprior.types import InputError
 
 if TYPE_CHECKING:
     import torch
@@ -234,7 +234,7 @@ def robustness(
 def _norms(given: Sequence[str]) -> tuple[AttackedNorm, ...]:
     unknown = [norm for norm in given if norm not in _USUAL]
     if unknown:
-        raise InputError(f"--norm {unknown[0]}: choose l0, l1, l2 or linf")
+        raise npr.InputError(f"--norm {unknown[0]}: choose l0, l1, l2 or linf, and give --norm once for each")
     return tuple(norm for norm in _USUAL if norm in given)
 
 
@@ -257,10 +257,12 @@ def _ledger(given: Path | None, norm: str, norms: Sequence[str]) -> Path | None:
         return None
     if given.suffix == ".parquet" and not given.is_dir():
         if len(norms) > 1:
-            raise InputError(f"--ledger {given}: one file for {' and '.join(norms)}; name a folder")
+            raise npr.InputError(f"--ledger {given}: one file for {' and '.join(norms)}; name a folder")
         return given
     if given.is_file() or any(parent.is_file() for parent in given.parents):
-        raise InputError(f"--ledger {given}: is a file, or lies below one; name a folder, or a .parquet for one norm")
+        raise npr.InputError(
+            f"--ledger {given}: is a file, or lies below one; name a folder, or a .parquet for one norm"
+        )
     return given / f"{norm}.parquet"
 
 
@@ -270,7 +272,7 @@ def _numbers(option: str, given: str, count: int | None = None) -> tuple[float, 
     except ValueError:
         values = ()
     if not values or len(values) != (count or len(values)) or not all(abs(value) < float("inf") for value in values):
-        raise InputError(f"--{option} {given}: give {count or 'some'} numbers with commas between them")
+        raise npr.InputError(f"--{option} {given}: give {count or 'some'} numbers with commas between them")
     return values
 
 
@@ -313,7 +315,7 @@ def _asked(
         network.to(device)
     except (RuntimeError, AssertionError) as error:
         said = (str(error).splitlines() or [type(error).__name__])[0][:120]
-        raise InputError(f"--device {device}: {said}; name one that this machine has, e.g. cpu") from None
+        raise npr.InputError(f"--device {device}: {said}; name one that this machine has, e.g. cpu") from None
     return _Asked(
         name=Path(model).name if Path(model).is_file() else model,
         network=network.eval(),
@@ -347,9 +349,9 @@ def _cost_line(search: _Search, cost: "Cost") -> str:
 def _confirm(seconds: float) -> None:
     """Raise `InputError` unless somebody agrees."""
     if not sys.stdin.isatty():
-        raise InputError(f"--exhaustive: up to {duration(seconds)}, nothing was attacked yet; add --yes to go on")
+        raise npr.InputError(f"--exhaustive: up to {duration(seconds)}, nothing was attacked yet; add --yes to go on")
     if not typer.confirm("Go on?", err=True):
-        raise InputError("--exhaustive: nothing was attacked; leave it out for the quick settings")
+        raise npr.InputError("--exhaustive: nothing was attacked; leave it out for the quick settings")
 
 
 @contextmanager

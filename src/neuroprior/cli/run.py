@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+import neuroprior as npr
 from neuroprior.cli.live import LiveRun, follow
 from neuroprior.cli.options import Engine, Json, Out, Set
 from neuroprior.cli.progress import Progress
 from neuroprior.cli.tables import duration, print_table, size
-from neuroprior.types import InputError
 
 if TYPE_CHECKING:
     from neuroprior.experiment import Forecast, Recipe
@@ -110,7 +110,7 @@ def _run(
             )
         return
     if gpus is not None:
-        raise InputError("--gpus: is for --plan; a run takes the GPUs that are there (compute.device=cuda)")
+        raise npr.InputError("--gpus: is for --plan; a run takes the GPUs that are there (compute.device=cuda)")
     started = time.monotonic()
     with LiveRun(out) as live:
         command = ["neuroprior", *sys.argv[1:]]

@@ -5,18 +5,14 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
-import numpy as np
 import typer
 
+import neuroprior as npr
 from neuroprior.cli.options import Force, Format, Json, Module, Series, check_format, check_free, format_named
 from neuroprior.cli.progress import Progress
 from neuroprior.cli.tables import print_table
-from neuroprior.types import InputError, Scan, SimilarityTarget, load_target
-
-if TYPE_CHECKING:
-    pass
 
 app = typer.Typer(help="Recordings: check, convert, simulate, compare and plan them.", no_args_is_help=True)
 
@@ -49,7 +45,7 @@ def check(
             continue
         try:
             scan = load_scan(path, format, module=module, series=series)
-        except InputError as error:
+        except npr.InputError as error:
             sound = False
             said.append({"path": str(path), "sound": False, "faults": [str(error)]})
             if not json_:
@@ -87,11 +83,11 @@ def convert(
     from neuroprior.recordings import SCAN_FORMATS, load_scan, save_scan
 
     if path.exists() and out.exists() and path.samefile(out):
-        raise InputError(f"{out}: is the recording itself; name another file")
+        raise npr.InputError(f"{out}: is the recording itself; name another file")
     drops = format_named(to, "--to").drops
     check_free(out, force)
     if to != "sensorium" and not any(out.name.endswith(entry.suffix) for entry in SCAN_FORMATS if entry.name == to):
-        raise InputError(f"{out}: a file of format {to} ends in {format_named(to, '--to').suffix}; name it so")
+        raise npr.InputError(f"{out}: a file of format {to} ends in {format_named(to, '--to').suffix}; name it so")
     scan = load_scan(path, format, module=module, series=series)
     save_scan(scan, out, to)
     lost = [field for field in drops if _holds(scan, field)]
@@ -136,6 +132,8 @@ def simulate(
 
     Example: neuroprior scan simulate --out mice --scans 8 --animals 4
     """
+    import numpy as np
+
     from neuroprior.recordings import (
         Behaviour,
         Noise,
@@ -154,7 +152,7 @@ def simulate(
     Viewing(n_repeats=repeats, n_validation=validation, seed=seed)  # what cannot be is said before anything is read
     private, moved = Noise(kind=noise, shared=shared), Behaviour(running, pupil, gaze)
     if neurons is not None and neurons < 1:
-        raise InputError(f"--neurons {neurons}: must be 1 or more")
+        raise npr.InputError(f"--neurons {neurons}: must be 1 or more")
     dealt = [(f"mouse{animal}-scan{session}", animal, session) for animal, session in sessions(scans, animals)]
     for name, _, _ in dealt:
         check_free(out / f"{name}{kept.suffix}", force)
@@ -233,12 +231,14 @@ def stability(
 
     Example: neuroprior scan stability mice/*.npz --truth
     """
+    import numpy as np
+
     from neuroprior.recordings import growth_with_repeats, load_scan, load_truth, scan_stability
     from neuroprior.report.stability_page import stability_json, write_stability
 
     check_format(format)
     if len({path.resolve() for path in paths}) < len(paths):
-        raise InputError("scan stability: names a recording twice; it would agree with itself")
+        raise npr.InputError("scan stability: names a recording twice; it would agree with itself")
     scans = [load_scan(path, format, module=module, series=series) for path in paths]
     given = model or []
     models = dict(zip(_numbered([path.stem for path in given]), map(_matrix, given), strict=True))
@@ -288,13 +288,13 @@ def _truth_beside(path: Path) -> Path:
     for folder in (path.with_name(f"{path.name}-truth"), path.with_name(f"{path.stem}-truth")):
         if folder.is_dir():
             return folder
-    raise InputError(f"{path}: no truth beside it ({path.stem}-truth); only `scan simulate` writes one")
+    raise npr.InputError(f"{path}: no truth beside it ({path.stem}-truth); only `scan simulate` writes one")
 
 
-def _matrix(path: Path) -> SimilarityTarget:
-    target = load_target(path)
-    if not isinstance(target, SimilarityTarget):
-        raise InputError(f"{path}: holds coordinates, not a matrix; make the target without --factored")
+def _matrix(path: Path) -> "npr.SimilarityTarget":
+    target = npr.load_target(path)
+    if not isinstance(target, npr.SimilarityTarget):
+        raise npr.InputError(f"{path}: holds coordinates, not a matrix; make the target without --factored")
     return target
 
 
@@ -330,7 +330,7 @@ def plan(
     check_format(format)
     for what, given in (("neurons", neurons), ("repeats", repeats), ("scans", scans)):
         if given and min(given) < 1:
-            raise InputError(f"--{what} {min(given)}: must be 1 or more")
+            raise npr.InputError(f"--{what} {min(given)}: must be 1 or more")
     with Progress() as progress:
         progress.update("plan", "comparing halves", 0.0)
         made = plan_recording([load_scan(path, format, module=module, series=series) for path in pilots], seed=seed)
@@ -375,7 +375,7 @@ def plan(
         print(f"* more than 4 times the pilot's {made.n_neurons} neurons: far from what it can tell")
 
 
-def _holds(scan: Scan, field: str) -> bool:
+def _holds(scan: "npr.Scan", field: str) -> bool:
     value = getattr(scan, field, None)
     return value is not None and len(value) > 0
 

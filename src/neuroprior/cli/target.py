@@ -6,28 +6,29 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal, TypedDict, TypeVar, cast, get_args
+from typing import TYPE_CHECKING, Annotated, Literal, TypedDict, TypeVar, cast, get_args
 
-import numpy as np
 import typer
 
-from neuroprior.cli.options import Force, Format, Json, Module, Series, check_file, check_format, check_free
-from neuroprior.cli.progress import Progress
-from neuroprior.types import (
-    AnyTarget,
-    Details,
-    FactoredTarget,
-    InputError,
-    Population,
-    Precision,
-    Scan,
-    SimilarityTarget,
-    Stimuli,
+import neuroprior as npr
+from neuroprior.cli.options import (
+    Force,
+    Format,
+    Json,
+    Module,
+    Series,
     Tier,
     Weighting,
-    load_target,
+    check_file,
+    check_format,
+    check_free,
 )
-from neuroprior.types.arrays import rows_of
+from neuroprior.cli.progress import Progress
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from neuroprior.types import AnyTarget, Details, Population, Precision, Scan, SimilarityTarget, Stimuli
 
 app = typer.Typer(help="Similarity targets: make one, look at one, compare two.", no_args_is_help=True)
 
@@ -134,10 +135,10 @@ def target_build(
     source = _only_source(given, factored)
     for files in (twin or [], scan or []):
         if len({file.resolve() for file in files}) < len(files):
-            raise InputError(f"--{source}: names a file twice; it would count twice in the mean")
+            raise npr.InputError(f"--{source}: names a file twice; it would count twice in the mean")
     check_free(out, force)
     kind = _Kind(factored, 0.01 if tolerance is None else tolerance, max_rank)
-    made: AnyTarget
+    made: "AnyTarget"
     with Progress() as progress:
         if scan:
             tier_asked = _tier_of_scans(tier)
@@ -203,8 +204,10 @@ def target_compare(
     _say({k: None if v != v else v for k, v in compared.items()}, json_)
 
 
-def _by_chance(one: AnyTarget, other: AnyTarget, images: int, seed: int) -> dict[str, float]:
+def _by_chance(one: "AnyTarget", other: "AnyTarget", images: int, seed: int) -> dict[str, float]:
     """CKA and Procrustes with the images of one permuted, which is not 0, the less so the fewer the images."""
+    import numpy as np
+
     from neuroprior.similarity import compare_targets
 
     common = np.intersect1d(one.image_ids, other.image_ids)
@@ -221,20 +224,22 @@ def _by_chance(one: AnyTarget, other: AnyTarget, images: int, seed: int) -> dict
     }
 
 
-def _part(target: AnyTarget, ids: np.ndarray) -> SimilarityTarget:
+def _part(target: "AnyTarget", ids: "np.ndarray") -> "SimilarityTarget":
+    from neuroprior.types.arrays import rows_of
+
     rows = rows_of(target.image_ids, ids, "target")
-    return SimilarityTarget(target.block(rows), ids, target.stimuli_digest, target.source)
+    return npr.SimilarityTarget(target.block(rows), ids, target.stimuli_digest, target.source)
 
 
-def _target(path: Path) -> AnyTarget:
+def _target(path: Path) -> "AnyTarget":
     """Load a target; a recording in its place is said to be one."""
     try:
-        return load_target(path)
-    except InputError:
+        return npr.load_target(path)
+    except npr.InputError:
         from neuroprior.recordings.stimuli import holds_responses
 
         if holds_responses(path):
-            raise InputError(f"{path}: this is a recording: try `neuroprior scan check {path}`") from None
+            raise npr.InputError(f"{path}: this is a recording: try `neuroprior scan check {path}`") from None
         raise
 
 
@@ -246,26 +251,26 @@ class _Kind:
     tolerance: float
     max_rank: int | None
 
-    def of_population(self, population: Population, stimuli: Stimuli, details: Details) -> AnyTarget:
+    def of_population(self, population: "Population", stimuli: "Stimuli", details: "Details") -> "AnyTarget":
         from neuroprior.similarity import factor_population, target_from_population
 
         if not self.factored:
             return target_from_population(population, stimuli, details=details)
         return factor_population(population, stimuli, tolerance=self.tolerance, max_rank=self.max_rank, details=details)
 
-    def of_target(self, target: SimilarityTarget) -> AnyTarget:
+    def of_target(self, target: "SimilarityTarget") -> "AnyTarget":
         from neuroprior.similarity import factor_target
 
         if not self.factored:
             return target
         return factor_target(target, tolerance=self.tolerance, max_rank=self.max_rank)
 
-    def mean(self, targets: list[AnyTarget]) -> AnyTarget:
+    def mean(self, targets: list["AnyTarget"]) -> "AnyTarget":
         from neuroprior.similarity import average_factored, average_targets
 
         if not self.factored:
-            return average_targets([target for target in targets if isinstance(target, SimilarityTarget)])
-        parts = [target for target in targets if isinstance(target, FactoredTarget)]
+            return average_targets([target for target in targets if isinstance(target, npr.SimilarityTarget)])
+        parts = [target for target in targets if isinstance(target, npr.FactoredTarget)]
         return average_factored(parts, tolerance=self.tolerance, max_rank=self.max_rank)
 
 
@@ -275,23 +280,23 @@ def _only_source(given: set[str], factored: bool) -> str:
     if len(sources) != 1:
         found = " and ".join(f"--{source}" for source in sources) or "no source"
         listed = ", ".join(f"--{source}" for source in _SOURCES)
-        raise InputError(f"target build: {found} given; choose exactly one of {listed}")
+        raise npr.InputError(f"target build: {found} given; choose exactly one of {listed}")
     (source,) = sources
     has = {source, "factored"} if factored else {source}
     for option, needed in _GOES_WITH.items():
         if option in given and not has.intersection(needed):
             meant = ", ".join(f"--{name}" for name in needed)
-            raise InputError(f"--{option}: has no use with --{source}; leave it out (it is for {meant})")
+            raise npr.InputError(f"--{option}: has no use with --{source}; leave it out (it is for {meant})")
     return source
 
 
 def _needed(value: _Given | None, source: str, option: str) -> _Given:
     if value is None:
-        raise InputError(f"--{source}: needs --{option} as well; see `neuroprior target build --help`")
+        raise npr.InputError(f"--{source}: needs --{option} as well; see `neuroprior target build --help`")
     return value
 
 
-def _stimuli(path: Path, tier: str) -> Stimuli:
+def _stimuli(path: Path, tier: str) -> "Stimuli":
     from neuroprior.recordings import load_stimuli
 
     return load_stimuli(path) if tier == "all" else load_stimuli(path, tier=_tier(tier))
@@ -301,12 +306,12 @@ def _tier(tier: str) -> Tier:
     for known in get_args(Tier):
         if tier == known:
             return cast(Tier, tier)
-    raise InputError(f"--tier {tier}: choose {', '.join(get_args(Tier))}, or, of stimuli, all")
+    raise npr.InputError(f"--tier {tier}: choose {', '.join(get_args(Tier))}, or, of stimuli, all")
 
 
 def _tier_of_scans(tier: str) -> Tier:
     if tier == "all":
-        raise InputError(f"--tier all: a scan's target is of one tier; choose {', '.join(get_args(Tier))}")
+        raise npr.InputError(f"--tier all: a scan's target is of one tier; choose {', '.join(get_args(Tier))}")
     return _tier(tier)
 
 
@@ -315,12 +320,12 @@ class _Weighing(TypedDict):
 
     weighting: Weighting | None
     v_power: float
-    precision: Precision
+    precision: "Precision"
 
 
 def _of_twins(
-    files: list[Path], shown: Stimuli, how: _Weighing, neurons: str | None, kind: _Kind, progress: Progress
-) -> AnyTarget:
+    files: list[Path], shown: "Stimuli", how: _Weighing, neurons: str | None, kind: _Kind, progress: Progress
+) -> "AnyTarget":
     from neuroprior.similarity import select_neurons
     from neuroprior.twin import load_denoisers, mean_details, predict_denoised, target_details
 
@@ -340,8 +345,8 @@ def _of_twins(
 
 
 def _of_scans(
-    files: list[Path], scans: list[Scan], tier: Tier, neurons: str | None, intersection: bool
-) -> SimilarityTarget:
+    files: list[Path], scans: list["Scan"], tier: Tier, neurons: str | None, intersection: bool
+) -> "SimilarityTarget":
     from neuroprior.recordings import check_scan, scan_with_neurons, target_from_scans
 
     for file, scan in zip(files, scans, strict=True):
@@ -355,13 +360,13 @@ def _of_scans(
     return replace(made, details={**made.details, **_chosen(neurons)})
 
 
-def _chosen(neurons: str | None) -> Details:
+def _chosen(neurons: str | None) -> "Details":
     return {} if neurons is None else {"neurons_chosen": neurons}
 
 
 def _of_network(
-    spec: str, weights: Path | None, layer: str, shown: Stimuli, kind: _Kind, progress: Progress
-) -> AnyTarget:
+    spec: str, weights: Path | None, layer: str, shown: "Stimuli", kind: _Kind, progress: Progress
+) -> "AnyTarget":
     from neuroprior.networks import load_network, network_details, population_from_network
 
     network = load_network(spec, weights=weights)
@@ -372,7 +377,7 @@ def _of_network(
     return kind.of_population(population, shown, {**network_details(network, spec, layer, population), **held})
 
 
-def _of_vgg(file: Path, shown: Stimuli, kind: _Kind, progress: Progress) -> AnyTarget:
+def _of_vgg(file: Path, shown: "Stimuli", kind: _Kind, progress: Progress) -> "AnyTarget":
     from neuroprior.networks import VGG_LAYER, load_vgg19, population_from_network, vgg_details
 
     network = load_vgg19(file)
@@ -386,16 +391,18 @@ def _threshold(pixel: str) -> float | None:
     try:
         return None if pixel == "raw" else float(pixel)
     except ValueError:
-        raise InputError(f"--pixel {pixel}: give a threshold from 0 to below 1, e.g. 0.8, or raw") from None
+        raise npr.InputError(f"--pixel {pixel}: give a threshold from 0 to below 1, e.g. 0.8, or raw") from None
 
 
 def _tell(progress: Progress, label: str, what: str, done: int, of: int) -> None:
     progress.update(label, what, done / of)
 
 
-def _describe(target: AnyTarget, as_json: bool) -> None:
+def _describe(target: "AnyTarget", as_json: bool) -> None:
+    import numpy as np
+
     n = len(target)
-    whole = isinstance(target, SimilarityTarget) and n <= _WHOLE
+    whole = isinstance(target, npr.SimilarityTarget) and n <= _WHOLE
     rows = np.arange(n) if whole else np.sort(np.random.default_rng(0).permutation(n)[:_SHOWN])
     pairs = target.block(rows)[np.triu_indices(len(rows), k=1)]
     said: dict[str, str | float | int | None] = {
@@ -410,7 +417,7 @@ def _describe(target: AnyTarget, as_json: bool) -> None:
     }
     if len(rows) < n:
         said["these four are of"] = f"{len(rows)} images drawn at random"
-    if isinstance(target, FactoredTarget):
+    if isinstance(target, npr.FactoredTarget):
         said |= {"rank": target.rank, "tolerance": target.tolerance}
     _say({**said, **target.details}, as_json)
 

@@ -1,21 +1,23 @@
 """`neuroprior twin`: fit digital twins to recordings, score them, bring them in and take them out."""
 
 import json
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import numpy as np
 import typer
 
-from neuroprior.cli.options import Format, Json, Module, Series, check_file
+import neuroprior as npr
+from neuroprior.cli.options import Format, Json, Module, Series, Tier, check_file
 from neuroprior.cli.progress import Progress
 from neuroprior.cli.tables import duration, print_table
-from neuroprior.types import InputError, Scan, Tier
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from neuroprior.twin import Denoiser, FitProgress, TwinScores
 
 app = typer.Typer(help="Digital twins: fit, score, import and export them.", no_args_is_help=True)
@@ -93,9 +95,9 @@ def fit(
         readout_l1=readout_l1, missing_behavior=missing_behavior, precision=precision, seed=seed,
     )  # fmt: skip
     if crossfit < 0 or crossfit == 1:
-        raise InputError(f"--crossfit {crossfit}: give 2 or more folds, or 0 for one model")
+        raise npr.InputError(f"--crossfit {crossfit}: give 2 or more folds, or 0 for one model")
     if out.exists() and not out.is_dir():
-        raise InputError(f"--out {out}: is a file; name a folder")
+        raise npr.InputError(f"--out {out}: is a file; name a folder")
     scans = [load_scan(path, format, module=module, series=series) for path in paths]
     with Progress() as progress:
         progress.update("recordings", "reading", 0.0)
@@ -218,16 +220,16 @@ def export(
 
     check_file(out)
     if own_units and out.suffix == ".pt2":
-        raise InputError(f"--own-units: is of a Sensorium file, not of {out}; leave it out, or name a .pth")
+        raise npr.InputError(f"--own-units: is of a Sensorium file, not of {out}; leave it out, or name a .pth")
     if out.suffix == ".pth" and (conditions != "neutral" or pixel_scale is not None):
         given = "--conditions" if conditions != "neutral" else "--pixel-scale"
-        raise InputError(f"{given}: is of a program, not of {out}; leave it out, or name a .pt2")
+        raise npr.InputError(f"{given}: is of a program, not of {out}; leave it out, or name a .pt2")
     found = load_denoisers(twin, scan=scan)
     if len(found) > 1:
-        raise InputError(f"{twin}: holds {', '.join(one.name for one in found)}; choose one with --scan")
+        raise npr.InputError(f"{twin}: holds {', '.join(one.name for one in found)}; choose one with --scan")
     (one,) = found
     if not isinstance(one, Twin):
-        raise InputError(f"{twin}: a crossfit is several models; export one, e.g. {twin}/fold-0/twin.safetensors")
+        raise npr.InputError(f"{twin}: a crossfit is several models; export one, e.g. {twin}/fold-0/twin.safetensors")
     match out.suffix:
         case ".pt2":
             twin_program(one, out, conditions=conditions, pixel_scale=pixel_scale)
@@ -235,7 +237,7 @@ def export(
             for line in save_sensorium(one, out, own_units=own_units):
                 print(f"lost: {line}", file=sys.stderr)
         case _:
-            raise InputError(f"--out {out}: name it .pt2 (a torch.export program) or .pth (a Sensorium state dict)")
+            raise npr.InputError(f"--out {out}: name it .pt2 (a torch.export program) or .pth (a Sensorium state dict)")
     print(f"{out}: twin {one.name}, {one.n_neurons} neurons")
 
 
@@ -244,15 +246,17 @@ Scored = Mapping[str, "TwinScores | None"]
 
 def _scores(
     twins: Sequence["Denoiser"],
-    scans: Sequence[Scan],
+    scans: Sequence["npr.Scan"],
     progress: Progress,
     tier: Tier = "oracle",
-    trials: Mapping[str, np.ndarray] | None = None,
+    trials: "Mapping[str, np.ndarray] | None" = None,
 ) -> Scored:
     """Scores of every scan, of a crossfit out of sample. None where a scan has no trials to score.
 
     `trials`: by name of the scan, in place of all those of the tier.
     """
+    import numpy as np
+
     from neuroprior.twin import score_denoiser
 
     found: dict[str, TwinScores | None] = {}
@@ -263,18 +267,18 @@ def _scores(
     return found
 
 
-def _matched(twins: Sequence["Denoiser"], scans: Sequence[Scan], path: Path) -> "list[Denoiser]":
+def _matched(twins: Sequence["Denoiser"], scans: Sequence["npr.Scan"], path: Path) -> "list[Denoiser]":
     """Return the twin of every scan, by name; a single twin is held against a single scan whatever they are called."""
     if len(twins) == len(scans) == 1:
         return [twins[0]]
     by_name = {twin.name: twin for twin in twins}
     for scan in scans:
         if scan.name not in by_name:
-            raise InputError(f"{path}: no twin of scan {scan.name!r}; it holds {', '.join(by_name)}")
+            raise npr.InputError(f"{path}: no twin of scan {scan.name!r}; it holds {', '.join(by_name)}")
     return [by_name[scan.name] for scan in scans]
 
 
-def _write_page(made: Any, scans: Sequence[Scan], scores: Scored, out: Path, settings: Mapping[str, Any]) -> Path:
+def _write_page(made: Any, scans: Sequence["npr.Scan"], scores: Scored, out: Path, settings: Mapping[str, Any]) -> Path:
     from neuroprior.report.twin_page import write_twin_page
     from neuroprior.twin import Twin
 
@@ -300,7 +304,7 @@ def _scores_json(scores: Scored) -> dict[str, Any]:
     return said
 
 
-def _values(score: "TwinScores") -> dict[str, np.ndarray | None]:
+def _values(score: "TwinScores") -> "dict[str, np.ndarray | None]":
     return {
         "single_trial": score.single_trial,
         "to_average": score.to_average,
@@ -310,7 +314,9 @@ def _values(score: "TwinScores") -> dict[str, np.ndarray | None]:
     }
 
 
-def _spread(values: np.ndarray) -> dict[str, Any]:
+def _spread(values: "np.ndarray") -> dict[str, Any]:
+    import numpy as np
+
     known = values[np.isfinite(values)]
     if not len(known):
         return {"neurons": 0}
@@ -319,6 +325,8 @@ def _spread(values: np.ndarray) -> dict[str, Any]:
 
 
 def _print_scores(scores: Scored) -> None:
+    import numpy as np
+
     rows = []
     thresholds: set[float] = set()
     for name, score in scores.items():
@@ -344,7 +352,7 @@ def _print_scores(scores: Scored) -> None:
 
 
 def _tell(progress: Progress, label: str, at: "FitProgress") -> None:
-    best = "" if at.best_correlation == -np.inf else f", best r {at.best_correlation:.3f}"
+    best = "" if at.best_correlation == -math.inf else f", best r {at.best_correlation:.3f}"
     left = ""
     if at.seconds_at_least is not None and at.seconds_at_most is not None:
         left = f"{duration(at.seconds_at_least)} to {duration(at.seconds_at_most)} left"

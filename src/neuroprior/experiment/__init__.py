@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     )
     from neuroprior.experiment.engine import Failure, Watch
     from neuroprior.experiment.forecast import AssumedGPUs, Forecast
-    from neuroprior.experiment.measured import MeasuredFolder, measured_in
+    from neuroprior.experiment.measured import MeasuredFolder, measured_in, published_run
     from neuroprior.experiment.recipe import Recipe, load_recipe, recipe_schema
     from neuroprior.experiment.results import RunResults
     from neuroprior.experiment.run import load_run, packaged_recipe, plan_recipe, run_recipe
@@ -55,6 +55,7 @@ _HOME = {
     "load_run": "run",
     "packaged_recipe": "run",
     "plan_recipe": "run",
+    "published_run": "measured",
     "recipe_schema": "recipe",
     "remove_garbage": "runs",
     "run_recipe": "run",
@@ -89,6 +90,7 @@ __all__ = [
     "open_cells",
     "packaged_recipe",
     "plan_recipe",
+    "published_run",
     "recipe_schema",
     "remove_garbage",
     "run_packet",

@@ -6,14 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from neuroprior.experiment.recipe import Recipe, parse_recipe
-from neuroprior.experiment.results import METRICS_SCHEMA, Measurements
-from neuroprior.experiment.run import card_of, gather_metrics
+from neuroprior.experiment.results import METRICS_SCHEMA, Measurements, NoiseExamples, RunResults
+from neuroprior.experiment.run import card_of, gather_metrics, task_said
 from neuroprior.experiment.runs import RunPlan, store_of
-from neuroprior.types import InputError
+from neuroprior.types import InputError, Stimuli
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,3 +61,32 @@ def measured_in(folder: Path) -> MeasuredFolder:
             missing=missing,
         ),
     )
+
+
+def published_run(folder: Path, out: Path) -> RunResults:
+    """Read a published folder as a run in `out`, for a report: its numbers, without matrices, pictures and attacks.
+
+    Raises `InputError` as `measured_in` does.
+    """
+    found = measured_in(folder)
+    recipe, numbers = found.recipe, found.measurements
+    return RunResults(
+        folder=out,
+        name=numbers.name,
+        description=recipe.description,
+        task=task_said(recipe),
+        recipe_yaml=(folder / "recipe.yaml").read_text(),
+        provenance=found.provenance,
+        conditions=numbers.conditions,
+        metrics=numbers.metrics,
+        truth=None,
+        stimuli=Stimuli(np.zeros(0, dtype=str), np.zeros((0, 1, 1), np.uint8)),
+        examples=NoiseExamples(np.zeros((0, 1, 1), np.float32), ()),
+        noise_levels=numbers.noise_levels,
+        shown_levels=numbers.shown_levels,
+        figures=tuple(figure for figure in recipe.report.figures if figure not in _UNPUBLISHED),
+    )
+
+
+_UNPUBLISHED = ("examples", "matrix", "histogram", "truth", "pairs", "units", "supplement", "perturbation")
+"""Figures of what is not published: images, matrices, single attacks."""

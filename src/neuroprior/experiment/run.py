@@ -156,7 +156,7 @@ def load_run(out: Path) -> RunResults:
         folder=out,
         name=recipe.report.title or recipe.name,
         description=recipe.description,
-        task="handwritten digits" if recipe.task.path("test") is None else f"the images of {recipe.task.path('test')}",
+        task=task_said(recipe),
         n_classes=n_classes,
         recipe_yaml=recipe.to_yaml(),
         provenance=origin,
@@ -174,6 +174,11 @@ def load_run(out: Path) -> RunResults:
         figures=recipe.report.figures,
         missing=missing,
     )
+
+
+def task_said(recipe: Recipe) -> str:
+    """What is classified, in words that end a sentence."""
+    return "handwritten digits" if recipe.task.path("test") is None else f"the images of {recipe.task.path('test')}"
 
 
 def _taught(recipe: Recipe, name: str, folders: Mapping[str, Path]) -> SimilarityTarget | None:

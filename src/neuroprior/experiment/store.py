@@ -11,6 +11,7 @@ import hashlib
 import importlib.metadata
 import json
 import os
+import platform
 import shutil
 import time
 from collections.abc import Iterable, Iterator
@@ -38,7 +39,18 @@ TENSORBOARD = "tensorboard"
 _GOES_ON = (CHECKPOINT, LEDGERS)
 _CONTINUED = (*_GOES_ON, LOG, TENSORBOARD)
 
-_LIBRARIES = ("torch", "numpy", "pillow", "pyarrow", "scikit-image", "mlxtend", "safetensors", "scipy")
+_LIBRARIES = (
+    "torch",
+    "numpy",
+    "numba",
+    "scipy",
+    "h5py",
+    "pillow",
+    "pyarrow",
+    "scikit-image",
+    "mlxtend",
+    "safetensors",
+)
 _NOT_IN_KEYS = ("report", "cli", "sources", "__main__.py")
 _MANIFEST = "step.json"
 
@@ -273,6 +285,7 @@ def code_version() -> dict[str, str]:
     return {
         "neuroprior": neuroprior.__version__,
         "source": source.hexdigest(),
+        "python": platform.python_version(),
         **{name: _version(name) for name in _LIBRARIES},
     }
 

@@ -19,7 +19,7 @@ from neuroprior.regularizer.sampler import StimulusSampler
 from neuroprior.regularizer.schedule import Alpha, checked_alpha
 from neuroprior.regularizer.taps import BatchNorm, Taps, evenly_spaced_stages
 from neuroprior.regularizer.watch import Watch, health_of
-from neuroprior.types import AnyTarget, Float, InputError, Stimuli
+from neuroprior.types import AnyTarget, FactoredTarget, Float, InputError, SimilarityTarget, Stimuli
 
 TapChoice: TypeAlias = int | str | Sequence[str]
 
@@ -126,6 +126,11 @@ class SimilarityRegularizer(nn.Module):
             raise InputError(f"regularizer: threshold is {threshold}; it must be in [0, 1)")
         if within is not None and not -1 <= within[0] < within[1] <= 1:
             raise InputError(f"regularizer: within is {within}; give (lowest, highest) similarity in [-1, 1]")
+        if not isinstance(stimuli, Stimuli):
+            raise InputError(
+                f"regularizer: stimuli are a {type(stimuli).__name__}; pass the Stimuli that the target is of "
+                "(neuroprior.load_stimuli, or Stimuli(ids, pixels))"
+            )
         shown, rows = common_stimuli(targets, stimuli)
         self.scale: Scale = scale
         self.mean: Mean = mean
@@ -431,6 +436,12 @@ def _by_target(
     targets = dict(target) if isinstance(target, Mapping) else {"": target}
     if not targets:
         raise InputError("regularizer: no target given; pass at least one")
+    for one in targets.values():
+        if not isinstance(one, SimilarityTarget | FactoredTarget):
+            raise InputError(
+                f"regularizer: a target is a {type(one).__name__}; pass a SimilarityTarget (neuroprior.load_target, "
+                "target_from_twin, target_from_scan), not its matrix"
+            )
     for what, value in (("taps", taps), ("alpha", alpha)):
         if isinstance(value, Mapping) and set(value) != set(targets):
             raise InputError(f"regularizer: {what} are of {', '.join(value)}, but the targets of {', '.join(targets)}")

@@ -56,6 +56,8 @@ def masking_report(
     of `Square`, for each image. Draws depend on the image and `seed`.
     Raises `InputError` for images, labels, a norm or radius that cannot be asked about.
     """
+    if not isinstance(models, Mapping):
+        raise InputError('masking: give the networks by name, {"mine": network}; several are compared with one another')
     images, labels = checked_images("masking", images, labels)
     if norm not in ("linf", "l2") or not radius > 0 or queries < 1 or not models:
         raise InputError(

@@ -93,7 +93,7 @@ def accuracy_under_attack(
     model: nn.Module | Victim,
     images: Images,
     labels: Labels,
-    radii: Sequence[float | int],
+    radii: Sequence[float | int] | float | int,
     *,
     norm: Norm = "linf",
     seed: int = 0,
@@ -114,6 +114,7 @@ def accuracy_under_attack(
     Raises `InputError` for images, labels, radii or a network that no attack could be believed on (`audit`).
     """
     images, labels = checked_images("radius", images, labels)
+    radii = [radii] if isinstance(radii, float | int) else radii
     if not len(radii) or any(not radius >= 0 for radius in radii):
         raise InputError(f"radius: radii {list(radii)}; give at least one, none below 0")
     if norm not in ("linf", "l2", "l1") or strength not in EFFORTS:

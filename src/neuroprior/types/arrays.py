@@ -39,6 +39,10 @@ class InputError(ValueError):
 
 def checked_ids(ids: np.ndarray, what: str) -> None:
     """Raise `InputError` unless these are unique strings; `what` begins the message."""
+    if not isinstance(ids, np.ndarray):
+        raise InputError(
+            f"{what}: image ids must be a NumPy array of strings, got a {type(ids).__name__}; np.array(ids)"
+        )
     if ids.ndim != 1 or ids.dtype.kind != "U":
         raise InputError(f"{what}: image ids must be a one-axis array of strings, got {ids.dtype} {ids.shape}")
     if len(np.unique(ids)) != len(ids):

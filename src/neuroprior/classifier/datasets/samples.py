@@ -60,7 +60,7 @@ def load_samples(
     ):
         if value is not None and not fits:
             meant = {"labels": ".npz and .npy files", "color": "all but arrays", "size": "folders of images"}[option]
-            raise InputError(f"{file}: {option} has no use with it; leave it out (it is for {meant})")
+            raise InputError(f"{file}: {option} has no use with it; leave --{option} out (it is for {meant})")
     match kind:
         case "array":
             return _of_array(file, None if labels is None else Path(labels), n)

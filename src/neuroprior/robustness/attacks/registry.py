@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol, get_args, runtime_checkable
 
 from neuroprior.robustness.attacks.apgd import APGD
 from neuroprior.robustness.attacks.attempt import Attempt
@@ -118,8 +118,10 @@ ATTACKS: dict[str, Grid] = {
 
 def chosen(attacks: Sequence[str | Attack], norm: str, *, exhaustive: bool) -> tuple[Attack, ...]:
     """The attacks with their settings, in the order asked for; `InputError` for one unknown or of another norm."""
+    if norm not in get_args(Norm):
+        raise InputError(f"norm {norm!r} is not one of {', '.join(get_args(Norm))}; mend the name")
     settings: list[Attack] = []
-    for asked in attacks:
+    for asked in [attacks] if isinstance(attacks, str) else attacks:
         if isinstance(asked, str):
             grid = ATTACKS.get(asked)
             if grid is None:
