@@ -43,7 +43,6 @@ test-all: lint types ## also the tests marked slow
 # mkdocs-material warns of mkdocs 2, which it will not support; nothing here asks for that.
 docs: install ## the documentation as a site: build/site/index.html
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
-	$(BIN)/python docs/site/commands.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict -d build/site
 
 format: install ## let ruff mend what it can

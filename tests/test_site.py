@@ -37,7 +37,9 @@ def test_the_site_builds_strictly_and_loads_nothing_from_elsewhere(tmp_path):
 
 def test_every_page_has_a_place():
     found = {page.relative_to(DOCS).as_posix() for page in DOCS.rglob("*.md")}
-    listed = set(_leaves(yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"]))
+    listed = set(_leaves(yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"])) - {
+        "commands.md"
+    }  # made by the hook
     assert found - listed == set(), "name the page in mkdocs.yml's nav"
     assert listed - found == set(), "the nav of mkdocs.yml names a page that is not there"
 
@@ -52,7 +54,10 @@ def test_the_page_of_commands_is_what_the_commands_say():
     spec = importlib.util.spec_from_file_location("site_commands", DOCS / "site/commands.py")
     written = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(written)
-    assert (DOCS / "commands.md").read_text() == written.page(), "python docs/site/commands.py"
+    page = written.page()
+    for command in ("run", "report compare", "scan check", "twin fit", "campaign merge", "export", "watch"):
+        assert f"\n## {command}\n" in page
+    assert "--engine" in page
 
 
 def test_python_pages_have_all_public_names():

@@ -1,18 +1,17 @@
-"""Write docs/commands.md from what every command says of itself: `python docs/site/commands.py`."""
+"""The page of commands, from what every command says of itself; the site's hook asks for it."""
 
 import contextlib
 import io
 import os
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from unittest import mock
 
 from neuroprior import cli
 
 HEAD = """# Commands
 
-What each command says with `--help`; `python docs/site/commands.py` wrote this page. Of all of them:
+What each command says with `--help`. Of all of them:
 
 - Exit status 0: done. 1: ran, and found faults or failed steps. 2: something that you can mend, told in one line that
   names it and the mend ([what they mean](troubleshooting.md)). 130: stopped with Ctrl-C.
@@ -45,8 +44,3 @@ def said(words: tuple[str, ...]) -> str:
         cli.app([*words, "--help"], standalone_mode=False, prog_name="neuroprior")
     text = re.sub(r"^ *--help +Show this message and exit\.$", "", out.getvalue(), flags=re.MULTILINE)
     return re.sub(r"\n+Options:\n*$", "", "\n".join(line.rstrip() for line in text.splitlines()).strip())
-
-
-if __name__ == "__main__":
-    text = page()
-    (Path(__file__).parents[1] / "commands.md").write_text(text)

@@ -5,6 +5,7 @@ file. So every file outside docs/ that a page links to is put into the site unde
 is, anything else as a listing. Links to it are rewritten. That needs no network and no address of a repository.
 """
 
+import importlib.util
 import re
 from os.path import relpath
 from pathlib import Path, PurePosixPath
@@ -19,6 +20,7 @@ _paths: dict[str, Path] = {}  # of pages under outside/: where they come from
 def on_files(files: Files, config: Any) -> Files:
     """Add what is linked to outside docs/, and what that links to."""
     docs = Path(config.docs_dir)
+    files.append(File.generated(config, "commands.md", content=_commands()))
     _paths.clear()
     waiting = [Path(file.abs_src_path) for file in files.documentation_pages() if file.abs_src_path]
     while waiting:
@@ -37,6 +39,16 @@ def on_files(files: Files, config: Any) -> Files:
                 text = f"# {there.name}\n\n```{kind}\n{text.rstrip()}\n```\n"
             files.append(File.generated(config, name, content=text, inclusion=InclusionLevel.NOT_IN_NAV))
     return files
+
+
+def _commands() -> str:
+    """The page of commands: as they describe themselves, so no copy of it is kept."""
+    spec = importlib.util.spec_from_file_location("site_commands", Path(__file__).with_name("commands.py"))
+    assert spec is not None and spec.loader is not None  # noqa: PT018 - the file lies beside this one
+    written = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(written)
+    text: str = written.page()
+    return text
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:

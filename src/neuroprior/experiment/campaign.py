@@ -55,7 +55,7 @@ _TABLES = {"metrics": ROWS_SCHEMA, "perturbations": PERTURBATIONS_SCHEMA}
 UNFOOLED = "unfooled"
 """Metric, before `_l2` or `_linf`: the share of images whose smallest perturbation is longer than x."""
 
-_SIZES = 26  # of perturbations, at which it is told
+_SIZES = 16  # of perturbations, at which it is told
 _SLACK = 1.15  # the next batch may take so much longer than the last
 
 
