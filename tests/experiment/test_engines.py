@@ -26,7 +26,8 @@ def step(name: str, *inputs: Step, what: str = "write") -> Step:
 
 @pytest.fixture
 def compute(monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", str(TESTS))  # where workers find the work
+    path = [str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])]  # where workers find the work
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path))
     return ComputeSection(
         device="cpu", precision="float32", threads=1, workers=2, retries=1, cluster=ClusterSection(debug=True)
     )

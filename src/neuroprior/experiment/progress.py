@@ -17,7 +17,7 @@ from neuroprior.files import read_json, write_json
 
 _TAIL = 5  # lines
 _BYTES = 4096  # of the end of a log
-_EVERY = 1.0  # seconds
+_EVERY, _MOMENT = 1.0, 0.2  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ def log_tail(store: Store, name: str) -> tuple[str, ...]:
 
 
 class Reporter:
-    """Keeps in the store what a step is doing, at most once a second, and in the end that it is over.
+    """Keeps in the store what a step is doing, now and then, and in the end that it is over.
 
     A disk that refuses stops nothing: only the look-on is lost.
     """
@@ -64,9 +64,10 @@ class Reporter:
     def __init__(self, store: Store, name: str) -> None:
         self._file = _progress_file(store, name)
         self._started = time.time()
-        self._last = -math.inf
+        self._last, self._what = -math.inf, ""
 
     def __enter__(self) -> "Reporter":
+        self._write("starting", 0.0)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -74,10 +75,13 @@ class Reporter:
             self._file.unlink(missing_ok=True)
 
     def say(self, what: str, part: float) -> None:
-        """Keep this, unless something was kept within the last second."""
-        if time.monotonic() - self._last < _EVERY:
+        """Keep this, unless the same was kept within the last second, or anything a moment ago."""
+        if time.monotonic() - self._last < (_EVERY if what == self._what else _MOMENT):
             return
-        self._last = time.monotonic()
+        self._last, self._what = time.monotonic(), what
+        self._write(what, part)
+
+    def _write(self, what: str, part: float) -> None:
         with suppress(OSError):
             self._file.parent.mkdir(parents=True, exist_ok=True)
             said = {"what": what, "part": part, "started": self._started, "said": time.time()}

@@ -32,7 +32,8 @@ def work_on(step: Step, store: Store, inputs: Mapping[str, Path], do: Do, tell: 
                 tell(what, part)
 
     with _printing_to(log_file(store, step.name)), Reporter(store, step.name) as reporter:
-        say("starting", 0.0)
+        if tell is not None:
+            tell("starting", 0.0)
         try:
             with store.writing(step) as out:
                 if out is not None:
