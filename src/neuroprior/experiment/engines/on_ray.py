@@ -57,7 +57,11 @@ class RayEngine(Engine):
             asks["memory"] = int(compute.cluster.memory_gb * 2**30)
         # A worker's death is the cluster's to mend; what the step itself raises comes back as a value.
         self._task = ray.remote(max_retries=compute.retries, retry_exceptions=False, **asks)(work_far_away)
-        self._refuse_impossible(asks)
+        try:
+            self._refuse_impossible(asks)
+        except InputError:
+            self.__exit__()
+            raise
         return self
 
     def _refuse_impossible(self, asks: Mapping[str, int]) -> None:
