@@ -5,7 +5,7 @@ VENV   ?= .venv
 PIP_ARGS ?=
 BIN    := $(VENV)/bin
 
-.PHONY: help install demo test test-all lint types unit format docs clean gpu-check gpu-packet gpu-pack
+.PHONY: help install demo test test-all lint types unit format docs lab clean gpu-check gpu-packet gpu-pack
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -37,13 +37,17 @@ unit: install
 # torchattacks asks for other versions of what it hardly uses; one test's peer, it is installed without them.
 test-all: lint types ## also the tests marked slow
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps torchattacks==3.5.1
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[cluster,docs]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[cluster,docs]' nbclient ipykernel
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest -n 2
 
 # mkdocs-material warns of mkdocs 2, which it will not support; nothing here asks for that.
 docs: install ## the documentation as a site: build/site/index.html
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict -d build/site
+
+lab: install ## the notebooks, in JupyterLab
+	$(BIN)/pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt -e '.[lab]'
+	$(BIN)/jupyter lab docs/notebooks
 
 format: install ## let ruff mend what it can
 	$(BIN)/ruff check --fix .

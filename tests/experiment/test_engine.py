@@ -1,5 +1,6 @@
 """The engine and the store: each step once, whatever dies, fills up or is edited."""
 
+import dataclasses
 import errno
 import json
 import multiprocessing
@@ -16,7 +17,7 @@ from pydantic import BaseModel
 
 from neuroprior.experiment.engine import run_steps
 from neuroprior.experiment.engines.local import LocalEngine
-from neuroprior.experiment.progress import Reporter, log_file, read_progress
+from neuroprior.experiment.progress import Progress, Reporter, log_file, read_progress
 from neuroprior.experiment.store import CHECKPOINT, Step, Store, digest_file
 from neuroprior.types import InputError
 
@@ -147,7 +148,10 @@ def test_a_failure_brings_the_last_lines_that_were_printed(tmp_path, capfd):
     assert "line 8\nfrom a child\nTraceback" in whole
     assert not log_file(store, good.name).exists()  # it printed nothing
     assert "line 8" not in capfd.readouterr().out
-    assert list((tmp_path / ".progress").iterdir()) == []
+    left = read_progress(store, bad.name)
+    assert left is not None
+    assert left.what == "failed: RuntimeError: after printing"
+    assert len(list((tmp_path / ".progress").iterdir())) == 1
 
 
 def test_what_a_step_says_can_be_looked_on_from_elsewhere(tmp_path):
@@ -159,8 +163,16 @@ def test_what_a_step_says_can_be_looked_on_from_elsewhere(tmp_path):
         said = read_progress(store, one.name)
         assert said is not None
         assert (said.what, said.part, said.pid) == ("half way", 0.5, os.getpid())
-        assert said.seconds_left == pytest.approx(said.said - said.started)
+        assert said.seconds_left is None  # it began in the middle: its pace is not known yet
     assert read_progress(store, one.name) is None
+
+
+def test_the_pace_of_a_resumed_step_is_from_where_it_was_resumed():
+    """An hour's work, taken up at 70 %: after ten seconds it is at 70.28 %, and not as good as done."""
+    said = Progress("epoch", 0.7 + 10 / 3600, started=0.0, said=10.0, since=0.0, before=0.7, host="h", pid=1)
+    assert said.seconds_left is None
+    later = dataclasses.replace(said, part=0.75, said=180.0)
+    assert later.seconds_left == pytest.approx(0.25 * 3600)
 
 
 def test_two_runs_at_once_do_each_step_once(tmp_path):

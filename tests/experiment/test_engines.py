@@ -7,9 +7,10 @@ import pytest
 
 from experiment.engine_work import Work, do
 from neuroprior.experiment import engines
-from neuroprior.experiment.engine import run_steps
+from neuroprior.experiment.engine import News, run_steps
 from neuroprior.experiment.engines import check_engine, make_engine
-from neuroprior.experiment.progress import log_file
+from neuroprior.experiment.engines.far_away import at_work
+from neuroprior.experiment.progress import Reporter, log_file
 from neuroprior.experiment.sections import ClusterSection, ComputeSection
 from neuroprior.experiment.store import Step, Store, code_version
 from neuroprior.experiment.worker import work_far_away
@@ -55,9 +56,16 @@ def test_the_graph_goes_on_whatever_dies_or_fails(name, tmp_path, compute):
     assert "lost 2 times" in told["dead"].reason
     assert "the same command resumes" in told["dead"].reason
     assert not store.has(after)
-    assert ("first", "sleeping", 0.5) in said
     assert {label for label, what, _ in said if what == "done"} == {"first", "second", "third"}
     assert run_steps([first, second, third], store, make_engine(name, store, do, compute), watch=lambda *_: None) == []
+
+
+def test_what_steps_say_far_away_is_heard_through_the_store(tmp_path):
+    store, one, silent = Store(tmp_path), step("one"), step("silent")
+    with Reporter(store, one.name) as reporter:
+        reporter.say("half way", 0.5)
+        assert list(at_work(store, {one.key: one, silent.key: silent})) == [News(one, "half way", 0.5)]
+    assert list(at_work(store, {one.key: one})) == []
 
 
 def test_what_is_not_there_is_told_before_anything_is_done(monkeypatch, tmp_path):

@@ -18,7 +18,7 @@ import torch
 
 from neuroprior import Ledger, SimilarityRegularizer, SimilarityTarget
 from neuroprior.classifier import ResNet
-from neuroprior.experiment import load_run, packaged_recipe, run_recipe
+from neuroprior.experiment import load_run, measured_in, packaged_recipe, run_recipe
 from neuroprior.experiment.inputs import task_images
 from neuroprior.experiment.plan import plan
 from neuroprior.experiment.recipe import load_recipe
@@ -460,3 +460,14 @@ def _processes_of_group(group: int) -> list[int]:
         if int(fields[2]) == group and fields[0] != "Z":
             found.append(int(entry.parent.name))
     return found
+
+
+def test_reading_a_run_whose_store_is_elsewhere_leaves_its_metrics(tmp_path, finished, monkeypatch):
+    out = tmp_path / "run"
+    shutil.copytree(finished, out, ignore=shutil.ignore_patterns("steps"))
+    kept = (out / "metrics.parquet").read_bytes()
+    monkeypatch.setenv("NEUROPRIOR_STORE", str(tmp_path / "another"))
+    assert measured_in(out).measurements.metrics.num_rows == pq.read_metadata(out / "metrics.parquet").num_rows
+    with pytest.raises(InputError, match="its target is not made yet"):
+        load_run(out)
+    assert (out / "metrics.parquet").read_bytes() == kept

@@ -31,7 +31,8 @@ def run(tmp_path):
         store.unfinished(names[label]).mkdir(parents=True)
     (store.unfinished(names["d"]) / "checkpoint.safetensors").write_text("x")
     (store.root / ".progress").mkdir()
-    said = {"what": "epoch 1 of 4", "part": 0.25, "started": 100.0, "said": 105.0, "host": "node7", "pid": 1}
+    said = {"what": "epoch 1 of 4", "part": 0.25, "started": 100.0, "said": 105.0, "since": 100.0, "before": 0.0}
+    said |= {"host": "node7", "pid": 1}
     (store.root / ".progress" / f"{names['b']}.json").write_text(json.dumps(said))
     log_file(store, names["d"]).parent.mkdir()
     log_file(store, names["d"]).write_text("one\n\ntwo\n")

@@ -2,6 +2,7 @@
 
 import io
 import pickle
+import re
 import warnings
 import zipfile
 
@@ -222,3 +223,27 @@ def test_a_damaged_file_is_one_line(tmp_path, program):
         load_network(file)
     with pytest.raises(InputError, match="holds its own weights"):
         load_network(program[1], weights=file)
+
+
+def test_a_size_that_is_code_is_refused_and_not_run(tmp_path):
+    """`torch.export.load` evaluates sizes as Python: one that is no arithmetic never gets there."""
+    left = tmp_path / "ran"
+    image = torch.export.Dim("image", min=1)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(12, 3)).eval()
+    torch.export.save(
+        torch.export.export(net, (torch.zeros(2, 3, 2, 2),), dynamic_shapes=({0: image},), strict=False),
+        tmp_path / "sound.pt2",
+    )
+    assert load_network(tmp_path / "sound.pt2")(torch.zeros(5, 3, 2, 2)).shape == (5, 3)
+    bad = tmp_path / "bad.pt2"
+    with zipfile.ZipFile(tmp_path / "sound.pt2") as whole, zipfile.ZipFile(bad, "w") as archive:
+        for entry in whole.namelist():
+            content = whole.read(entry)
+            if entry.endswith("models/model.json"):
+                code = f"\"expr_str\": \"__import__('os').system('touch {left}')\"".encode()
+                content, changed = re.subn(rb'"expr_str": ?"[^"]*"', code, content)
+                assert changed
+            archive.writestr(entry, content)
+    with pytest.raises(InputError, match="holds code in place of a size"):
+        load_network(bad)
+    assert not left.exists()

@@ -88,10 +88,10 @@ def test_the_rounding_of_a_published_pair_is_kept() -> None:
 @pytest.mark.parametrize(
     ("ends", "above", "sizes", "verdict"),
     [
-        ((1.2, 1.5), True, None, "reproduced"),
-        ((1.2, 1.5), False, None, "differs"),
-        ((0.6, 0.9), False, None, "reproduced"),
-        ((0.6, 0.9), True, None, "differs"),
+        ((1.2, 1.5), True, None, "direction reproduced"),
+        ((1.2, 1.5), False, None, "direction differs"),
+        ((0.6, 0.9), False, None, "direction reproduced"),
+        ((0.6, 0.9), True, None, "direction differs"),
         ((0.9, 1.5), True, None, "undecided"),
         ((None, None), True, None, "undecided"),
         ((1.2, 1.5), True, (1.4, 1.8), "reproduced"),
@@ -149,13 +149,15 @@ def test_at_the_papers_size_the_size_counts_and_otherwise_only_the_direction(mak
     smaller = PAPER.replace("width: 64", "width: 8").replace("epochs: 40", "epochs: 5")
     small = run_of(make_run, noise({"none": 0.2, "neural_model": 0.25}), recipe=smaller)
     assert lacking(small) == ["width 8", "epochs 5"]
-    assert entry(small, claim).verdict == "reproduced"
+    assert entry(small, claim).verdict == "direction reproduced"
+    contradictory = {pair.claim for pair in PAIRS if pair.contradictory}
+    assert contradictory == {"Mean smallest L0, neural / none", "Mean smallest L2, neural / none"}
     caption = ledger_table(small).caption
     assert "not of the paper's size" in caption
     assert "width 8, epochs 5" in caption
     assert entry(run_of(make_run, noise({"none": 0.3, "neural_model": 0.2})), claim).verdict == "differs"
     other_level = run_of(make_run, noise({"none": 0.2, "neural_model": 0.25}, sigma=0.5))
-    assert entry(other_level, claim).verdict == "reproduced"  # not the paper's noise: the direction only
+    assert entry(other_level, claim).verdict == "direction reproduced"  # not the paper's noise: the direction only
     assert "0.5" in entry(other_level, claim).here
 
 
@@ -257,7 +259,7 @@ def test_the_corruption_is_a_mean_over_severities_and_the_norms_have_a_row_each(
     rows = [r for r in results.metrics.to_pylist() if r["metric"] == "corruption.gaussian_noise"]
     mean = np.mean([r["value"] for r in rows if r["condition"] == "neural_model"])
     assert f"Neural (model) {100 * mean:.1f}\N{NO-BREAK SPACE}±" in found.here
-    assert found.verdict == "reproduced"
+    assert found.verdict == "direction reproduced"
 
 
 def test_table_and_csv_tell_the_same_verdicts_once_each(make_run: MakeRun) -> None:
@@ -267,7 +269,7 @@ def test_table_and_csv_tell_the_same_verdicts_once_each(make_run: MakeRun) -> No
     assert all(len(one) == len(header) for one in rows)
     assert len({(one[0], one[1]) for one in rows}) == len(rows)
     assert f"Of {len(rows)} rows" in table.caption
-    for word in ("Reproduced:", "Differs:", "Undecided:"):
+    for word in ("Direction reproduced:", "direction differs:", "Undecided:"):
         assert word in table.caption
     buffer = io.StringIO()
     csv.writer(buffer).writerows([header, *rows])

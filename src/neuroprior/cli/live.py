@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 _LOOKS = 1.0  # seconds between looks
 _QUIET = 10.0  # seconds without anybody at work after which a run is taken for stopped
-_STYLES = {"done": "green", "at work": "bold", "stopped": "yellow", "to do": "dim"}
+_STYLES = {"done": "green", "at work": "bold", "stopped": "yellow", "failed": "red", "to do": "dim"}
 _BAR = 20  # characters
 
 
@@ -64,7 +64,7 @@ def table(view: "RunView", height: int) -> Any:
     room = max(3, height - 5)
     steps = list(view.steps)
     if len(steps) > room:
-        order = {"at work": 0, "stopped": 1, "to do": 2, "done": 3}
+        order = {"at work": 0, "failed": 1, "stopped": 2, "to do": 3, "done": 4}
         steps = sorted(steps, key=lambda step: order[step.state])[:room]
     drawn = Table(title=headline(view), title_justify="left", box=None, pad_edge=False)
     for name in ("step", "", "what", "took", "left"):
@@ -86,7 +86,7 @@ def table(view: "RunView", height: int) -> Any:
 def headline(view: "RunView") -> str:
     """Say how far a run is in one line."""
     counts = [f"{view.count('done')} of {len(view.steps)} steps done"]
-    counts += [f"{view.count(state)} {state}" for state in ("at work", "stopped") if view.count(state)]
+    counts += [f"{view.count(state)} {state}" for state in ("at work", "failed", "stopped") if view.count(state)]
     if view.seconds_left is not None and not view.done and view.count("at work"):
         counts.append(f"about {duration(view.seconds_left)} left")
     return f"{view.folder}: {', '.join(counts)}"
@@ -117,7 +117,7 @@ def follow(out: Path, once: bool) -> None:
                 live.update(table(view, console.height), refresh=True)
             else:
                 _print_changes(view, said)
-            if view.count("at work"):
+            if view.count("at work") or view.driven:
                 quiet_since = time.monotonic()
             if view.done or time.monotonic() - quiet_since > _QUIET:
                 break
@@ -137,7 +137,7 @@ def _print_changes(view: "RunView", said: dict[str, str]) -> None:
 
 def _line(step: "StepView") -> str:
     if step.state != "at work":
-        return f"{step.label}: {step.state}"
+        return f"{step.label}: {step.what}"
     left = "" if step.seconds_left is None else f", about {duration(step.seconds_left)} left"
     return f"{step.label}: {step.what} ({step.part:.0%}{left})"
 

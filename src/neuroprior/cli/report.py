@@ -1,6 +1,8 @@
 """`neuroprior report`: a run's page written again, and several runs beside each other."""
 
 import json
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -64,6 +66,10 @@ def run(
         print(f"Published {len(publish_results(results, publish))} files in {publish}")
 
 
+def _as_json(values: Mapping[int, float]) -> dict[int, float | None]:
+    return {seed: value if math.isfinite(value) else None for seed, value in values.items()}
+
+
 @app.command("compare")
 def compare(
     runs: Annotated[list[Path], typer.Argument(help="Folders of runs, or published ones; the first is the reference.")],
@@ -84,7 +90,12 @@ def compare(
     page = None if out is None else write_comparison(read, out)
     if json_:
         rows = [
-            {"condition": one.condition.name, "metric": one.metric, "x": one.x, "by_seed": list(map(dict, one.by_seed))}
+            {
+                "condition": one.condition.name,
+                "metric": one.metric,
+                "x": one.x,
+                "by_seed": list(map(_as_json, one.by_seed)),
+            }
             for one in found
         ]
         settings = {key: list(values) for key, values in recipe_differences(read)}

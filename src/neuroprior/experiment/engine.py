@@ -112,6 +112,7 @@ def run_steps(steps: Sequence[Step], store: Store, engine: Engine, *, watch: Wat
                         watch(news.step.label, news.what, min(news.part, 0.99))
                     case Failure():
                         failures.append(news.what)
+                        watch(news.step.label, f"failed: {news.what.reason}", 1.0)
                     case None:
                         todo.finish(news.step)
                         watch(news.step.label, "done", 1.0)

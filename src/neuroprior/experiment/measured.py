@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from neuroprior.experiment.recipe import Recipe, parse_recipe
 from neuroprior.experiment.results import METRICS_SCHEMA, Measurements, NoiseExamples, RunResults
-from neuroprior.experiment.run import card_of, gather_metrics, task_said
+from neuroprior.experiment.run import card_of, read_metrics, task_said
 from neuroprior.experiment.runs import RunPlan, store_of
 from neuroprior.types import InputError, Stimuli
 
@@ -40,7 +40,9 @@ def measured_in(folder: Path) -> MeasuredFolder:
         if (folder / "plan.json").is_file():  # a run, which may have gone on since its metrics were gathered
             store = store_of(folder)
             steps = RunPlan.read(folder).steps
-            metrics = gather_metrics([store.root / step.name for step in steps], folder)
+            metrics = read_metrics([store.root / step.name for step in steps])
+            if (kept := folder / "metrics.parquet").is_file() and pq.read_metadata(kept).num_rows > metrics.num_rows:
+                metrics = pq.read_table(kept)  # its store is not where it was
             missing = tuple(step.label for step in steps if not (store.root / step.name).is_dir())
         else:
             metrics = pq.read_table(folder / "metrics.parquet").select(METRICS_SCHEMA.names).cast(METRICS_SCHEMA)

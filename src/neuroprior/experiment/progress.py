@@ -15,6 +15,7 @@ from pathlib import Path
 from neuroprior.experiment.store import Store
 from neuroprior.files import read_json, write_json
 
+FAILED = "failed"
 _TAIL = 5  # lines
 _BYTES = 4096  # of the end of a log
 _EVERY, _MOMENT = 1.0, 0.2  # seconds
@@ -22,21 +23,25 @@ _EVERY, _MOMENT = 1.0, 0.2  # seconds
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What a step says of itself. `part`: 0 to 1; `started`, `said`: seconds since 1970 of that machine's clock."""
+    """What a step says of itself. `part`: 0 to 1; `started`, `said`: seconds since 1970 of that machine's clock.
+
+    `since`, `before`: when it first said how far it is, and how far that was: one that is resumed begins in the middle.
+    """
 
     what: str
     part: float
     started: float
     said: float
+    since: float
+    before: float
     host: str
     pid: int
 
     @property
     def seconds_left(self) -> float | None:
         """What is left at the pace so far; None while too little is done to tell."""
-        if self.part < 0.02:
-            return None
-        return (self.said - self.started) * (1 - self.part) / self.part
+        done = self.part - self.before
+        return None if done < 0.01 else (self.said - self.since) * (1 - self.part) / done
 
 
 def log_file(store: Store, name: str) -> Path:
@@ -63,8 +68,10 @@ class Reporter:
 
     def __init__(self, store: Store, name: str) -> None:
         self._file = _progress_file(store, name)
-        self._started = time.time()
+        self._started = self._since = time.time()
+        self._before = 0.0
         self._last, self._what = -math.inf, ""
+        self._failed = False
 
     def __enter__(self) -> "Reporter":
         self._write("starting", 0.0)
@@ -72,19 +79,28 @@ class Reporter:
 
     def __exit__(self, *_: object) -> None:
         with suppress(OSError):
-            self._file.unlink(missing_ok=True)
+            if not self._failed:
+                self._file.unlink(missing_ok=True)
 
     def say(self, what: str, part: float) -> None:
         """Keep this, unless the same was kept within the last second, or anything a moment ago."""
         if time.monotonic() - self._last < (_EVERY if what == self._what else _MOMENT):
             return
+        if self._what == "" and part > 0.05:  # resumed: its pace is told from here
+            self._since, self._before = time.time(), part
         self._last, self._what = time.monotonic(), what
         self._write(what, part)
+
+    def failed(self, reason: str) -> None:
+        """Leave word that the step failed; the next try of it takes that away."""
+        self._failed = True
+        self._write(f"{FAILED}: {reason}", 0.0)
 
     def _write(self, what: str, part: float) -> None:
         with suppress(OSError):
             self._file.parent.mkdir(parents=True, exist_ok=True)
             said = {"what": what, "part": part, "started": self._started, "said": time.time()}
+            said |= {"since": self._since, "before": self._before}
             write_json(self._file, {**said, "host": platform.node(), "pid": os.getpid()})
 
 
@@ -107,6 +123,8 @@ def read_progress(store: Store, name: str) -> Progress | None:
             part=float(said["part"]),
             started=float(said["started"]),
             said=float(said["said"]),
+            since=float(said["since"]),
+            before=float(said["before"]),
             host=str(said["host"]),
             pid=int(said["pid"]),
         )

@@ -3,8 +3,8 @@
 import json
 import operator
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial, reduce
 from importlib import resources
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from filelock import Timeout
 
 from neuroprior.experiment.compute import resolve_compute
 from neuroprior.experiment.conditions import condition_named
@@ -25,7 +26,7 @@ from neuroprior.experiment.plan import TARGET, control_label, control_of, maskin
 from neuroprior.experiment.provenance import provenance
 from neuroprior.experiment.recipe import Recipe, parse_recipe
 from neuroprior.experiment.results import METRICS_SCHEMA, ConditionCard, NoiseExamples, RunResults, UnitImages
-from neuroprior.experiment.runs import PlannedStep, RunPlan, named_store, register_run, store_of
+from neuroprior.experiment.runs import PlannedStep, RunPlan, driver_name, named_store, register_run, store_of
 from neuroprior.experiment.steps import MASKING_FILE, UNITS_FILE, do_work, taught_target
 from neuroprior.experiment.store import Store
 from neuroprior.files import appearing_whole, disk_fault, write_json
@@ -82,11 +83,24 @@ def run_recipe(
             raise InputError(f"{kept.root}: {disk_fault(error, kept.root) or error}") from None
     compute = recipe.compute
     do = partial(do_work, checkpoint_seconds=compute.checkpoint_seconds, tensorboard=compute.tensorboard)
-    failures = run_steps(steps, kept, make_engine(engine, kept, do, compute), watch=watch)
+    with _driving(kept, out):
+        failures = run_steps(steps, kept, make_engine(engine, kept, do, compute), watch=watch)
     folders = [kept.folder(step) for step in steps]
     gather_metrics(folders, out)
     gather_attacks(folders, out)
     return failures
+
+
+@contextmanager
+def _driving(store: Store, out: Path) -> Iterator[None]:
+    """Hold a lock that says to whoever looks on that a command is at work; the second of two goes without."""
+    lock = store.lock(driver_name(out), timeout=0.0)
+    with suppress(Timeout, OSError):
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _keep_recipe(recipe: Recipe, out: Path) -> None:
@@ -267,14 +281,23 @@ def _masking(seed: int, folders: Mapping[str, Path]) -> tuple[Mapping[str, Any],
     return tuple(json.loads(file.read_text())) if file is not None and file.is_file() else ()
 
 
-def gather_metrics(folders: Iterable[Path], out: Path) -> pa.Table:
-    """Write `metrics.parquet`, and return it: the rows of all finished steps, in the order of the plan."""
+def read_metrics(folders: Iterable[Path]) -> pa.Table:
+    """Return the rows of all finished steps, in the order of the plan."""
     rows = []
     for folder in folders:
         metrics = folder / "metrics.json"
         if metrics.is_file():
             rows += json.loads(metrics.read_text())
-    table = pa.Table.from_pylist(rows, schema=METRICS_SCHEMA)
+    return pa.Table.from_pylist(rows, schema=METRICS_SCHEMA)
+
+
+def gather_metrics(folders: Iterable[Path], out: Path) -> pa.Table:
+    """Write `metrics.parquet`, and return it: the rows of all finished steps, in the order of the plan."""
+    table = read_metrics(folders)
+    kept = out / "metrics.parquet"
+    if kept.is_file() and pq.read_metadata(kept).num_rows > table.num_rows:
+        # Its steps are not where they were (a store that is not mounted, or tidied): what was gathered still holds.
+        return pq.read_table(kept).select(METRICS_SCHEMA.names).cast(METRICS_SCHEMA)
     with appearing_whole(out / "metrics.parquet") as temporary:
         pq.write_table(table, temporary, compression="zstd")
     return table
@@ -286,7 +309,10 @@ def gather_attacks(folders: Iterable[Path], out: Path) -> Ledger | None:
     if not ledgers:
         return None
     whole = reduce(operator.add, ledgers)
-    whole.save(out / "attacks.parquet")
+    kept = out / "attacks.parquet"
+    if kept.is_file() and pq.read_metadata(kept).num_rows > whole.table.num_rows:
+        return Ledger.load(kept)
+    whole.save(kept)
     return whole
 
 

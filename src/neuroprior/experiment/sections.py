@@ -391,6 +391,7 @@ class ClusterSection(Section):
     address: str | None = Field(default=None, description="of a ray cluster; RAY_ADDRESS, else one on this machine")
     memory_gb: float | None = Field(default=None, gt=0, description="of a step; whatever the cluster gives")
     minutes: int = Field(default=240, ge=1, description="of a slurm job; what takes longer goes on in the next")
+    jobs: int | None = Field(default=None, ge=1, description="of slurm at a time; as many as can start")
     partition: str | None = None
     account: str | None = None
     qos: str | None = None

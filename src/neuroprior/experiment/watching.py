@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from neuroprior.experiment.progress import log_tail, read_progress
-from neuroprior.experiment.runs import RunPlan, show_run, store_of
+from neuroprior.experiment.progress import FAILED, log_tail, read_progress
+from neuroprior.experiment.runs import RunPlan, driver_name, show_run, store_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class StepView:
 
     label: str
     kind: str
-    state: Literal["done", "at work", "stopped", "to do"]
+    state: Literal["done", "at work", "stopped", "failed", "to do"]
     what: str
     part: float
     seconds: float | None
@@ -36,6 +36,8 @@ class RunView:
     folder: Path
     steps: tuple[StepView, ...]
     seconds_left: float | None
+    driven: bool
+    """Whether a command is at work on the run, be it that it waits for a queue."""
 
     def count(self, state: str) -> int:
         """How many steps are in this state."""
@@ -52,14 +54,16 @@ def look_on(out: Path) -> RunView:
     planned, store = RunPlan.read(out), store_of(out)
     names = {step.label: step.name for step in planned.steps}
     views = []
-    for state in show_run(out):
-        said = read_progress(store, names[state.label]) if state.state == "at work" else None
+    for state in show_run(out, sizes=False):
+        told = read_progress(store, names[state.label]) if state.state != "done" else None
+        failed = told is not None and told.what.startswith(FAILED) and state.state != "at work"
+        said = told if state.state == "at work" else None
         views.append(
             StepView(
                 label=state.label,
                 kind=state.kind,
-                state=state.state,
-                what=state.state if said is None else said.what,
+                state="failed" if failed else state.state,
+                what=told.what if told is not None and (failed or said is not None) else state.state,
                 part=float(state.state == "done") if said is None else said.part,
                 seconds=state.seconds if said is None else said.said - said.started,
                 seconds_left=None if said is None else said.seconds_left,
@@ -67,7 +71,7 @@ def look_on(out: Path) -> RunView:
                 said=() if state.state == "done" else log_tail(store, names[state.label]),
             )
         )
-    return RunView(out, tuple(views), _left(views))
+    return RunView(out, tuple(views), _left(views), store.is_taken(driver_name(out)))
 
 
 def _left(views: list[StepView]) -> float | None:
@@ -81,7 +85,7 @@ def _left(views: list[StepView]) -> float | None:
     at_work = [view for view in views if view.state == "at work"]
     total = 0.0
     for view in views:
-        if view.state == "done":
+        if view.state in ("done", "failed"):
             continue
         if view.seconds_left is not None:
             total += view.seconds_left

@@ -31,18 +31,23 @@ def work_on(step: Step, store: Store, inputs: Mapping[str, Path], do: Do, tell: 
             if tell is not None:
                 tell(what, part)
 
-    with _printing_to(log_file(store, step.name)), Reporter(store, step.name) as reporter:
-        if tell is not None:
-            tell("starting", 0.0)
-        try:
-            with store.writing(step) as out:
-                if out is not None:
-                    do(step.work, inputs, out, say)
-        except Exception as error:  # the step's own fault is told; the rest of the graph goes on
-            if not isinstance(error, InputError):
-                traceback.print_exc()
-            sys.stderr.flush()
-            return Failure(step, _reason(error, store), log_tail(store, step.name))
+    if tell is not None:
+        tell("starting", 0.0)
+    try:
+        # What another process says of the step while this one waits for it is that one's.
+        with store.writing(step) as out:
+            if out is not None:
+                with Reporter(store, step.name) as reporter, _printing_to(log_file(store, step.name)):
+                    try:
+                        do(step.work, inputs, out, say)
+                    except Exception as error:
+                        reporter.failed(_reason(error, store))
+                        if not isinstance(error, InputError):
+                            with suppress(OSError):  # a full disk has no room for it either
+                                traceback.print_exc()
+                        raise
+    except Exception as error:  # the step's own fault is told; the rest of the graph goes on
+        return Failure(step, _reason(error, store), log_tail(store, step.name))
     return None
 
 
@@ -90,8 +95,9 @@ def _printing_to(log: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for printed in (sys.stdout, sys.stderr):
+            with suppress(OSError):
+                printed.flush()
         for stream, was in zip((1, 2), before, strict=True):
             os.dup2(was, stream)
             os.close(was)

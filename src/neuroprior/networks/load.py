@@ -181,6 +181,7 @@ def _check_program(file: Path, archive: zipfile.ZipFile) -> None:
     refused = f"{file}: holds more than tensors"
     if strange or len(set(names)) != len(names):
         raise InputError(f"{refused} ({(strange or names)[0]}), and nothing is unpickled; {_HOW}")
+    _check_expressions(file, json.loads(archive.read(f"{top}/models/model.json")))
     for part in ("weights", "constants"):
         config = json.loads(archive.read(f"{top}/data/{part}/model_{part}_config.json"))["config"]
         for name, entry in config.items():
@@ -192,6 +193,23 @@ def _check_program(file: Path, archive: zipfile.ZipFile) -> None:
             torch.load(BytesIO(inputs), weights_only=True)
     except Exception:
         raise InputError(f"{refused} (its sample inputs), and nothing is unpickled; {_HOW}") from None
+
+
+_SYMBOL = re.compile(r"Symbol\('[A-Za-z]\w*'(?:, (?:positive|nonnegative|integer)=(?:True|False))*\)")
+_ARITHMETIC = re.compile(r"(?:\d+|\b(?:Integer|Max|Min|FloorDiv|PythonMod|Mod)\b|[-+*/(), ])*")
+
+
+def _check_expressions(file: Path, value: object, name: str = "") -> None:
+    """Raise `InputError` for a size that is no arithmetic: `torch.export.load` evaluates it as Python."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            _check_expressions(file, inner, key)
+    elif isinstance(value, list):
+        for inner in value:
+            _check_expressions(file, inner, name)
+    bad = name == "expr_str" and isinstance(value, str) and not _ARITHMETIC.fullmatch(_SYMBOL.sub("1", value))
+    if bad or (name == "guards_code" and value):
+        raise InputError(f"{file}: holds code in place of a size ({str(value)[:60]!r}), and none is run; {_HOW}")
 
 
 def _named(error: BaseException) -> str:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,12 +34,20 @@ class Compared:
     @property
     def estimates(self) -> tuple[Estimate | None, ...]:
         """Mean over each run's seeds."""
-        return tuple(over_seeds(list(values.values())) if values else None for values in self.by_seed)
+        return tuple(_over(values) if values else None for values in self.by_seed)
 
     @property
     def differences(self) -> tuple[PairedDifference | None, ...]:
         """Run minus the first one, over the seeds that both have."""
-        return tuple(paired_difference(values, self.by_seed[0]) for values in self.by_seed[1:])
+        finite = [{seed: value for seed, value in one.items() if math.isfinite(value)} for one in self.by_seed]
+        return tuple(paired_difference(values, finite[0]) for values in finite[1:])
+
+
+def _over(values: Mapping[int, float]) -> Estimate:
+    """Mean over seeds; infinite, with no spread, where one seed is: nothing fooled an image."""
+    if all(map(math.isfinite, values.values())):
+        return over_seeds(list(values.values()))
+    return Estimate(math.inf, None, len(values))
 
 
 def compare_runs(runs: Sequence[MeasuredFolder]) -> list[Compared]:
@@ -85,7 +94,7 @@ def _by_seed(results: Measurements, condition: str, metric: str, x: float | None
 
 def recipe_differences(runs: Sequence[MeasuredFolder]) -> list[tuple[str, tuple[str, ...]]]:
     """Return each setting that is not the same in all runs, with its value in each."""
-    flat = [dict(_flat(run.recipe.model_dump(mode="json"))) for run in runs]
+    flat = [{**dict(_flat(run.recipe.model_dump(mode="json"))), **_origin(run)} for run in runs]
     keys = dict.fromkeys(key for one in flat for key in one)
     # A section that one run has not at all is one difference, not as many as it has parts.
     shown = [
@@ -93,6 +102,13 @@ def recipe_differences(runs: Sequence[MeasuredFolder]) -> list[tuple[str, tuple[
     ]
     rows = [(key, tuple(_setting(one, key) for one in flat)) for key in shown]
     return [(key, values) for key, values in rows if len(set(values)) > 1]
+
+
+def _origin(run: MeasuredFolder) -> dict[str, str]:
+    """What of the data and the software could make numbers differ under the same settings."""
+    told = {part: run.provenance.get(part) or {} for part in ("versions", "data")}
+    said = {key: value[:12] if len(value) == 64 else value for key, value in _flat(told) if key not in told}
+    return {key: value for key, value in said.items() if not key.endswith(".source")}
 
 
 def _above(key: str) -> list[str]:
@@ -124,7 +140,7 @@ def compare_table(runs: Sequence[MeasuredFolder], found: Sequence[Compared]) -> 
         rows.append((f"{one.condition.label}: {one.heading}", *cells))
     return Table(
         caption=f"Mean ± SEM over each run's own seeds (n in brackets where above 1). A minus B: over the seeds that "
-        f"both have, with the paired 95 % t interval where there are two or more (n − 1 degrees of freedom; not "
+        f"both have finite, with the paired 95 % t interval where there are two or more (n − 1 degrees of freedom; not "
         f"corrected for there being {len(rows) * (len(runs) - 1)} of them). Of the same seed initial weights, image "
         f"order and augmentation agree only where the settings behind them do. A dash: not measured.",
         header=("Condition and number", *names, *(f"{name} minus {names[0]}" for name in names[1:])),
@@ -144,6 +160,8 @@ def run_names(runs: Sequence[MeasuredFolder]) -> list[str]:
 def _value(one: Compared, estimate: Estimate | None) -> str:
     if estimate is None:
         return NOT_MEASURED
+    if not math.isfinite(estimate.mean):
+        return "not finite"
     scale, digits = (100.0, 1) if one.percent else (1.0, 4)
     spread = "" if estimate.sem is None else f" ± {scale * estimate.sem:.{digits}f} ({estimate.n})"
     return minus(f"{scale * estimate.mean:.{digits}f}{spread}")

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -15,6 +16,8 @@ from neuroprior.experiment.sections import ComputeSection
 from neuroprior.experiment.store import Step, Store, code_version
 from neuroprior.experiment.worker import work_far_away
 from neuroprior.types import InputError
+
+_COLOURS = re.compile(r"\x1b\[\d*m")
 
 
 class RayEngine(Engine):
@@ -36,6 +39,8 @@ class RayEngine(Engine):
         address = compute.cluster.address or os.environ.get("RAY_ADDRESS")
         if not ray.is_initialized():
             start: dict[str, Any] = dict(log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
+            # libgomp reads its policy when it is loaded, which is before a task begins.
+            start["runtime_env"] = {"env_vars": environment()}
             if address is None:
                 start |= dict(address="local", num_cpus=compute.workers * compute.threads)
             else:
@@ -113,10 +118,13 @@ class RayEngine(Engine):
     def _end_of(self, task: Any, step: Step) -> Failure | None:
         try:
             failure: Failure | None = self._ray.get(task)
+        except self._ray.exceptions.RayTaskError as error:  # it raised before it came to the step
+            why = next((line.strip() for line in reversed(str(error).splitlines()) if line.strip()), "no reason")
+            return Failure(step, f"its worker failed ({why[:200]})", log_tail(self._store, step.name))
         except self._ray.exceptions.RayError as error:  # the worker, its node or what holds them
             self._store.tidy(step)
             forget_progress(self._store, step.name)
-            why = (str(error).strip().splitlines() or [""])[0][:160]
+            why = " ".join(_COLOURS.sub("", str(error)).split())[:160]
             reason = f"its worker was lost {self._compute.retries + 1} times ({type(error).__name__}: {why}); "
             return Failure(step, reason + "the same command resumes", log_tail(self._store, step.name))
         return failure

@@ -9,7 +9,7 @@ from typing import Any
 
 from neuroprior.experiment.engine import POLL, Do, Engine, Failure, News
 from neuroprior.experiment.engines.far_away import at_work, environment, rooted, rooted_inputs
-from neuroprior.experiment.progress import forget_progress, log_tail
+from neuroprior.experiment.progress import forget_progress
 from neuroprior.experiment.sections import ComputeSection
 from neuroprior.experiment.store import Step, Store, code_version
 from neuroprior.experiment.worker import work_far_away
@@ -27,12 +27,14 @@ class SlurmEngine(Engine):
         self._store, self._do, self._compute, self._gpu = rooted(store), do, compute, gpu
         self._running: dict[str, tuple[Any, Step, Mapping[str, Path]]] = {}
         self._deaths: Counter[str] = Counter()
+        self._refused: list[tuple[Step, Mapping[str, Path]]] = []
         self._executor: Any = None
 
     def __enter__(self) -> "SlurmEngine":
         asked = self._compute.cluster
         # submitit leaves each job's call and answer here, for the job and this process alone.
         folder = self._store.root / ".jobs"
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # pickles, which nobody else may write
         self._executor = self._submitit.AutoExecutor(folder, cluster="local" if asked.debug else "slurm")
         wants: dict[str, Any] = dict(cpus_per_task=self._compute.threads, timeout_min=asked.minutes)
         if asked.memory_gb is not None:
@@ -56,22 +58,27 @@ class SlurmEngine(Engine):
     @property
     def busy(self) -> bool:
         """Whether any job is not over."""
-        return bool(self._running)
+        return bool(self._running or self._refused)
 
     @property
     def has_room(self) -> bool:
-        """With slurm always, which has the queue; submitit's own processes have none."""
+        """Up to `compute.cluster.jobs`; submitit's own processes, which nobody queues, up to `compute.workers`."""
         assert isinstance(self._compute.workers, int)  # settled
-        return not self._compute.cluster.debug or len(self._running) < self._compute.workers
+        asked = self._compute.cluster
+        most = self._compute.workers if asked.debug else asked.jobs
+        return not self._refused and (most is None or len(self._running) < most)
 
     def give(self, step: Step, inputs: Mapping[str, Path]) -> None:
-        """Submit the step."""
+        """Submit the step; one that is refused while others run waits until one of them is over."""
         self._executor.update_parameters(name=step.label)
         try:
             job = self._executor.submit(
                 _Job(), step, self._store.root, rooted_inputs(inputs), self._do, environment(), code_version()
             )
         except self._submitit.core.utils.FailedJobError as error:  # a partition that is none, a quota
+            if self._running:
+                self._refused.append((step, inputs))
+                return
             why = " ".join(str(error).split())[:200]
             raise InputError(f"--engine slurm: the job was refused ({why}); mend compute.cluster") from None
         self._running[step.key] = (job, step, inputs)
@@ -84,25 +91,46 @@ class SlurmEngine(Engine):
             if not job.done():
                 continue
             del self._running[key]
+            waiting, self._refused = self._refused, []
+            for one in waiting:
+                self.give(*one)
             try:
                 failure: Failure | None = job.result()
+                self._forget(job)
+            except self._submitit.core.utils.FailedJobError as error:  # it raised before it came to the step
+                failure = Failure(step, f"job {job.job_id}: {_last_line(error)}", self._said(job))
             except Exception as error:  # killed, out of time or memory, or its node is gone
                 self._store.tidy(step)
                 forget_progress(self._store, step.name)
                 self._deaths[key] += 1
                 often = self._deaths[key]
                 if often <= self._compute.retries:
-                    yield News(
-                        step,
-                        f"job {job.job_id} was lost, submitting it again ({often} of {self._compute.retries})",
-                        0.0,
-                    )
+                    again = f"submitting it again ({often} of {self._compute.retries})"
+                    yield News(step, f"job {job.job_id} was lost, {again}", 0.0)
                     self.give(step, inputs)
                     continue
                 why = f"job {job.job_id} was lost {often} times (state {job.state}, {type(error).__name__})"
-                failure = Failure(step, f"{why}; the same command resumes", log_tail(self._store, step.name))
+                failure = Failure(step, f"{why}; the same command resumes", self._said(job))
             yield News(step, failure)
         yield from at_work(self._store, {key: step for key, (_, step, _) in self._running.items()})
+
+    def _said(self, job: Any) -> tuple[str, ...]:
+        """The last lines of a job's stderr: what slurm says of memory and time is there."""
+        with suppress(Exception):  # a file that was never written, or not yet seen from here
+            return tuple(line for line in (job.stderr() or "").splitlines() if line.strip())[-5:]
+        return ()
+
+    def _forget(self, job: Any) -> None:
+        """Remove a good job's call, answer and prints: nobody reads them again."""
+        for file in Path(job.paths.folder).glob(f"{job.job_id}_*"):
+            with suppress(OSError):
+                file.unlink()
+
+
+def _last_line(error: Exception) -> str:
+    return next((line.strip() for line in reversed(str(error).splitlines()) if line.strip()), type(error).__name__)[
+        :200
+    ]
 
 
 class _Job:
