@@ -38,6 +38,8 @@ unit: install
 test-all: lint types ## also the tests marked slow
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps torchattacks==3.5.1
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[cluster,docs]' nbclient ipykernel
+	@command -v chromium >/dev/null || { apt-get update -qq && apt-get install -qqy --no-install-recommends chromium; } \
+		|| echo "chromium is not installed, and pages are not looked at (apt-get install chromium)"
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/pytest -n 2
 
 # mkdocs-material warns of mkdocs 2, which it will not support; nothing here asks for that.
