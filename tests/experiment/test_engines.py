@@ -34,7 +34,20 @@ def compute(monkeypatch):
     )
 
 
-@pytest.mark.parametrize("name", ["slurm", pytest.param("ray", marks=pytest.mark.slow)])
+def test_jobs_run_after_what_they_need_and_leave_no_pickle(tmp_path, compute):
+    pytest.importorskip("submitit")
+    store = Store(tmp_path / "store")
+    store.create()
+    first = step("first")
+    second = step("second", first)
+    assert run_steps([first, second], store, make_engine("slurm", store, do, compute), watch=lambda *_: None) == []
+    assert (store.folder(second) / "said").read_text() == "first second"
+    assert not list((store.root / ".jobs").glob("*.pkl"))
+    assert (store.root / ".jobs").stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["slurm", "ray"])
 def test_the_graph_goes_on_whatever_dies_or_fails(name, tmp_path, compute):
     """Inputs before what needs them; one that died goes on from its checkpoint; what fails, or dies twice, is told."""
     pytest.importorskip({"slurm": "submitit"}.get(name, name))
