@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from neuroprior.experiment.recipe import Recipe, parse_recipe
-from neuroprior.experiment.results import METRICS_SCHEMA, Measurements, NoiseExamples, RunResults
-from neuroprior.experiment.run import card_of, read_metrics, task_said
+from neuroprior.experiment.results import Measurements, NoiseExamples, RunResults
+from neuroprior.experiment.run import card_of, published_metrics, read_metrics, task_said
 from neuroprior.experiment.runs import RunPlan, store_of
 from neuroprior.types import InputError, Stimuli
 
@@ -40,12 +39,10 @@ def measured_in(folder: Path) -> MeasuredFolder:
         if (folder / "plan.json").is_file():  # a run, which may have gone on since its metrics were gathered
             store = store_of(folder)
             steps = RunPlan.read(folder).steps
-            metrics = read_metrics([store.root / step.name for step in steps])
-            if (kept := folder / "metrics.parquet").is_file() and pq.read_metadata(kept).num_rows > metrics.num_rows:
-                metrics = pq.read_table(kept)  # its store is not where it was
+            metrics = read_metrics([store.root / step.name for step in steps], folder)
             missing = tuple(step.label for step in steps if not (store.root / step.name).is_dir())
         else:
-            metrics = pq.read_table(folder / "metrics.parquet").select(METRICS_SCHEMA.names).cast(METRICS_SCHEMA)
+            metrics = published_metrics(folder)
     except FileNotFoundError:
         raise InputError(f"{folder}: metrics.parquet is missing; name a run's folder, or a published one") from None
     except (pa.ArrowInvalid, pa.ArrowKeyError, json.JSONDecodeError, KeyError) as error:

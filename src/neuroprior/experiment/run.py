@@ -281,23 +281,30 @@ def _masking(seed: int, folders: Mapping[str, Path]) -> tuple[Mapping[str, Any],
     return tuple(json.loads(file.read_text())) if file is not None and file.is_file() else ()
 
 
-def read_metrics(folders: Iterable[Path]) -> pa.Table:
-    """Return the rows of all finished steps, in the order of the plan."""
+def read_metrics(folders: Iterable[Path], out: Path) -> pa.Table:
+    """Return the rows of all finished steps, in the order of the plan; `metrics.parquet` where that has more.
+
+    Its steps are then not where they were (a store that is not mounted, or tidied), and what was gathered still holds.
+    """
     rows = []
     for folder in folders:
         metrics = folder / "metrics.json"
         if metrics.is_file():
             rows += json.loads(metrics.read_text())
+    kept = out / "metrics.parquet"
+    if kept.is_file() and pq.read_metadata(kept).num_rows > len(rows):
+        return published_metrics(out)
     return pa.Table.from_pylist(rows, schema=METRICS_SCHEMA)
 
 
+def published_metrics(folder: Path) -> pa.Table:
+    """Return what `metrics.parquet` holds, as it was gathered or published."""
+    return pq.read_table(folder / "metrics.parquet").select(METRICS_SCHEMA.names).cast(METRICS_SCHEMA)
+
+
 def gather_metrics(folders: Iterable[Path], out: Path) -> pa.Table:
-    """Write `metrics.parquet`, and return it: the rows of all finished steps, in the order of the plan."""
-    table = read_metrics(folders)
-    kept = out / "metrics.parquet"
-    if kept.is_file() and pq.read_metadata(kept).num_rows > table.num_rows:
-        # Its steps are not where they were (a store that is not mounted, or tidied): what was gathered still holds.
-        return pq.read_table(kept).select(METRICS_SCHEMA.names).cast(METRICS_SCHEMA)
+    """Write `metrics.parquet`, and return it: see `read_metrics`."""
+    table = read_metrics(folders, out)
     with appearing_whole(out / "metrics.parquet") as temporary:
         pq.write_table(table, temporary, compression="zstd")
     return table

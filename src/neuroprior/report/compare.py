@@ -1,7 +1,5 @@
 """Several runs beside each other: what they measured alike, how far they differ, and how their recipes do."""
 
-import csv
-import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +10,7 @@ from neuroprior.experiment.measured import MeasuredFolder
 from neuroprior.experiment.results import ConditionCard, Measurements
 from neuroprior.files import write_whole
 from neuroprior.report.paired import PairedDifference, paired_difference
-from neuroprior.report.tables import NOT_MEASURED, Estimate, Table, curve_of, minus, over_seeds
+from neuroprior.report.tables import NOT_MEASURED, Estimate, Table, csv_text, curve_of, minus, over_seeds
 from neuroprior.report.templates import render
 from neuroprior.types import InputError
 
@@ -212,8 +210,6 @@ def write_comparison(runs: Sequence[MeasuredFolder], out: Path) -> Path:
                 x = "" if one.x is None else repr(one.x)
                 numbers = [repr(estimate.mean), sem, str(estimate.n)]
                 rows.append([one.condition.name, one.metric, x, name, str(run.folder), *numbers])
-    buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerows(rows)
     out.mkdir(parents=True, exist_ok=True)
-    write_whole(out / "compare.csv", buffer.getvalue())
+    write_whole(out / "compare.csv", csv_text(rows))
     return write_whole(out / "index.html", page)

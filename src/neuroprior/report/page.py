@@ -1,7 +1,5 @@
 """One HTML page from a finished run: everything inline, no script, the same bytes for the same run."""
 
-import csv
-import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,7 +41,7 @@ from neuroprior.report.supplement_plate import supplement_plate
 from neuroprior.report.svg import house_style, inlined, pdf_bytes, png_bytes, svg_text
 from neuroprior.report.sweep import alpha_series, gamma_table, recipe_of
 from neuroprior.report.sweep_plate import sweep_plate
-from neuroprior.report.tables import headline_table, noise_csv, noise_table, summary_csv, tap_table
+from neuroprior.report.tables import csv_text, headline_table, noise_csv, noise_table, summary_csv, tap_table
 from neuroprior.report.templates import render
 from neuroprior.report.tradeoff import tradeoff_csv, tradeoff_table
 from neuroprior.report.tradeoff_plate import tradeoff_plate
@@ -303,10 +301,4 @@ def _tables(results: RunResults) -> dict[str, str]:
         "linear_probe.csv": measure_csv(results, LINEAR_PROBE),
     }
     kept = {**always, **{name: rows for name, rows in where_any.items() if len(rows) > 1}}
-    return {name: _csv_text(rows) for name, rows in kept.items()}
-
-
-def _csv_text(rows: Sequence[Sequence[str]]) -> str:
-    buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerows(rows)
-    return buffer.getvalue()
+    return {name: csv_text(rows) for name, rows in kept.items()}

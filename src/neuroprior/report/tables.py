@@ -1,5 +1,7 @@
 """Run to numbers: means and standard errors over seeds, and the rows of every table. Nothing here draws."""
 
+import csv
+import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -257,6 +259,13 @@ def csv_cells(estimate: Estimate | None) -> list[str]:
     if estimate is None:
         return ["", "", "0"]
     return [repr(estimate.mean), "" if estimate.sem is None else repr(estimate.sem), str(estimate.n)]
+
+
+def csv_text(rows: Sequence[Sequence[str]]) -> str:
+    """Write rows as the text of a CSV file."""
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\n").writerows(rows)
+    return buffer.getvalue()
 
 
 @dataclass(frozen=True, slots=True)

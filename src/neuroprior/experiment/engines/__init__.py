@@ -2,7 +2,7 @@
 
 import importlib.util
 import shutil
-from typing import Literal, get_args
+from typing import Literal
 
 from neuroprior.experiment.engine import Do, Engine
 from neuroprior.experiment.sections import ComputeSection
@@ -10,9 +10,6 @@ from neuroprior.experiment.store import Store
 from neuroprior.types import InputError
 
 EngineName = Literal["local", "ray", "slurm"]
-
-ENGINES: tuple[EngineName, ...] = get_args(EngineName)
-
 
 _LIBRARIES = {"ray": "ray", "slurm": "submitit"}
 

@@ -28,6 +28,12 @@ def environment() -> dict[str, str]:
     }
 
 
+def last_line(error: Exception) -> str:
+    """What an error that came from elsewhere ends with: its own words, after the traceback."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines or [type(error).__name__])[-1][:200]
+
+
 def at_work(store: Store, steps: Mapping[str, Step]) -> Iterator[News]:
     """What these steps, by key, last said in the store."""
     for step in steps.values():

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from neuroprior.experiment.engine import POLL, Do, Engine, Failure, News
-from neuroprior.experiment.engines.far_away import at_work, environment, rooted, rooted_inputs
+from neuroprior.experiment.engines.far_away import at_work, environment, last_line, rooted, rooted_inputs
 from neuroprior.experiment.progress import forget_progress, log_tail
 from neuroprior.experiment.sections import ComputeSection
 from neuroprior.experiment.store import Step, Store, code_version
@@ -119,8 +119,7 @@ class RayEngine(Engine):
         try:
             failure: Failure | None = self._ray.get(task)
         except self._ray.exceptions.RayTaskError as error:  # it raised before it came to the step
-            why = next((line.strip() for line in reversed(str(error).splitlines()) if line.strip()), "no reason")
-            return Failure(step, f"its worker failed ({why[:200]})", log_tail(self._store, step.name))
+            return Failure(step, f"its worker failed ({last_line(error)})", log_tail(self._store, step.name))
         except self._ray.exceptions.RayError as error:  # the worker, its node or what holds them
             self._store.tidy(step)
             forget_progress(self._store, step.name)

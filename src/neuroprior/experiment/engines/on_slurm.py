@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from neuroprior.experiment.engine import POLL, Do, Engine, Failure, News
-from neuroprior.experiment.engines.far_away import at_work, environment, rooted, rooted_inputs
+from neuroprior.experiment.engines.far_away import at_work, environment, last_line, rooted, rooted_inputs
 from neuroprior.experiment.progress import forget_progress
 from neuroprior.experiment.sections import ComputeSection
 from neuroprior.experiment.store import Step, Store, code_version
@@ -98,7 +98,7 @@ class SlurmEngine(Engine):
                 failure: Failure | None = job.result()
                 self._forget(job)
             except self._submitit.core.utils.FailedJobError as error:  # it raised before it came to the step
-                failure = Failure(step, f"job {job.job_id}: {_last_line(error)}", self._said(job))
+                failure = Failure(step, f"job {job.job_id}: {last_line(error)}", self._said(job))
             except Exception as error:  # killed, out of time or memory, or its node is gone
                 self._store.tidy(step)
                 forget_progress(self._store, step.name)
@@ -125,12 +125,6 @@ class SlurmEngine(Engine):
         for file in Path(job.paths.folder).glob(f"{job.job_id}_*"):
             with suppress(OSError):
                 file.unlink()
-
-
-def _last_line(error: Exception) -> str:
-    return next((line.strip() for line in reversed(str(error).splitlines()) if line.strip()), type(error).__name__)[
-        :200
-    ]
 
 
 class _Job:
