@@ -50,6 +50,24 @@ def test_truth_is_nearer_than_another_mouse_and_a_trial_inside_seems_better_than
     assert r["truth"] > r["single trial, inside the average"] > r["single trial, apart from the average"]
 
 
+def test_a_model_is_one_of_all_scans_or_one_of_each(mice, found):
+    scans = [mouse.scan for mouse in mice]
+    own = [target_from_population(mouse.truth.select(ORACLE), SHOWN.select(ORACLE)) for mouse in mice]
+    both = scan_stability(scans, {"each": own, "first": own[0]})
+    assert both.models["each"].shape == both.models["first"].shape == (3, 30, 30)
+    r = both.correlations()
+    assert r["each"] == pytest.approx(found.correlations()["truth"], abs=1e-6)
+    assert r["first"][0] == pytest.approx(r["each"][0])
+    assert r["first"][1] < r["each"][1]
+    with pytest.raises(InputError, match="each: 2 targets for 3 scans; give one for all, or one a scan"):
+        scan_stability(scans, {"each": own[:2]})
+
+
+def test_the_spread_over_repeats_is_said_of_each_scan(mice, found):
+    for mouse, sd in zip(mice, found.repeats_sd, strict=True):
+        assert sd == pytest.approx(np.asarray(repeat_fluctuation(*oracle_trials(mouse.scan))).std(), rel=1e-5)
+
+
 def test_more_repeats_come_nearer_the_truth(mice, found):
     grown = growth_with_repeats(mice[0].scan, found.truths[0], found.stimuli.ids)
     assert [t for t, _ in grown] == [1, 2, 3, 4, 5, 6]
@@ -62,7 +80,7 @@ def test_models_are_asked_for_the_same_images(mice, found):
     target = target_from_population(mice[0].truth_for("oracle"), SHOWN)
     with_model = scan_stability([mice[0].scan], {"twin": target})
     assert with_model.over_scans is None
-    np.testing.assert_allclose(with_model.models["twin"], found.truths[0], atol=1e-5)
+    np.testing.assert_allclose(with_model.models["twin"], found.truths[:1], atol=1e-5)
     train = target_from_population(mice[0].truth_for("train"), SHOWN)
     with pytest.raises(InputError, match=r"twin: .* 30 of 30 images are not among .* \(--tier oracle\)"):
         scan_stability([mice[0].scan], {"twin": train})

@@ -111,7 +111,7 @@ def _many_page(make_many: MakeRun) -> str:
 
 def test_every_caption_says_n_or_that_none_is_needed(make_many: MakeRun) -> None:
     captions = re.findall(r"<figcaption>(.*?)</figcaption>", _many_page(make_many), flags=re.DOTALL)
-    assert len(captions) == 12
+    assert len(captions) == 13
     assert all(re.search(r"n = \d|4 test images", caption) for caption in captions)
 
 
@@ -292,7 +292,7 @@ def test_a_figure_without_data_is_one_line(make_run: MakeRun) -> None:
     assert text.count("Left out:") == 1
     nothing = render_page(make_run(unfinished=tuple(CARDS), with_truth=False, examples=0))
     assert "<svg" not in nothing
-    assert nothing.count("Left out:") == 10
+    assert nothing.count("Left out:") == 11
 
 
 def test_provenance_and_recipe_stand_at_the_foot(make_run: MakeRun) -> None:

@@ -175,7 +175,7 @@ def test_what_a_run_cannot_have_is_not_measured_and_says_why(make_run: MakeRun) 
     assert all(one.here for one in found)
     by_claim = {one.claim: one.here for one in found}
     assert "no time" in by_claim["Time to train one network"]
-    assert "recorded scans" in by_claim["Correlation of S_model with S_oracle"]
+    assert "recorded scans" in by_claim["Correlation with S_oracle, S_model / S_data (single trials)"]
     assert by_claim["Median smallest L∞, neural / VGG"] == "no condition vgg in this run"
     assert "no network trained" not in " ".join(lacking(run_of(make_run, [])))
 
@@ -274,3 +274,30 @@ def test_table_and_csv_tell_the_same_verdicts_once_each(make_run: MakeRun) -> No
     buffer = io.StringIO()
     csv.writer(buffer).writerows([header, *rows])
     assert [*csv.reader(io.StringIO(buffer.getvalue()))][1:] == rows
+
+
+def scans(metric: str, condition: str, values: list[float]) -> Rows:
+    return [row(condition, 0, metric, value, 4950, x=float(k)) for k, value in enumerate(values)]
+
+
+def test_numbers_of_recordings_are_judged_over_scans(make_run):
+    rows = scans("oracle_correlation", "neural_model", [0.70, 0.74, 0.72])
+    rows += scans("oracle_correlation", "neural_data", [0.40, 0.38, 0.39])
+    rows += scans("fluctuation_over_repeats", "neural_data", [0.2, 0.21, 0.19])
+    rows += scans("fluctuation_over_scans", "neural_data", [0.2, 0.19, 0.21])
+    results = run_of(make_run, rows)
+    correlation, width = entry(results, "Correlation with S_oracle"), entry(results, "Width of the distribution")
+    assert correlation.verdict == "direction reproduced"
+    assert correlation.ratio.n == 3
+    assert correlation.here.endswith("S_model r = 0.72, single trials 0.39 (3 scans)")
+    assert width.verdict == "undecided"
+    assert results.seeds == (0,)  # of the one network, not of the scans
+
+
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [("twin", "needs a target made of recorded scans"), ("scans", "its scans do not say both")],
+)
+def test_without_recordings_the_ledger_says_what_it_needs(make_run, kind, says):
+    results = run_of(make_run, [], recipe=f"{PAPER}target: {{kind: {kind}}}\n")
+    assert entry(results, "Correlation with S_oracle").here == says

@@ -33,6 +33,7 @@ def test_a_page_says_what_its_repeats_do_not(tmp_path, repeats, drawn):
 
 def test_what_is_drawn_is_named_and_nothing_else_is_quoted(tmp_path, monkeypatch):
     import neuroprior.report.stability_page as stability_page
+    import neuroprior.report.stability_plates as stability_plates
 
     shown = packaged_photographs(n_train=2, n_oracle=12)
     mice = [simulate_scan(shown, shown.ids[2:], n_neurons=40, n_repeats=4, animal=k, name=f"mouse{k}") for k in (0, 1)]
@@ -52,7 +53,7 @@ def test_what_is_drawn_is_named_and_nothing_else_is_quoted(tmp_path, monkeypatch
         return similarity_matrix(name, part, limit)
 
     monkeypatch.setattr(stability_page, "inline_svg", kept)
-    monkeypatch.setattr(stability_page, "similarity_matrix", matrix)
+    monkeypatch.setattr(stability_plates, "similarity_matrix", matrix)
     write_stability(found, tmp_path, grown)
     page = (tmp_path / "index.html").read_text()
     # each kind alone on the same axes, so that none hides another

@@ -87,5 +87,8 @@ def published_run(folder: Path, out: Path) -> RunResults:
     )
 
 
-_UNPUBLISHED = ("examples", "matrix", "histogram", "truth", "pairs", "units", "supplement", "perturbation")
+_UNPUBLISHED = (
+    *("examples", "schematic", "recorded", "fluctuations", "scatter", "matrix", "histogram", "truth", "pairs"),
+    *("units", "supplement", "perturbation"),
+)
 """Figures of what is not published: images, matrices, single attacks."""

@@ -6,7 +6,7 @@ from typing import get_args
 from neuroprior.experiment.conditions import Condition, Control, condition_named
 from neuroprior.experiment.inputs import stimuli_paths
 from neuroprior.experiment.recipe import Recipe
-from neuroprior.experiment.sections import MADE, RobustnessSection, TaskSection
+from neuroprior.experiment.sections import MADE, MatrixTarget, RobustnessSection, TaskSection, TwinTarget
 from neuroprior.experiment.simulated_twins import SimulatedTwinsTarget
 from neuroprior.experiment.steps.settings import (
     AttackWork,
@@ -16,6 +16,7 @@ from neuroprior.experiment.steps.settings import (
     MeasureWork,
     ProbeWork,
     ScansWork,
+    StabilityWork,
     TargetWork,
     TrainWork,
     TwinsWork,
@@ -23,7 +24,7 @@ from neuroprior.experiment.steps.settings import (
 from neuroprior.experiment.store import Step, digest_file
 from neuroprior.sources import data_path
 
-TARGET = "target"
+TARGET, STABILITY = "target", "stability"
 
 _DRAWN = ("spectrum", "random_twin")  # anew for each seed, as `shuffle` has a permutation for each
 _Files = Callable[[Iterable[str | None]], tuple[tuple[str, str], ...]]
@@ -46,7 +47,8 @@ def plan(recipe: Recipe, digests: dict[str, str]) -> list[Step]:
 
     scans, twins = _simulated(recipe, machine, files)
     target = _target(recipe, machine, scans, twins, files)
-    steps = {step.key: step for step in (scans, *twins.values(), target) if step is not None}
+    stability = _stability(recipe, machine, scans, twins, files)
+    steps = {step.key: step for step in (scans, *twins.values(), target, stability) if step is not None}
     for seed in recipe.seeds:
         networks: dict[str, Step] = {}
         for name in recipe.conditions:
@@ -105,6 +107,34 @@ def _target(recipe: Recipe, machine: Machine, scans: Step | None, twins: dict[st
         inputs=inputs,
         files=files(stimuli_paths(recipe)),
         cost=5.0,
+    )
+
+
+def _stability(
+    recipe: Recipe, machine: Machine, scans: Step | None, twins: dict[str, Step], files: _Files
+) -> Step | None:
+    """The step that looks at the recordings themselves; none where the target is made of something else."""
+    target, inputs = recipe.target, tuple[tuple[str, str], ...]()
+    if isinstance(target, TwinTarget | MatrixTarget):
+        return None
+    if isinstance(target, SimulatedTwinsTarget) and scans is not None:
+        inputs = (("scans", scans.key), ("twins", twins[target.first].key))
+    asked = {condition_named(name).target for name in recipe.conditions}
+    vgg = recipe.controls.vgg if "vgg" in asked else None
+    return Step(
+        kind=STABILITY,
+        label=STABILITY,
+        work=StabilityWork(
+            stimuli=recipe.stimuli,
+            target=target,
+            lowpass_sigma=recipe.controls.lowpass_sigma,
+            vgg=vgg,
+            random_twin=recipe.seeds[0] if "random_twin" in asked else None,
+            machine=machine,
+        ),
+        inputs=inputs,
+        files=files([*stimuli_paths(recipe), vgg]),
+        cost=1.0,
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from neuroprior.recordings import ScanStability
 from neuroprior.robustness import Ledger
 from neuroprior.types import Float32, SimilarityTarget, Stimuli
 
@@ -36,8 +37,26 @@ of simulated twins, with the seed of their fit, `similarity_to_truth` and `simil
 S_model and the noise-free S, both means over scans, on training and on oracle images, pairs i < j; condition
 `neural_model` or `neural_model@twin=VARIANT`; as `neural_data`, with the seed of the mice, S_data of single trials and
 S_oracle of all repeats, Eq. 3), `twin_correlation` and `twin_single_trial_correlation` (of predictions and the oracle
-images' mean responses, or single responses; mean over neurons, n of them);
+images' mean responses, or single responses; mean over neurons, n of them); of recordings, with seed 0,
+`oracle_correlation` (x: the scan's place; Pearson of its Eq. 3 with what the condition makes of the same images, pairs
+i < j; conditions also `neural_data` and `neural_data_apart`, single trials inside the average and apart from it,
+`other_scans`, the mean of the others, and of simulated mice `truth`), `fluctuation_over_scans` and
+`fluctuation_over_repeats` (x: the scan's place; standard deviation of Eq. 4 and of Eq. 5);
 and, with x: epoch, `task_loss`, `similarity_loss`, `validation_loss`, `validation_accuracy`, `gamma` (one a tap)."""
+
+
+OF_RECORDINGS = frozenset(
+    {
+        "similarity_to_truth",
+        "similarity_to_truth_oracle",
+        "twin_correlation",
+        "twin_single_trial_correlation",
+        "oracle_correlation",
+        "fluctuation_over_scans",
+        "fluctuation_over_repeats",
+    }
+)
+"""Metrics that are of recordings and twins: their seeds are of no network."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +116,12 @@ class Measurements:
     missing: tuple[str, ...] = ()
     """What is not finished, by name."""
 
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Of the networks that something was measured of, ascending."""
+        rows = zip(self.metrics["metric"].to_pylist(), self.metrics["seed"].to_pylist(), strict=True)
+        return tuple(sorted({seed for metric, seed in rows if metric not in OF_RECORDINGS}))
+
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class RunResults(Measurements):
@@ -111,6 +136,8 @@ class RunResults(Measurements):
     truth: SimilarityTarget | None
     """The noise-free similarity, where the mouse was simulated and it is known."""
     stimuli: Stimuli
+    stability: ScanStability | str | None = None
+    """Of the recordings behind the target; why there is none; None where it is made of no recording, or not yet."""
     examples: NoiseExamples
     units: Mapping[str, UnitImages] = field(default_factory=dict)
     """By condition, of the first seed: what excites some units most."""

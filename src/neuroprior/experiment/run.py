@@ -22,15 +22,15 @@ from neuroprior.experiment.engines import EngineName, check_engine, make_engine
 from neuroprior.experiment.engines.local import warm_up
 from neuroprior.experiment.forecast import AssumedGPUs, Forecast, forecast
 from neuroprior.experiment.inputs import check_inputs
-from neuroprior.experiment.plan import TARGET, control_label, control_of, masking_label, plan, step_label
+from neuroprior.experiment.plan import STABILITY, TARGET, control_label, control_of, masking_label, plan, step_label
 from neuroprior.experiment.provenance import provenance
 from neuroprior.experiment.recipe import Recipe, parse_recipe
 from neuroprior.experiment.results import METRICS_SCHEMA, ConditionCard, NoiseExamples, RunResults, UnitImages
 from neuroprior.experiment.runs import PlannedStep, RunPlan, driver_name, named_store, register_run, store_of
-from neuroprior.experiment.steps import MASKING_FILE, UNITS_FILE, do_work, taught_target
+from neuroprior.experiment.steps import ABSENT_FILE, MASKING_FILE, STABILITY_FILE, UNITS_FILE, do_work, taught_target
 from neuroprior.experiment.store import Store
-from neuroprior.files import appearing_whole, disk_fault, write_json
-from neuroprior.recordings import load_stimuli
+from neuroprior.files import appearing_whole, disk_fault, read_json, write_json
+from neuroprior.recordings import ScanStability, load_stability, load_stimuli
 from neuroprior.robustness import Ledger
 from neuroprior.types import InputError, SimilarityTarget
 
@@ -180,6 +180,7 @@ def load_run(out: Path) -> RunResults:
         targets={name: target for name in recipe.conditions if (target := _taught(recipe, name, folders)) is not None},
         truth=SimilarityTarget.load(made / _TRUTH_OF[kind]) if (kind := recipe.target.kind) in _TRUTH_OF else None,
         stimuli=load_stimuli(made / "stimuli.npz"),
+        stability=_stability(folders),
         examples=examples,
         units={name: units for name in recipe.conditions if (units := _units(recipe, name, folders)) is not None},
         masking={seed: found for seed in recipe.seeds if (found := _masking(seed, folders))},
@@ -273,6 +274,15 @@ def _units(recipe: Recipe, condition: str, folders: Mapping[str, Path]) -> UnitI
         return None
     with np.load(folder / UNITS_FILE, allow_pickle=False) as kept:
         return UnitImages(tuple(kept["layer"].tolist()), tuple(kept["channel"].tolist()), kept["images"])
+
+
+def _stability(folders: Mapping[str, Path]) -> ScanStability | str | None:
+    folder = folders.get(STABILITY)
+    if folder is None or not folder.is_dir():
+        return None
+    if (folder / ABSENT_FILE).is_file():
+        return str(read_json(folder / ABSENT_FILE)["absent"])
+    return load_stability(folder / STABILITY_FILE)
 
 
 def _masking(seed: int, folders: Mapping[str, Path]) -> tuple[Mapping[str, Any], ...]:

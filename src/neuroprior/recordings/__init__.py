@@ -25,6 +25,7 @@ from neuroprior.recordings.simulate import (
     simulate_scan,
 )
 from neuroprior.recordings.stability import ScanStability, growth_with_repeats, scan_stability
+from neuroprior.recordings.stability_file import load_stability, save_stability
 from neuroprior.recordings.stimuli import load_stimuli, packaged_photographs
 
 __all__ = [
@@ -46,6 +47,7 @@ __all__ = [
     "check_scan",
     "growth_with_repeats",
     "load_scan",
+    "load_stability",
     "load_stimuli",
     "load_truth",
     "packaged_photographs",
@@ -53,6 +55,7 @@ __all__ = [
     "population_from_scan",
     "prepare_stimuli",
     "save_scan",
+    "save_stability",
     "save_truth",
     "scan_stability",
     "scan_with_neurons",

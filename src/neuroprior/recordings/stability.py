@@ -1,6 +1,6 @@
 """How stable the similarity of images is: over scans, over repeats, and from single trials to averages (Figure 1)."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,10 +23,14 @@ from neuroprior.similarity import (
 )
 from neuroprior.similarity.ceiling import CEILING_IMAGES, CEILING_TRIALS
 from neuroprior.similarity.match import Missing, matched_rows
-from neuroprior.types import Float32, InputError, Population, Scan, Shaped, SimilarityTarget, Stimuli
+from neuroprior.types import Float32, Float64, InputError, Population, Scan, Shaped, SimilarityTarget, Stimuli
 from neuroprior.types.arrays import rows_of
 
 __all__ = ["ScanStability", "growth_with_repeats", "scan_stability"]
+
+SINGLE_INSIDE, SINGLE_APART = "single trial, inside the average", "single trial, apart from the average"
+TRUTH, OTHER_SCANS = "truth", "mean of the other scans"
+"""What `compared` calls them, beside the names of models."""
 
 _PAIRS = 200_000  # of trials of different images whose fluctuation is kept, drawn at random
 _RESAMPLES = 100
@@ -40,11 +44,12 @@ class ScanStability:
     `oracle`: Eq. 3. `single`, `others`: Eq. 2 of one trial an image, and Eq. 3 of all other trials, so that the two
     share nothing; the paper sets `single` against `oracle`, which holds it. `over_scans`: Eq. 4 of `oracle`;
     `over_repeats`: Eq. 5 of all scans, each with its own oracle images, as `ceilings` are; of images with 3 trials or
-    more, as that of 2 is 0 by definition. The two differ in what is averaged, so beside them stand the matched
-    `single_over_scans` (Eq. 4 of `single`) and `over_trials` (single trials, `i != j`).
+    more, as that of 2 is 0 by definition; `repeats_sd`: its standard deviation in each scan, NaN without. The two
+    differ in what is averaged, so beside them stand the matched `single_over_scans` (Eq. 4 of `single`) and
+    `over_trials` (single trials, `i != j`).
     What the repeats do not suffice for is None, and `not_computed` says of each what it needs.
-    `models`: given matrices (of twins, say) of the same images. `truths`: of simulated scans, what Eq. 2 makes of each
-    one's noise-free responses to these images.
+    `models`: given matrices of the same images, one of each scan (of its twin, say) or one for all, then repeated.
+    `truths`: of simulated scans, what Eq. 2 makes of each one's noise-free responses to these images.
     """
 
     names: tuple[str, ...]
@@ -55,35 +60,38 @@ class ScanStability:
     over_scans: Float32[np.ndarray, "scan pair"] | None
     single_over_scans: Float32[np.ndarray, "scan pair"] | None
     over_repeats: Float32[np.ndarray, " repeats"] | None
+    repeats_sd: Float64[np.ndarray, " scan"]
     over_trials: Float32[np.ndarray, " trials"]
     ceilings: tuple[NoiseCeiling | None, ...]
-    models: dict[str, Float32[np.ndarray, "image image"]]
+    models: dict[str, Float32[np.ndarray, "scan image image"]]
     truths: Float32[np.ndarray, "scan image image"] | None
     not_computed: tuple[str, ...] = ()
 
-    def correlations(self) -> dict[str, list[float]]:
-        """Pearson's r over pairs, one a scan: of single trials (inside and apart) and of every model with Eq. 3."""
-        found: dict[str, list[float]] = {}
+    def compared(self) -> dict[str, tuple[Float32[np.ndarray, "scan image image"], ...]]:
+        """What is set against the recordings, each as (recorded, compared): single trials, every model, the truth.
+
+        `recorded` is Eq. 3, but of "apart from the average", where it is without the trial compared; "mean of the other
+        scans" is what other animals say of each one.
+        """
+        found: dict[str, tuple[Float32[np.ndarray, "scan image image"], ...]] = {}
         if self.single is not None and self.others is not None:
-            found["single trial, inside the average"] = [
-                _r(a, b) for a, b in zip(self.single, self.oracle, strict=True)
-            ]
-            found["single trial, apart from the average"] = [
-                _r(a, b) for a, b in zip(self.single, self.others, strict=True)
-            ]
-        for name, model in self.models.items():
-            found[name] = [_r(model, oracle) for oracle in self.oracle]
+            found[SINGLE_INSIDE] = self.oracle, self.single
+            found[SINGLE_APART] = self.others, self.single
+        found |= {name: (self.oracle, model) for name, model in self.models.items()}
         if self.truths is not None:
-            found["truth"] = [_r(truth, oracle) for truth, oracle in zip(self.truths, self.oracle, strict=True)]
+            found[TRUTH] = self.oracle, self.truths
         if len(self.oracle) > 1:
-            mean = self.oracle.sum(axis=0)
-            found["mean of the other scans"] = [_r((mean - s) / (len(self.oracle) - 1), s) for s in self.oracle]
+            found[OTHER_SCANS] = self.oracle, (self.oracle.sum(axis=0) - self.oracle) / (len(self.oracle) - 1)
         return found
+
+    def correlations(self) -> dict[str, list[float]]:
+        """Pearson's r over pairs, one a scan, of all that is `compared`."""
+        return {name: [_r(a, b) for a, b in zip(*pair, strict=True)] for name, pair in self.compared().items()}
 
 
 def scan_stability(
     scans: Sequence[Scan],
-    models: dict[str, SimilarityTarget] | None = None,
+    models: Mapping[str, SimilarityTarget | Sequence[SimilarityTarget]] | None = None,
     truths: Sequence[Population] | None = None,
     *,
     missing: Missing = "error",
@@ -95,7 +103,8 @@ def scan_stability(
     Two images with 2 trials suffice for Eq. 3 and 4. Eq. 5 needs 3 trials of an image, single trials beside averages 3
     of every image shown, a noise ceiling 3 images with 4: what cannot be had is None, and said in `not_computed`.
 
-    `models`: targets that hold the oracle images, under names for the figures. `truths`: one a scan, in their order.
+    `models`: targets that hold the oracle images, one for all scans or one a scan in their order, under names for the
+    figures. `truths`: one a scan, in their order.
     `missing`: "intersection" keeps the images that all scans repeated, "error" asks that these be the same. `seed`: of
     single trials and resamples.
     Raises `InputError` naming the scan without two images repeated, the scans that share too few, or the target that
@@ -103,8 +112,9 @@ def scan_stability(
     `progress` is told scans done and scans in all.
     """
     scans = given_scans("scan stability", scans)
-    for name, model in (models or {}).items():
-        refuse_other(f"scan stability, {name}", model, SimilarityTarget)
+    of_models: dict[str, list[SimilarityTarget]] = {}
+    for name, given_model in (models or {}).items():
+        of_models[name] = _targets(f"scan stability, {name}", given_model, len(scans))
     if truths is not None and len(truths) != len(scans):
         raise InputError(f"scan stability: {len(truths)} truths for {len(scans)} scans; give each its own")
     _check_shared(scans, missing)
@@ -147,14 +157,28 @@ def scan_stability(
         over_scans=np.asarray(scan_fluctuation(oracle)) if several else None,
         single_over_scans=np.asarray(scan_fluctuation(single_all)) if several and single_all is not None else None,
         over_repeats=np.concatenate(repeats) if any(map(len, repeats)) else None,
+        repeats_sd=np.array([one.std() if len(one) else np.nan for one in repeats], dtype=np.float64),
         over_trials=np.concatenate(trials),
         ceilings=tuple(ceilings),
-        models={name: _part(name, target, stimuli) for name, target in (models or {}).items()},
+        models={
+            name: np.broadcast_to(np.stack([_part(name, model, stimuli) for model in each]), oracle.shape)
+            for name, each in of_models.items()
+        },
         truths=None
         if truths is None
         else np.stack([_true(truth, np.asarray(ids), kept) for truth, (ids, _) in zip(truths, oracles, strict=True)]),
         not_computed=tuple(_not_computed([scan.name for scan in scans], ceilings, repeats, too_few)),
     )
+
+
+def _targets(what: str, given: object, n_scans: int) -> list[SimilarityTarget]:
+    """Return the target of each scan, or one for all, as a list."""
+    each: list[SimilarityTarget] = list(given) if isinstance(given, list | tuple) else [given]  # type: ignore[list-item]
+    for model in each:
+        refuse_other(what, model, SimilarityTarget)
+    if len(each) not in (1, n_scans):
+        raise InputError(f"{what}: {len(each)} targets for {n_scans} scans; give one for all, or one a scan")
+    return each
 
 
 def _check_shared(scans: Sequence[Scan], missing: Missing) -> None:

@@ -152,7 +152,7 @@ def controls_sentence(results: RunResults, condition: str, seed: int) -> str:
         if n is None
         else f", and an accuracy over {n:,} images has a standard error of up to {50 / math.sqrt(n):.1f} %"
     )
-    seeds = sorted(set(results.metrics["seed"].to_pylist()))
+    seeds = results.seeds
     more = f", of one seed among the run's {len(seeds)}" if len(seeds) > 1 else ", of one seed"
     return f"{said} These are single networks{more}{spread}: small differences mean nothing."
 

@@ -8,8 +8,10 @@ from typing import Literal
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
+from neuroprior.experiment.plan import STABILITY
 from neuroprior.experiment.results import RunResults
 from neuroprior.files import write_whole
+from neuroprior.recordings import ScanStability
 from neuroprior.report.accuracy_plates import attack_plate, examples_plate, noise_plate
 from neuroprior.report.corruption_plate import corruption_plate
 from neuroprior.report.corruptions import corruption_csv, corruption_error_csv, corruption_table, kinds_table
@@ -30,13 +32,16 @@ from neuroprior.report.further import (
 )
 from neuroprior.report.masking import masking_csv, masking_tables
 from neuroprior.report.matched import matched_csv, matched_table
+from neuroprior.report.over_scans import ceiling_table, over_scans_csv, over_scans_table
 from neuroprior.report.paired import paired_csv, paired_tables
 from neuroprior.report.perturbation_plate import perturbation_plate
 from neuroprior.report.perturbations import NORMS, norms_attacked, perturbation_csv, perturbation_table
 from neuroprior.report.plate import Plate, origin_of
 from neuroprior.report.published import ledger_csv, ledger_table
+from neuroprior.report.schematic_plate import schematic_plate
 from neuroprior.report.similarity_plates import histogram_plate, matrix_plate, pairs_plate, truth_plate
 from neuroprior.report.smallest import smallest_csv, tried_table
+from neuroprior.report.stability_plates import fluctuations_plate, recorded_plate, scatter_plate
 from neuroprior.report.supplement_plate import supplement_plate
 from neuroprior.report.svg import house_style, inlined, pdf_bytes, png_bytes, svg_text
 from neuroprior.report.sweep import alpha_series, gamma_table, recipe_of
@@ -64,6 +69,8 @@ _SUPPLEMENT: tuple[_Maker, ...] = (supplement_plate,)
 _CORRUPTION: tuple[_Maker, ...] = (corruption_plate,)
 _FREQUENCY: tuple[_Maker, ...] = (frequency_plate,)
 _TUNING: tuple[_Maker, ...] = (tuning_plate, units_plate)
+_SCHEMATIC: tuple[_Maker, ...] = (schematic_plate,)
+_RECORDED: tuple[_Maker, ...] = (recorded_plate, fluctuations_plate, scatter_plate)
 _REST: tuple[_Maker, ...] = (
     examples_plate,
     matrix_plate,
@@ -84,6 +91,8 @@ _ALL: tuple[_Maker, ...] = (
     *_CORRUPTION,
     *_FREQUENCY,
     *_TUNING,
+    *_SCHEMATIC,
+    *_RECORDED,
     *_REST,
 )
 _MAIN = tuple(maker for maker in _ALL if maker not in (examples_plate, pairs_plate))  # all but the pictures
@@ -156,6 +165,7 @@ def _page(results: RunResults, figures: Mapping[_Maker, _Drawn], csv_names: Iter
         found = [figures[maker] for maker in makers if maker in figures]
         return [(one.plate, one.elements) for one in found]
 
+    stability = results.stability if isinstance(results.stability, ScanStability) else None
     return render(
         "page.html.jinja",
         name=results.name,
@@ -209,6 +219,10 @@ def _page(results: RunResults, figures: Mapping[_Maker, _Drawn], csv_names: Iter
             for measure in (UNIFORM, SALT_AND_PEPPER, FEW_SHOT, LINEAR_PROBE)
             if (found := measure_table(results, measure)) is not None
         ],
+        schematic_plates=drawn(_SCHEMATIC),
+        recorded_plates=drawn(_RECORDED),
+        ceiling_table=None if stability is None else ceiling_table(stability),
+        over_scans_table=None if stability is None else over_scans_table(stability),
         plates=drawn(_REST),
         tap_table=tap_table(results),
         twins_table=twins_table(results),
@@ -230,6 +244,7 @@ def _wanted(results: RunResults, makers: Sequence[_Maker]) -> list[_Maker]:
         corruption_plate: any(metric.startswith("corruption.") for metric in measured)
         or bool(recipe.get("corruptions")),
         frequency_plate: not measured.isdisjoint(FREQUENCIES) or bool(recipe.get("frequencies")),
+        **dict.fromkeys(_RECORDED, results.stability is not None or STABILITY in results.missing),
         units_plate: bool(results.units),
         tuning_plate: not measured.isdisjoint(one.metric for one in MEASURES) or bool(recipe.get("tuning")),
     }
@@ -255,7 +270,7 @@ def _lede(results: RunResults) -> str:
     count = len(results.conditions)
     words = f"{count} condition{'' if count == 1 else 's'}"
     labels = f" ({', '.join(card.label for card in results.conditions)})" if count <= _NAMED else ""
-    seeds = sorted(set(results.metrics["seed"].to_pylist()))
+    seeds = results.seeds
     said = [f"{results.description.strip().rstrip('.')}."] if results.description.strip() else []
     said += [f"Networks were trained to classify {results.task} under {words}{labels}."]
     if len(seeds) == 1:
@@ -285,6 +300,7 @@ def _tables(results: RunResults) -> dict[str, str]:
         "paired.csv": paired_csv(results),
         "effects.csv": effects_csv(results),
         "matched.csv": matched_csv(results),
+        "scans.csv": over_scans_csv(results.stability) if isinstance(results.stability, ScanStability) else [],
         "tradeoff.csv": tradeoff_csv(results),
         "attack.csv": measure_csv(results, ATTACK),
         "perturbations.csv": perturbation_csv(results),

@@ -31,7 +31,7 @@ def norms_attacked(results: Measurements) -> tuple[str, ...]:
 def descent_of(results: Measurements, condition: str, norm: str, queries: Sequence[int]) -> Curve:
     """The median over images of the nearest adversarial after so many gradients, of each seed (Fig. 5)."""
     assert results.attacks is not None  # norms_attacked says so
-    names = {seed: attacked_name(condition, seed) for seed in sorted(set(results.metrics["seed"].to_pylist()))}
+    names = {seed: attacked_name(condition, seed) for seed in results.seeds}
     there = set(results.attacks.models)
     return descent(
         {seed: results.attacks.of(model=name, norm=norm) for seed, name in names.items() if name in there}, queries

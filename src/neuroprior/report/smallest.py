@@ -75,7 +75,7 @@ def smallest_of(results: Measurements, norm: str) -> list[Smallest]:
         return []
     ledger = results.attacks.of(norm=norm)
     there = set(ledger.models)
-    seeds = sorted(set(results.metrics["seed"].to_pylist()))
+    seeds = results.seeds
     found = []
     for card in results.conditions:
         names = [name for seed in seeds if (name := attacked_name(card.name, seed)) in there]

@@ -15,6 +15,7 @@ from neuroprior.similarity.oracle import (
     single_trial_similarity,
     split_half_similarity,
 )
+from neuroprior.similarity.over_scans import bootstrap_over_scans
 from neuroprior.similarity.spectrum import spectrum_target
 from neuroprior.similarity.stability import pair_fluctuation, repeat_fluctuation, scan_fluctuation
 from neuroprior.similarity.targets import average_targets, shuffle_target
@@ -27,6 +28,7 @@ __all__ = [
     "align_matrices",
     "average_factored",
     "average_targets",
+    "bootstrap_over_scans",
     "centered_cosine",
     "compare_targets",
     "factor_population",

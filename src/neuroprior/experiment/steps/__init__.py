@@ -11,6 +11,8 @@ from neuroprior.experiment.steps.attacking import attack_network
 from neuroprior.experiment.steps.measuring import measure_network
 from neuroprior.experiment.steps.probing import MASKING_FILE, UNITS_FILE, compare_networks, probe_network
 from neuroprior.experiment.steps.settings import (
+    ABSENT_FILE,
+    STABILITY_FILE,
     AttackWork,
     ControlWork,
     Machine,
@@ -18,18 +20,22 @@ from neuroprior.experiment.steps.settings import (
     MeasureWork,
     ProbeWork,
     ScansWork,
+    StabilityWork,
     TargetWork,
     TrainWork,
     TwinsWork,
     Work,
 )
+from neuroprior.experiment.steps.stability import measure_stability
 from neuroprior.experiment.steps.targets import make_control, make_targets, taught_target
 from neuroprior.experiment.steps.training import train_network
 from neuroprior.experiment.steps.twins import fit_twins, simulate_mice, targets_of_twins
 from neuroprior.experiment.store import CHECKPOINT
 
 __all__ = [
+    "ABSENT_FILE",
     "MASKING_FILE",
+    "STABILITY_FILE",
     "UNITS_FILE",
     "AttackWork",
     "ControlWork",
@@ -38,6 +44,7 @@ __all__ = [
     "MeasureWork",
     "ProbeWork",
     "ScansWork",
+    "StabilityWork",
     "TargetWork",
     "TrainWork",
     "TwinsWork",
@@ -63,6 +70,8 @@ def do_work(
                 simulate_mice(work, out, say)
             case TwinsWork():
                 fit_twins(work, inputs, out, say, Checkpoint(out / CHECKPOINT, checkpoint_seconds))
+            case StabilityWork():
+                measure_stability(work, inputs, out, say)
             case TargetWork(target=SimulatedTwinsTarget()):
                 targets_of_twins(work, inputs, out, say)
             case TargetWork():

@@ -59,6 +59,20 @@ class TwinsWork(Section):
     machine: Machine
 
 
+class StabilityWork(Section):
+    """Say how stable the recordings behind the target are, and how near to them models and controls come.
+
+    `lowpass_sigma`: of the blurred pixels beside them; `vgg`, `random_twin` (a seed): None where no condition has them.
+    """
+
+    stimuli: StimuliSection
+    target: Target
+    lowpass_sigma: float
+    vgg: str | None = None
+    random_twin: int | None = None
+    machine: Machine
+
+
 class TargetWork(Section):
     """Make the similarity targets: training stimuli, and held-out (oracle) ones that are never trained on."""
 
@@ -156,7 +170,20 @@ class MaskingWork(Section):
     machine: Machine
 
 
-Work = ScansWork | TwinsWork | TargetWork | ControlWork | TrainWork | MeasureWork | AttackWork | ProbeWork | MaskingWork
+Work = (
+    ScansWork
+    | TwinsWork
+    | StabilityWork
+    | TargetWork
+    | ControlWork
+    | TrainWork
+    | MeasureWork
+    | AttackWork
+    | ProbeWork
+    | MaskingWork
+)
+STABILITY_FILE, ABSENT_FILE = "stability.npz", "absent.json"
+"""What a stability step leaves: one or the other."""
 TARGET_FILE: Literal["target.safetensors"] = "target.safetensors"
 """What a control step leaves, unless it is `responses`; and a step of twins."""
 

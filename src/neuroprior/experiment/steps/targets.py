@@ -78,7 +78,7 @@ def make_targets(work: TargetWork, out: Path, say: Say) -> None:
             from_population(_predicted(twin, stimuli, say, work.target.neurons), _said_of(work.target, twin, stimuli))
         case SimulatedMouseTarget():
             say("simulating a mouse", 0.0)
-            mouse = _mouse(work.target, stimuli, shown["oracle"])
+            mouse = simulated_mouse(work.target, stimuli, shown["oracle"])
             target_from_scan(mouse.scan, tier="train").save(out / "data.safetensors")
             weights = "true signal-to-noise ratios (Eq. 1)"
             from_population(mouse.truth, {"population": "simulated mouse, noise-free rates", "weights": weights})
@@ -201,7 +201,7 @@ def _responses(work: ControlWork, everything: Stimuli, stimuli: Stimuli, oracle:
         case TwinTarget():
             return _predicted(twin_of(work.target), everything, say, work.target.neurons).select(stimuli.ids)
         case SimulatedMouseTarget():
-            return _mouse(work.target, everything, oracle).truth.select(stimuli.ids)
+            return simulated_mouse(work.target, everything, oracle).truth.select(stimuli.ids)
         case ScansTarget():
             return _beside(population_from_scan(scan, "train").select(stimuli.ids) for scan in scans_of(work.target))
         case FittedTwinsTarget(weighting=weighting, v_power=v_power):
@@ -264,5 +264,6 @@ def _said_of(target: TwinTarget, twin: Twin, stimuli: Stimuli) -> Details:
     return {**target_details(twin, stimuli), **chosen}
 
 
-def _mouse(target: SimulatedMouseTarget, stimuli: Stimuli, oracle: Stimuli) -> SimulatedScan:
+def simulated_mouse(target: SimulatedMouseTarget, stimuli: Stimuli, oracle: Stimuli) -> SimulatedScan:
+    """Return what a recipe's mouse did, the same each time."""
     return simulate_scan(stimuli, oracle.ids, n_neurons=target.n_neurons, n_repeats=target.n_repeats, seed=target.seed)
