@@ -10,16 +10,8 @@ from neuroprior.experiment.engine import Graph
 from neuroprior.experiment.forecast.needs import MB
 from neuroprior.experiment.forecast.trial import Trial
 from neuroprior.experiment.recipe import Recipe
-from neuroprior.experiment.sections import (
-    ComputeSection,
-)
-from neuroprior.experiment.steps.settings import (
-    AttackWork,
-    MaskingWork,
-    MeasureWork,
-    ProbeWork,
-    TrainWork,
-)
+from neuroprior.experiment.sections import ComputeSection
+from neuroprior.experiment.steps.settings import AttackWork, MaskingWork, MeasureWork, ProbeWork, TrainWork
 from neuroprior.experiment.store import Step
 
 

@@ -6,16 +6,9 @@ from neuroprior.experiment.forecast.needs import Needs, median_seconds
 from neuroprior.experiment.forecast.twins import few_scans, fitting_seconds, images_tried, looks
 from neuroprior.experiment.inputs import every_stimulus_of, fit_of, twin_of
 from neuroprior.experiment.recipe import Recipe
-from neuroprior.experiment.sections import (
-    FittedTwinsTarget,
-    SimulatedMouseTarget,
-    TwinTarget,
-)
+from neuroprior.experiment.sections import FittedTwinsTarget, SimulatedMouseTarget, TwinTarget
 from neuroprior.experiment.simulated_twins import SimulatedMiceSection, SimulatedTwinsTarget
-from neuroprior.experiment.steps.settings import (
-    ControlWork,
-    TwinsWork,
-)
+from neuroprior.experiment.steps.settings import ControlWork, TwinsWork
 from neuroprior.networks import VGG_LAYER, load_vgg19, population_from_network
 from neuroprior.recordings import simulate_scan
 from neuroprior.similarity import centered_cosine, spectrum_target

@@ -10,12 +10,7 @@ from neuroprior.experiment.forecast.network import NetworkTrial
 from neuroprior.experiment.forecast.targets import TargetTrial
 from neuroprior.experiment.inputs import count_images, stimuli_of, task_images
 from neuroprior.experiment.recipe import Recipe
-from neuroprior.experiment.sections import (
-    CorruptionsSection,
-    EnsembleSection,
-    FrequenciesSection,
-    TuningSection,
-)
+from neuroprior.experiment.sections import CorruptionsSection, EnsembleSection, FrequenciesSection, TuningSection
 from neuroprior.experiment.steps.settings import (
     AttackWork,
     ControlWork,
