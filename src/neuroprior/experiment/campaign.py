@@ -12,7 +12,7 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from neuroprior.experiment.recipe import Recipe, parse_recipe
-from neuroprior.experiment.sections import Section
+from neuroprior.experiment.section import Section
 from neuroprior.types import InputError
 
 

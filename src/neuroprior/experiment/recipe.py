@@ -12,6 +12,8 @@ from pydantic import Field, ValidationError, model_validator
 
 from neuroprior.classifier import TrainingSettings
 from neuroprior.experiment.conditions import CONDITIONS, Condition, condition_named
+from neuroprior.experiment.report_section import ReportSection
+from neuroprior.experiment.section import Section
 from neuroprior.experiment.sections import (
     KINDS,
     MADE,
@@ -29,9 +31,7 @@ from neuroprior.experiment.sections import (
     RampSection,
     RegressionSection,
     RegularizerSection,
-    ReportSection,
     RobustnessSection,
-    Section,
     StimuliSection,
     Target,
     TaskSection,

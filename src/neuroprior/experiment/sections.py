@@ -1,6 +1,6 @@
 """The parts of a recipe, each checked by itself."""
 
-from typing import Annotated, Literal, TypeVar, get_args
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field, model_validator
 
@@ -351,38 +351,6 @@ class PerturbationsSection(Section):
         """The norms that are asked for, with their attacks."""
         named: dict[Norm, tuple[AttackName, ...]] = {"l0": self.l0, "l1": self.l1, "l2": self.l2, "linf": self.linf}
         return {norm: attacks for norm, attacks in named.items() if attacks}
-
-
-Figure = Literal[
-    "noise",
-    "tradeoff",
-    "sweep",
-    "attack",
-    "perturbation",
-    "supplement",
-    "corruption",
-    "frequency",
-    "tuning",
-    "units",
-    "examples",
-    "matrix",
-    "histogram",
-    "truth",
-    "pairs",
-    "training",
-    "gamma",
-    "taps",
-]
-
-
-class ReportSection(Section):
-    """What the report shows; no step depends on it."""
-
-    title: str | None = Field(default=None, description="in place of the recipe's name")
-    levels: tuple[Annotated[float, Field(ge=0)], ...] = Field(
-        default=(0.05, 0.10, 0.15), description="noise levels of the headline table: the nearest ones measured"
-    )
-    figures: tuple[Figure, ...] = Field(default=get_args(Figure), description="which figures, in the page's own order")
 
 
 class ClusterSection(Section):
