@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 import neuroprior as npr
-from neuroprior.cli.further import Further, radii_of
+from neuroprior.cli.further import Further, finite, radii_of
 from neuroprior.cli.options import Json
 from neuroprior.cli.progress import Progress
 from neuroprior.cli.searches import (
@@ -313,8 +313,6 @@ def _whole(
     noise: tuple[str, str],
     found: Sequence["Withstood"],
 ) -> dict[str, object]:
-    from neuroprior.robustness.ledger import as_row
-
     kind, clip = noise
     under_noise = None
     if curve is not None:
@@ -323,7 +321,9 @@ def _whole(
     rows = []
     for search, line in zip(searches, found, strict=True):
         kept = None if search.ledger is None else str(search.ledger)
-        rows.append({**as_row(line), "asked": len(asked.samples), "attacks": list(search.attacks), "ledger": kept})
+        rows.append(
+            {**finite(asdict(line)), "asked": len(asked.samples), "attacks": list(search.attacks), "ledger": kept}
+        )
     return {
         "model": asked.name,
         "audit": asdict(seen),

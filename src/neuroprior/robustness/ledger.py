@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -292,11 +292,3 @@ def _table(records: Iterable[AttackRecord]) -> pa.Table:
 def parts_of(path: Path) -> Path:
     """The folder of a ledger's parts while it grows."""
     return path.with_name(path.name + ".parts")
-
-
-def as_row(withstood: Withstood) -> dict[str, object]:
-    """As JSON has it: inf and NaN as null."""
-    return {
-        name: None if isinstance(value, float) and not math.isfinite(value) else value
-        for name, value in asdict(withstood).items()
-    }
