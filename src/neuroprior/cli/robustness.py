@@ -52,7 +52,7 @@ def robustness(
         Literal["gray", "rgb"] | None, typer.Option(help="How pictures are read: rgb unless given (digits: gray).")
     ] = None,
     size: Annotated[
-        str | None, typer.Option(metavar="H,W", help="Scale and crop a folder's images to this, e.g. 64,64.")
+        str | None, typer.Option(metavar="H,W", help="Scale and crop a folder's images to so many pixels, e.g. 64,64.")
     ] = None,
     n: Annotated[int, typer.Option("--n", help="So many images; all, if there are fewer.")] = 200,
     norm: Annotated[
@@ -81,11 +81,17 @@ def robustness(
     outputs: Annotated[Literal["logits", "probabilities"], typer.Option(help="What the network gives.")] = "logits",
     batch_size: Annotated[int, typer.Option(help="Images at a time.")] = 64,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
-    max_gradients: Annotated[int | None, typer.Option(help="So many gradients an image at most.")] = None,
+    max_gradients: Annotated[int | None, typer.Option(help="So many gradients an image at most, in each norm.")] = None,
     max_seconds: Annotated[
         float | None, typer.Option(help="No further images are begun after that, in each norm.")
     ] = None,
-    sigmas: Annotated[str | None, typer.Option(help="Accuracy under noise of these levels, e.g. 0,0.05,0.1.")] = None,
+    sigmas: Annotated[
+        str | None,
+        typer.Option(
+            help="Accuracy under noise of these levels, in units of the pixel range (salt and pepper: the share of "
+            "values), e.g. 0,0.05,0.1."
+        ),
+    ] = None,
     noise: Annotated[
         Literal["gaussian", "uniform", "salt_and_pepper"], typer.Option(help="With --sigmas: which noise.")
     ] = "gaussian",

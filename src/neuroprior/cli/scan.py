@@ -109,7 +109,8 @@ def simulate(
         Path | None, typer.Option(help="An .npz with images, names and tier; packaged photographs without.")
     ] = None,
     from_twin: Annotated[
-        Path | None, typer.Option(help="A twin's checkpoint, which then gives the mean responses; Gabor cells without.")
+        Path | None,
+        typer.Option(help="A file of one twin or a Sensorium checkpoint, for the mean responses; Gabor cells without."),
     ] = None,
     neurons: Annotated[int | None, typer.Option(help="Neurons of a scan; 500, or all of a twin's.")] = None,
     repeats: Annotated[int, typer.Option(help="Trials of each oracle image.")] = 10,
@@ -119,11 +120,23 @@ def simulate(
     seed: Annotated[int, typer.Option(help="The same seed gives the same scans.")] = 0,
     to: Annotated[str, typer.Option(help="Format to write, as in `scan convert`.")] = "plain",
     noise: Annotated[Literal["gamma", "negative_binomial"], typer.Option(help="Private noise.")] = "gamma",
-    shared: Annotated[float, typer.Option(help="Shared noise: standard deviation of the logarithm.")] = 0.15,
+    shared: Annotated[
+        float, typer.Option(help="Noise that neurons share: mean standard deviation of a log response.")
+    ] = 0.15,
     snr: Annotated[float, typer.Option(help="Median of the true w of Eq. 1.")] = 0.5,
-    running: Annotated[float, typer.Option(help="How far running moves the gain.")] = 0.15,
-    pupil: Annotated[float, typer.Option(help="How far pupil size moves the gain.")] = 0.1,
-    gaze: Annotated[float, typer.Option(help="Spread of the gaze, in pixels of the images.")] = 1.0,
+    running: Annotated[
+        float,
+        typer.Option(help="Mean change of a log response for one standard deviation of log(1 + speed / (1 cm/s))."),
+    ] = 0.15,
+    pupil: Annotated[
+        float, typer.Option(help="Mean change of a log response for one standard deviation of pupil size.")
+    ] = 0.1,
+    gaze: Annotated[
+        float,
+        typer.Option(
+            help="Standard deviation of the horizontal gaze, in pixels of the images; half of it up and down."
+        ),
+    ] = 1.0,
     force: Force = False,
     json_: Json = False,
 ) -> None:

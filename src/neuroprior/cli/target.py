@@ -73,17 +73,24 @@ def target_build(
         list[Path] | None, typer.Option(help="A recording, in any format; of several, the mean over the scans.")
     ] = None,
     network: Annotated[
-        str | None, typer.Option(help="package.module:factory, a TorchScript file or a torch.export program (.pt2).")
+        str | None,
+        typer.Option(
+            help="package.module:factory, a TorchScript file, a torch.export program (.pt2), or an exported folder."
+        ),
     ] = None,
     layer: Annotated[str | None, typer.Option(help="With --network: name of the module to read.")] = None,
     weights: Annotated[Path | None, typer.Option(help="With --network: its safetensors or state dict.")] = None,
-    vgg: Annotated[Path | None, typer.Option(help="VGG-19's weights; conv3_1 is read.")] = None,
+    vgg: Annotated[
+        Path | None, typer.Option(help="VGG-19's weights, torchvision's or normalised ones; conv3_1 is read.")
+    ] = None,
     matrix: Annotated[Path | None, typer.Option(help="A .npy file with the similarity of each pair.")] = None,
     ids: Annotated[Path | None, typer.Option(help="With --matrix: its images' names, one a line.")] = None,
     pixel: Annotated[
         str | None, typer.Option(help="Pixel control: threshold above which images count as alike, or raw.")
     ] = None,
-    lowpass: Annotated[float | None, typer.Option(help="Blurred pixels control: sigma in pixels.")] = None,
+    lowpass: Annotated[
+        float | None, typer.Option(help="Blurred pixels control: sigma in pixels of a stimulus.")
+    ] = None,
     stimuli: Annotated[
         Path | None, typer.Option(help="An .npz with images, names and tier; a scan brings its own.")
     ] = None,

@@ -80,7 +80,9 @@ class Recipe(Section):
     regression: RegressionSection = RegressionSection()
     adversarial: AdversarialSection = AdversarialSection()
     controls: ControlsSection = ControlsSection()
-    blur_sigma: float = Field(default=1.0, gt=0, description="of the `blur` condition's first module, in pixels")
+    blur_sigma: float = Field(
+        default=1.0, gt=0, description="of the `blur` condition's first module, in pixels of an image"
+    )
     conditions: tuple[str, ...] = Field(min_length=1)
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(default=(0,), min_length=1)
     noise: NoiseSection = NoiseSection()
