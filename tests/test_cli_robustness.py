@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from neuroprior import Ledger, cli, noise_accuracy
-from neuroprior.cli import robustness
+from neuroprior.cli.searches import USUAL_ATTACKS
 from neuroprior.networks.prepared import Prepared
 from neuroprior.robustness import ATTACKS, DDN, Norm
 
@@ -291,7 +291,7 @@ def test_a_ledger_of_other_settings_is_refused(capsys, here):
 
 
 def test_usual_attacks_fit_their_norms(capsys):
-    for norm, names in robustness._USUAL.items():
+    for norm, names in USUAL_ATTACKS.items():
         assert norm in get_args(Norm)
         for name in names:
             assert norm in ATTACKS[name].quick[0].norms

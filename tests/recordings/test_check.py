@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from neuroprior.recordings import Behaviour, Noise, check_scan, packaged_photographs, simulate_scan
-from neuroprior.recordings.check import _NO_LAG, LAGS, _difference, _fit, _signal_participation
+from neuroprior.recordings.alignment import _NO_LAG, LAGS, _difference, _fit
+from neuroprior.recordings.check import _signal_participation
 from neuroprior.types import Scan, Stimuli
 
 

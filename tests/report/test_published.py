@@ -11,9 +11,8 @@ import pytest
 
 from neuroprior.experiment.results import METRICS_SCHEMA, RunResults
 from neuroprior.experiment.steps.attacking import attacked_name
+from neuroprior.report.printed import GAMMA, PAIRS
 from neuroprior.report.published import (
-    GAMMA,
-    PAIRS,
     Entry,
     Ratio,
     judge,

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from neuroprior.robustness import Ledger
-from neuroprior.robustness.ledger import LedgerFile
+from neuroprior.robustness.ledger_file import LedgerFile
 from neuroprior.types import AttackRecord, InputError
 
 

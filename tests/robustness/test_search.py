@@ -7,7 +7,7 @@ from torch import nn
 
 from neuroprior.robustness import DDN, PGD, BrendelBethge, Victim, minimal_perturbations, search_cost
 from neuroprior.robustness.attacks.attempt import Attempt
-from neuroprior.robustness.search import verified_lengths
+from neuroprior.robustness.verified import verified_lengths
 from neuroprior.types import InputError
 
 

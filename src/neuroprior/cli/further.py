@@ -151,7 +151,7 @@ class Measured:
         """As `--json` has it: null where it was not asked, and for what is infinite."""
         curve, masks = self.corruptions, self.masking
         return {
-            "under_attack": [_finite(asdict(found)) for found in self.under_attack] or None,
+            "under_attack": [finite(asdict(found)) for found in self.under_attack] or None,
             "corruptions": None
             if curve is None
             else {
@@ -162,13 +162,14 @@ class Measured:
             },
             "masking": None
             if masks is None
-            else _finite({**asdict(masks), "masked": masks.masked, "verdict": masks.verdict}),
+            else finite({**asdict(masks), "masked": masks.masked, "verdict": masks.verdict}),
         }
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """The same with None, JSON's null, for numbers that are not finite."""
     if isinstance(value, dict):
-        return {key: _finite(one) for key, one in value.items()}
+        return {key: finite(one) for key, one in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(one) for one in value]
+        return [finite(one) for one in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,64 +1,38 @@
 """`neuroprior robustness`: what any saved network withstands."""
 
 import json
-import math
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 import neuroprior as npr
-from neuroprior.cli.further import Further, radii_of
+from neuroprior.cli.further import Further, finite, radii_of
 from neuroprior.cli.options import Json
 from neuroprior.cli.progress import Progress
+from neuroprior.cli.searches import (
+    Asked,
+    Search,
+    attacks_of,
+    cost_line,
+    cost_of,
+    ledger_of,
+    norms_of,
+    print_found,
+    withstood,
+)
 from neuroprior.cli.tables import duration, print_table
 
 if TYPE_CHECKING:
-    import torch
-
     from neuroprior.classifier.datasets import Samples
-    from neuroprior.networks.prepared import Prepared
-    from neuroprior.robustness import Audit, Clip, Cost, NoiseCurve, NoiseKind, Victim, Withstood
+    from neuroprior.robustness import Audit, Clip, Cost, NoiseCurve, NoiseKind, Withstood
 
-AttackedNorm = Literal["l0", "l1", "l2", "linf"]
 
-_USUAL: dict[AttackedNorm, tuple[str, ...]] = {
-    "l0": ("brendel_bethge", "sigma_zero"),
-    "l1": ("brendel_bethge", "fmn"),
-    "l2": ("ddn", "brendel_bethge"),
-    "linf": ("pgd", "brendel_bethge"),
-}
 _INTERRUPTED = 130
-
-
-@dataclass(frozen=True, slots=True)
-class _Search:
-    """What is asked in one norm; `ledger`: the file that its rows go to."""
-
-    norm: AttackedNorm
-    attacks: tuple[str, ...]
-    repetitions: int
-    exhaustive: bool
-    seed: int
-    max_gradients: int | None
-    max_seconds: float | None
-    ledger: Path | None
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Asked:
-    """A network, and the images it is asked about."""
-
-    name: str
-    network: "Prepared"
-    victim: "Victim"
-    samples: "Samples"
-    images: "torch.Tensor"
-    labels: "torch.Tensor"
 
 
 def robustness(
@@ -78,7 +52,7 @@ def robustness(
         Literal["gray", "rgb"] | None, typer.Option(help="How pictures are read: rgb unless given (digits: gray).")
     ] = None,
     size: Annotated[
-        str | None, typer.Option(metavar="H,W", help="Scale and crop a folder's images to this, e.g. 64,64.")
+        str | None, typer.Option(metavar="H,W", help="Scale and crop a folder's images to so many pixels, e.g. 64,64.")
     ] = None,
     n: Annotated[int, typer.Option("--n", help="So many images; all, if there are fewer.")] = 200,
     norm: Annotated[
@@ -107,11 +81,17 @@ def robustness(
     outputs: Annotated[Literal["logits", "probabilities"], typer.Option(help="What the network gives.")] = "logits",
     batch_size: Annotated[int, typer.Option(help="Images at a time.")] = 64,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
-    max_gradients: Annotated[int | None, typer.Option(help="So many gradients an image at most.")] = None,
+    max_gradients: Annotated[int | None, typer.Option(help="So many gradients an image at most, in each norm.")] = None,
     max_seconds: Annotated[
         float | None, typer.Option(help="No further images are begun after that, in each norm.")
     ] = None,
-    sigmas: Annotated[str | None, typer.Option(help="Accuracy under noise of these levels, e.g. 0,0.05,0.1.")] = None,
+    sigmas: Annotated[
+        str | None,
+        typer.Option(
+            help="Accuracy under noise of these levels, in units of the pixel range (salt and pepper: the share of "
+            "values), e.g. 0,0.05,0.1."
+        ),
+    ] = None,
     noise: Annotated[
         Literal["gaussian", "uniform", "salt_and_pepper"], typer.Option(help="With --sigmas: which noise.")
     ] = "gaussian",
@@ -148,19 +128,19 @@ def robustness(
 
     Example: neuroprior robustness net.pt2 --data test.npz --norm l2 --norm linf --sigmas 0,0.1 --ledger attacks
     """
-    from neuroprior.robustness import audit, search_cost
+    from neuroprior.robustness import audit
 
-    norms = _norms(norm or ["l2"])
+    norms = norms_of(norm or ["l2"])
     searches = [
-        _Search(
+        Search(
             norm=one,
-            attacks=_attacks(one, norms, attacks),
+            attacks=attacks_of(one, norms, attacks),
             repetitions=repetitions,
             exhaustive=exhaustive,
             seed=seed,
             max_gradients=max_gradients,
             max_seconds=max_seconds,
-            ledger=_ledger(ledger, one, norms),
+            ledger=ledger_of(ledger, one, norms),
         )
         for one in norms
     ]
@@ -188,21 +168,9 @@ def robustness(
     out = sys.stderr if json_ else sys.stdout
     for line in _audit_lines(seen):
         print(line, file=out, flush=True)
-    costs = [
-        search_cost(
-            asked.victim,
-            asked.images,
-            asked.labels,
-            attacks=search.attacks,
-            norm=search.norm,
-            repetitions=search.repetitions,
-            exhaustive=search.exhaustive,
-            max_gradients=search.max_gradients,
-        )
-        for search in searches
-    ]
+    costs = [cost_of(asked, search) for search in searches]
     for search, cost in zip(searches, costs, strict=True):
-        print(_cost_line(search, cost), file=out, flush=True)
+        print(cost_line(search, cost), file=out, flush=True)
     if exhaustive and not yes:
         _confirm(sum(cost.seconds for cost in costs))
     if ledger is None:
@@ -213,13 +181,13 @@ def robustness(
             print()
             rows = [(f"{s:g}", f"{100 * a:.1f} %") for s, a in zip(curve.sigmas, curve.accuracy, strict=True)]
             print_table(("sigma", f"accuracy of {curve.n}"), rows)
-        found = [_withstood(asked, search) for search in searches]
+        found = [withstood(asked, search) for search in searches]
         measured = further.measure(asked.name, asked.network, asked.victim, asked.images, asked.labels, norms)
     if json_:
         whole = _whole(asked, searches, seen, costs, curve, (noise, clip), found)
         print(json.dumps(whole | measured.as_json()))
     else:
-        _print_found(searches, found)
+        print_found(searches, found)
         measured.show()
     for search, one in zip(searches, found, strict=True):
         if one.n < len(samples):
@@ -229,41 +197,6 @@ def robustness(
                 f"the same command {more}",
                 file=sys.stderr,
             )
-
-
-def _norms(given: Sequence[str]) -> tuple[AttackedNorm, ...]:
-    unknown = [norm for norm in given if norm not in _USUAL]
-    if unknown:
-        raise npr.InputError(f"--norm {unknown[0]}: choose l0, l1, l2 or linf, and give --norm once for each")
-    return tuple(norm for norm in _USUAL if norm in given)
-
-
-def _attacks(norm: AttackedNorm, norms: Sequence[AttackedNorm], given: str | None) -> tuple[str, ...]:
-    """Those for one of several norms: of the given ones, those that fit it; none may fit nowhere."""
-    from neuroprior.robustness import ATTACKS, chosen
-
-    if given is None:
-        return _USUAL[norm]
-    names = tuple(dict.fromkeys(name.strip() for name in given.split(",") if name.strip()))
-    fits: dict[str, tuple[str, ...]] = {name: grid.quick[0].norms for name, grid in ATTACKS.items()}
-    # One that is unknown, or fits none of the norms, stays in: `chosen` says what is wrong with it.
-    mine = tuple(name for name in names if norm in fits.get(name, norms) or not set(norms) & set(fits[name]))
-    chosen(mine or names, norm, exhaustive=False)
-    return mine
-
-
-def _ledger(given: Path | None, norm: str, norms: Sequence[str]) -> Path | None:
-    if given is None:
-        return None
-    if given.suffix == ".parquet" and not given.is_dir():
-        if len(norms) > 1:
-            raise npr.InputError(f"--ledger {given}: one file for {' and '.join(norms)}; name a folder")
-        return given
-    if given.is_file() or any(parent.is_file() for parent in given.parents):
-        raise npr.InputError(
-            f"--ledger {given}: is a file, or lies below one; name a folder, or a .parquet for one norm"
-        )
-    return given / f"{norm}.parquet"
 
 
 def _numbers(option: str, given: str, count: int | None = None) -> tuple[float, ...]:
@@ -302,7 +235,7 @@ def _asked(
     outputs: Literal["logits", "probabilities"],
     batch_size: int,
     device: str,
-) -> _Asked:
+) -> Asked:
     import torch
 
     from neuroprior.networks import load_network
@@ -316,7 +249,7 @@ def _asked(
     except (RuntimeError, AssertionError) as error:
         said = (str(error).splitlines() or [type(error).__name__])[0][:120]
         raise npr.InputError(f"--device {device}: {said}; name one that this machine has, e.g. cpu") from None
-    return _Asked(
+    return Asked(
         name=Path(model).name if Path(model).is_file() else model,
         network=network.eval(),
         victim=Victim(network, outputs=outputs, batch_size=batch_size),
@@ -340,12 +273,6 @@ def _audit_lines(seen: "Audit") -> list[str]:
     ]
 
 
-def _cost_line(search: _Search, cost: "Cost") -> str:
-    most = f"{cost.attempts:,} attempts, {cost.gradients:,} gradients, about {duration(cost.seconds)}"
-    limit = "" if search.max_seconds is None else f"; stops after {duration(search.max_seconds)}"
-    return f"{search.norm} by {', '.join(search.attacks)}: at most {most}{limit}"
-
-
 def _confirm(seconds: float) -> None:
     """Raise `InputError` unless somebody agrees."""
     if not sys.stdin.isatty():
@@ -366,7 +293,7 @@ def _stopping(ledger: Path | None) -> Iterator[None]:
         raise SystemExit(_INTERRUPTED) from None
 
 
-def _noise(asked: _Asked, levels: tuple[float, ...], kind: "NoiseKind", clip: "Clip", seed: int) -> "NoiseCurve":
+def _noise(asked: Asked, levels: tuple[float, ...], kind: "NoiseKind", clip: "Clip", seed: int) -> "NoiseCurve":
     from neuroprior.robustness import noise_accuracy
 
     with Progress() as progress:
@@ -383,72 +310,15 @@ def _noise(asked: _Asked, levels: tuple[float, ...], kind: "NoiseKind", clip: "C
         )
 
 
-def _withstood(asked: _Asked, search: _Search) -> "Withstood":
-    """Search, and sum up."""
-    from neuroprior.robustness import minimal_perturbations
-
-    if search.ledger is not None:
-        search.ledger.parent.mkdir(parents=True, exist_ok=True)
-    with Progress() as progress:
-        ledger = minimal_perturbations(
-            asked.victim,
-            asked.images,
-            asked.labels,
-            attacks=search.attacks,
-            norm=search.norm,
-            repetitions=search.repetitions,
-            exhaustive=search.exhaustive,
-            seed=search.seed,
-            ids=asked.samples.ids,
-            name=asked.name,
-            ledger=search.ledger,
-            max_gradients=search.max_gradients,
-            max_seconds=search.max_seconds,
-            progress=lambda part, _: progress.update(search.norm, f"searching, {10 * int(10 * part)} %", part),
-        )
-        progress.update(search.norm, "searched", 1.0)
-    (line,) = ledger.withstood()
-    return line
-
-
-def _print_found(searches: Sequence[_Search], found: Sequence["Withstood"]) -> None:
-    header = (
-        "norm",
-        "images",
-        "wrong already",
-        "not found",
-        "quarantined",
-        "median",
-        "of those right",
-        "mean",
-        "gradients an image",
-    )
-    rows = []
-    for line in found:
-        counts = (line.n, line.already_wrong, line.not_found, line.quarantined)
-        lengths = (line.median, line.median_of_right, line.mean)
-        numbers = (*("-" if math.isnan(x) else f"{x:.4g}" for x in lengths), f"{line.gradients:.0f}")
-        rows.append((line.norm, *map(str, counts), *numbers))
-    print()
-    print_table(header, rows)
-    of_l0 = "; of l0 the number of changed values" if any(line.norm == "l0" for line in found) else ""
-    print(f"Lengths of pixels in [0, 1]{of_l0}: wrong already counts as 0, not found as inf (not in the mean).")
-    for search in searches:
-        if search.ledger is not None:
-            print(f"Every attempt in {search.norm}: {search.ledger}")
-
-
 def _whole(
-    asked: _Asked,
-    searches: Sequence[_Search],
+    asked: Asked,
+    searches: Sequence[Search],
     seen: "Audit",
     costs: Sequence["Cost"],
     curve: "NoiseCurve | None",
     noise: tuple[str, str],
     found: Sequence["Withstood"],
 ) -> dict[str, object]:
-    from neuroprior.robustness.ledger import as_row
-
     kind, clip = noise
     under_noise = None
     if curve is not None:
@@ -457,7 +327,9 @@ def _whole(
     rows = []
     for search, line in zip(searches, found, strict=True):
         kept = None if search.ledger is None else str(search.ledger)
-        rows.append({**as_row(line), "asked": len(asked.samples), "attacks": list(search.attacks), "ledger": kept})
+        rows.append(
+            {**finite(asdict(line)), "asked": len(asked.samples), "attacks": list(search.attacks), "ledger": kept}
+        )
     return {
         "model": asked.name,
         "audit": asdict(seen),

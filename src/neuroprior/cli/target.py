@@ -3,10 +3,9 @@
 import json
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
-from functools import partial
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TypedDict, TypeVar, cast, get_args
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar, cast, get_args
 
 import typer
 
@@ -24,11 +23,19 @@ from neuroprior.cli.options import (
     check_free,
 )
 from neuroprior.cli.progress import Progress
+from neuroprior.cli.target_sources import (
+    Kind,
+    Weighing,
+    target_of_network,
+    target_of_scans,
+    target_of_twins,
+    target_of_vgg,
+)
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from neuroprior.types import AnyTarget, Details, Population, Precision, Scan, SimilarityTarget, Stimuli
+    from neuroprior.types import AnyTarget, SimilarityTarget, Stimuli
 
 app = typer.Typer(help="Similarity targets: make one, look at one, compare two.", no_args_is_help=True)
 
@@ -66,17 +73,24 @@ def target_build(
         list[Path] | None, typer.Option(help="A recording, in any format; of several, the mean over the scans.")
     ] = None,
     network: Annotated[
-        str | None, typer.Option(help="package.module:factory, a TorchScript file or a torch.export program (.pt2).")
+        str | None,
+        typer.Option(
+            help="package.module:factory, a TorchScript file, a torch.export program (.pt2), or an exported folder."
+        ),
     ] = None,
     layer: Annotated[str | None, typer.Option(help="With --network: name of the module to read.")] = None,
     weights: Annotated[Path | None, typer.Option(help="With --network: its safetensors or state dict.")] = None,
-    vgg: Annotated[Path | None, typer.Option(help="VGG-19's weights; conv3_1 is read.")] = None,
+    vgg: Annotated[
+        Path | None, typer.Option(help="VGG-19's weights, torchvision's or normalised ones; conv3_1 is read.")
+    ] = None,
     matrix: Annotated[Path | None, typer.Option(help="A .npy file with the similarity of each pair.")] = None,
     ids: Annotated[Path | None, typer.Option(help="With --matrix: its images' names, one a line.")] = None,
     pixel: Annotated[
         str | None, typer.Option(help="Pixel control: threshold above which images count as alike, or raw.")
     ] = None,
-    lowpass: Annotated[float | None, typer.Option(help="Blurred pixels control: sigma in pixels.")] = None,
+    lowpass: Annotated[
+        float | None, typer.Option(help="Blurred pixels control: sigma in pixels of a stimulus.")
+    ] = None,
     stimuli: Annotated[
         Path | None, typer.Option(help="An .npz with images, names and tier; a scan brings its own.")
     ] = None,
@@ -137,23 +151,23 @@ def target_build(
         if len({file.resolve() for file in files}) < len(files):
             raise npr.InputError(f"--{source}: names a file twice; it would count twice in the mean")
     check_free(out, force)
-    kind = _Kind(factored, 0.01 if tolerance is None else tolerance, max_rank)
+    kind = Kind(factored, 0.01 if tolerance is None else tolerance, max_rank)
     made: "AnyTarget"
     with Progress() as progress:
         if scan:
             tier_asked = _tier_of_scans(tier)
             scans = [load_scan(file, format, module=module, series=series) for file in scan]
-            made = kind.of_target(_of_scans(scan, scans, tier_asked, neurons, intersection))
+            made = kind.of_target(target_of_scans(scan, scans, tier_asked, neurons, intersection))
         else:
             shown = _stimuli(_needed(stimuli, source, "stimuli"), tier)
             if twin:
                 power = 1.0 if v_power is None else v_power
-                how = _Weighing(weighting=weighting, v_power=power, precision=precision or "float32")
-                made = _of_twins(twin, shown, how, neurons, kind, progress)
+                how = Weighing(weighting=weighting, v_power=power, precision=precision or "float32")
+                made = target_of_twins(twin, shown, how, neurons, kind, progress)
             elif network is not None:
-                made = _of_network(network, weights, _needed(layer, source, "layer"), shown, kind, progress)
+                made = target_of_network(network, weights, _needed(layer, source, "layer"), shown, kind, progress)
             elif vgg is not None:
-                made = _of_vgg(vgg, shown, kind, progress)
+                made = target_of_vgg(vgg, shown, kind, progress)
             elif matrix is not None:
                 made = kind.of_target(load_matrix(matrix, _needed(ids, source, "ids"), shown))
             elif pixel is not None:
@@ -243,37 +257,6 @@ def _target(path: Path) -> "AnyTarget":
         raise
 
 
-@dataclass(frozen=True, slots=True)
-class _Kind:
-    """A target as a matrix, or factored."""
-
-    factored: bool
-    tolerance: float
-    max_rank: int | None
-
-    def of_population(self, population: "Population", stimuli: "Stimuli", details: "Details") -> "AnyTarget":
-        from neuroprior.similarity import factor_population, target_from_population
-
-        if not self.factored:
-            return target_from_population(population, stimuli, details=details)
-        return factor_population(population, stimuli, tolerance=self.tolerance, max_rank=self.max_rank, details=details)
-
-    def of_target(self, target: "SimilarityTarget") -> "AnyTarget":
-        from neuroprior.similarity import factor_target
-
-        if not self.factored:
-            return target
-        return factor_target(target, tolerance=self.tolerance, max_rank=self.max_rank)
-
-    def mean(self, targets: list["AnyTarget"]) -> "AnyTarget":
-        from neuroprior.similarity import average_factored, average_targets
-
-        if not self.factored:
-            return average_targets([target for target in targets if isinstance(target, npr.SimilarityTarget)])
-        parts = [target for target in targets if isinstance(target, npr.FactoredTarget)]
-        return average_factored(parts, tolerance=self.tolerance, max_rank=self.max_rank)
-
-
 def _only_source(given: set[str], factored: bool) -> str:
     """Return the one source that is given. Raises `InputError` unless it is one, and for options without use."""
     sources = [source for source in _SOURCES if source in given]
@@ -315,87 +298,11 @@ def _tier_of_scans(tier: str) -> Tier:
     return _tier(tier)
 
 
-class _Weighing(TypedDict):
-    """How a twin's neurons are predicted, and what each counts."""
-
-    weighting: Weighting | None
-    v_power: float
-    precision: "Precision"
-
-
-def _of_twins(
-    files: list[Path], shown: "Stimuli", how: _Weighing, neurons: str | None, kind: _Kind, progress: Progress
-) -> "AnyTarget":
-    from neuroprior.similarity import select_neurons
-    from neuroprior.twin import load_denoisers, mean_details, predict_denoised, target_details
-
-    twins = [twin for file in files for twin in load_denoisers(file)]
-    targets = []
-    for twin in twins:
-        said = partial(_tell, progress, f"twin {twin.name}", "predicting")
-        population = predict_denoised(twin, shown, **how, progress=said)
-        details = {**target_details(twin, shown, **how), **_chosen(neurons)}
-        if neurons is not None:
-            population = select_neurons(population, neurons)
-        targets.append(kind.of_population(population, shown, details))
-    if len(targets) == 1:
-        return targets[0]
-    mean = kind.mean(targets)
-    return replace(mean, details={**mean.details, **mean_details(twins, targets)})
-
-
-def _of_scans(
-    files: list[Path], scans: list["Scan"], tier: Tier, neurons: str | None, intersection: bool
-) -> "SimilarityTarget":
-    from neuroprior.recordings import check_scan, scan_with_neurons, target_from_scans
-
-    for file, scan in zip(files, scans, strict=True):
-        faults = check_scan(scan).faults
-        if faults:
-            more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-            print(f"warning: {file}: {faults[0]}{more}; see `neuroprior scan check`", file=sys.stderr)
-    if neurons is not None:
-        scans = [scan_with_neurons(scan, neurons) for scan in scans]
-    made = target_from_scans(scans, tier=tier, missing="intersection" if intersection else "error")
-    return replace(made, details={**made.details, **_chosen(neurons)})
-
-
-def _chosen(neurons: str | None) -> "Details":
-    return {} if neurons is None else {"neurons_chosen": neurons}
-
-
-def _of_network(
-    spec: str, weights: Path | None, layer: str, shown: "Stimuli", kind: _Kind, progress: Progress
-) -> "AnyTarget":
-    from neuroprior.networks import load_network, network_details, population_from_network
-
-    network = load_network(spec, weights=weights)
-    population = population_from_network(
-        network, layer, shown, progress=partial(_tell, progress, "network", "computing features")
-    )
-    held = {} if weights is None else {"weights_file": weights.name}
-    return kind.of_population(population, shown, {**network_details(network, spec, layer, population), **held})
-
-
-def _of_vgg(file: Path, shown: "Stimuli", kind: _Kind, progress: Progress) -> "AnyTarget":
-    from neuroprior.networks import VGG_LAYER, load_vgg19, population_from_network, vgg_details
-
-    network = load_vgg19(file)
-    population = population_from_network(
-        network, VGG_LAYER, shown, progress=partial(_tell, progress, "vgg", "computing features")
-    )
-    return kind.of_population(population, shown, vgg_details(network))
-
-
 def _threshold(pixel: str) -> float | None:
     try:
         return None if pixel == "raw" else float(pixel)
     except ValueError:
         raise npr.InputError(f"--pixel {pixel}: give a threshold from 0 to below 1, e.g. 0.8, or raw") from None
-
-
-def _tell(progress: Progress, label: str, what: str, done: int, of: int) -> None:
-    progress.update(label, what, done / of)
 
 
 def _describe(target: "AnyTarget", as_json: bool) -> None:

@@ -191,7 +191,9 @@ def import_(
 
 @app.command("export")
 def export(
-    twin: Annotated[Path, typer.Argument(help="A fit's folder (without crossfit), a file of twins, or a checkpoint.")],
+    twin: Annotated[
+        Path, typer.Argument(help="A fit's folder (not of a crossfit), a file of twins, or a Sensorium checkpoint.")
+    ],
     out: Annotated[
         Path,
         typer.Option(

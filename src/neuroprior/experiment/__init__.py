@@ -4,21 +4,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from neuroprior.experiment.campaign import (
-        Campaign,
-        Cell,
-        Packet,
-        done_cells,
-        load_campaign,
-        measured_so_far,
-        merge_packet,
-        merged_packets,
-        open_cells,
-        run_packet,
-    )
+    from neuroprior.experiment.campaign import Campaign, Cell, load_campaign
+    from neuroprior.experiment.campaign_results import measured_so_far
     from neuroprior.experiment.engine import Failure, Watch
     from neuroprior.experiment.forecast import AssumedGPUs, Forecast
     from neuroprior.experiment.measured import MeasuredFolder, measured_in, published_run
+    from neuroprior.experiment.packets import Packet, done_cells, merge_packet, merged_packets, open_cells, run_packet
     from neuroprior.experiment.recipe import Recipe, load_recipe, recipe_schema
     from neuroprior.experiment.results import RunResults
     from neuroprior.experiment.run import load_run, packaged_recipe, plan_recipe, run_recipe
@@ -31,14 +22,14 @@ _HOME = {
     "AssumedGPUs": "forecast",
     "Campaign": "campaign",
     "Cell": "campaign",
-    "Packet": "campaign",
-    "done_cells": "campaign",
+    "Packet": "packets",
+    "done_cells": "packets",
     "load_campaign": "campaign",
-    "measured_so_far": "campaign",
-    "merge_packet": "campaign",
-    "merged_packets": "campaign",
-    "open_cells": "campaign",
-    "run_packet": "campaign",
+    "measured_so_far": "campaign_results",
+    "merge_packet": "packets",
+    "merged_packets": "packets",
+    "open_cells": "packets",
+    "run_packet": "packets",
     "Failure": "engine",
     "Forecast": "forecast",
     "MeasuredFolder": "measured",

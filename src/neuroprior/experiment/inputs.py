@@ -40,7 +40,7 @@ from neuroprior.regularizer import Taps, evenly_spaced_stages
 from neuroprior.similarity import load_matrix, lowpass_target, neuron_rows, select_neurons
 from neuroprior.sources import data_path, how_to_get
 from neuroprior.twin import Denoiser, Twin, check_size, load_fit, load_twin, target_from_twin
-from neuroprior.twin.fit.fitting import scan_digest
+from neuroprior.twin.fit.digest import scan_digest
 from neuroprior.types import InputError, Population, Scan, SimilarityTarget, Stimuli, Tier
 
 TIERS: tuple[Tier, Tier] = ("train", "oracle")

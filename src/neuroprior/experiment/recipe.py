@@ -12,6 +12,8 @@ from pydantic import Field, ValidationError, model_validator
 
 from neuroprior.classifier import TrainingSettings
 from neuroprior.experiment.conditions import CONDITIONS, Condition, condition_named
+from neuroprior.experiment.report_section import ReportSection
+from neuroprior.experiment.section import Section
 from neuroprior.experiment.sections import (
     KINDS,
     MADE,
@@ -29,9 +31,7 @@ from neuroprior.experiment.sections import (
     RampSection,
     RegressionSection,
     RegularizerSection,
-    ReportSection,
     RobustnessSection,
-    Section,
     StimuliSection,
     Target,
     TaskSection,
@@ -80,7 +80,9 @@ class Recipe(Section):
     regression: RegressionSection = RegressionSection()
     adversarial: AdversarialSection = AdversarialSection()
     controls: ControlsSection = ControlsSection()
-    blur_sigma: float = Field(default=1.0, gt=0, description="of the `blur` condition's first module, in pixels")
+    blur_sigma: float = Field(
+        default=1.0, gt=0, description="of the `blur` condition's first module, in pixels of an image"
+    )
     conditions: tuple[str, ...] = Field(min_length=1)
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(default=(0,), min_length=1)
     noise: NoiseSection = NoiseSection()

@@ -1,11 +1,11 @@
 """The parts of a recipe, each checked by itself."""
 
-from typing import Annotated, Literal, TypeVar, get_args
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field, model_validator
 
 from neuroprior.classifier import Architecture, Color
-from neuroprior.experiment.section import Section as Section
+from neuroprior.experiment.section import Section
 from neuroprior.experiment.simulated_twins import SimulatedTwinsTarget
 from neuroprior.regularizer.loss import Mean, Pairs, Scale
 from neuroprior.regularizer.schedule import Shape
@@ -39,7 +39,7 @@ class StimuliSection(Section):
 
 
 class TwinTarget(Section):
-    """S_neural from a digital twin's checkpoint."""
+    """S_neural from a digital twin: `path`, a file of twins or a Sensorium checkpoint; `scan`, which of several."""
 
     kind: Literal["twin"]
     path: str
@@ -133,8 +133,8 @@ class TaskSection(Section):
     """What is classified, in gray or colour.
 
     `parquet`: two files of the Hugging Face layout; `cifar_binary`: the folder `cifar-10-batches-bin` or
-    `cifar-100-binary`; `image_folder`: two folders `CLASS/*.png`, with `size` if the images are not all of one;
-    `digits`: packaged, no file.
+    `cifar-100-binary`; `image_folder`: two folders `CLASS/*.png`, with `size` ([height, width] in pixels) if the
+    images are not all of one; `digits`: packaged, no file.
     """
 
     source: Literal["parquet", "cifar_binary", "image_folder", "digits"]
@@ -166,7 +166,7 @@ class NetworkSection(Section):
     """Which network is trained."""
 
     architecture: Architecture = "resnet18"
-    width: int = Field(default=64, ge=1)
+    width: int = Field(default=64, ge=1, description="channels of the first stage")
     checkpointing: bool = Field(default=False, description="less memory, a third more time: blocks computed twice")
 
 
@@ -208,7 +208,9 @@ class RegressionSection(Section):
 
     alpha: float = Field(default=1.0, ge=0)
     tap: int | str = Field(default=5, description="the layer, or the deepest of so many stages")
-    grid: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] = (4, 4)
+    grid: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] = Field(
+        default=(4, 4), description="the most places, down and across, that the layer's map is pooled to"
+    )
     stimuli_per_step: int = Field(default=64, ge=2)
     neurons_per_step: int | None = Field(default=1024, ge=1)
 
@@ -261,7 +263,7 @@ class TransferSection(Section):
 
 
 class RobustnessSection(Section):
-    """Accuracy under an Linf attack of fixed radius (PGD on the margin); none where no radius is given."""
+    """Accuracy under an Linf attack of fixed radius, in pixels in [0, 1] (PGD on the margin); none without a radius."""
 
     radii: tuple[Annotated[float, Field(ge=0)], ...] = ()
     n_images: int = Field(default=1000, ge=1, description="the first so many test images")
@@ -318,7 +320,7 @@ class EnsembleSection(Section):
 
 
 class MaskingSection(Section):
-    """Whether gradients are masked: all networks of a seed are compared on the same images at one radius."""
+    """Whether gradients are masked: all networks of a seed on the same images at one radius (pixels in [0, 1])."""
 
     norm: Literal["linf", "l2"] = "linf"
     radius: float = Field(gt=0)
@@ -351,42 +353,6 @@ class PerturbationsSection(Section):
         """The norms that are asked for, with their attacks."""
         named: dict[Norm, tuple[AttackName, ...]] = {"l0": self.l0, "l1": self.l1, "l2": self.l2, "linf": self.linf}
         return {norm: attacks for norm, attacks in named.items() if attacks}
-
-
-Figure = Literal[
-    "noise",
-    "tradeoff",
-    "sweep",
-    "attack",
-    "perturbation",
-    "supplement",
-    "corruption",
-    "frequency",
-    "tuning",
-    "units",
-    "examples",
-    "schematic",
-    "recorded",
-    "fluctuations",
-    "scatter",
-    "matrix",
-    "histogram",
-    "truth",
-    "pairs",
-    "training",
-    "gamma",
-    "taps",
-]
-
-
-class ReportSection(Section):
-    """What the report shows; no step depends on it."""
-
-    title: str | None = Field(default=None, description="in place of the recipe's name")
-    levels: tuple[Annotated[float, Field(ge=0)], ...] = Field(
-        default=(0.05, 0.10, 0.15), description="noise levels of the headline table: the nearest ones measured"
-    )
-    figures: tuple[Figure, ...] = Field(default=get_args(Figure), description="which figures, in the page's own order")
 
 
 class ClusterSection(Section):

@@ -31,7 +31,8 @@ class SimulatedMiceSection(Section):
     """One scan of each of so many mice of Gabor cells, as `scan simulate` makes them.
 
     They see every training image of the recipe's stimuli once and every oracle image `n_repeats` times. `shared_noise`:
-    standard deviation of the logarithm of what all neurons share; the rest as in `Behaviour` and `simulate_scan`.
+    mean standard deviation of the log response due to what all neurons share (`Noise.shared`). `running_gain`,
+    `pupil_gain`: mean change of a log response for one standard deviation of log(1 + speed / (1 cm/s)), of pupil size.
     """
 
     n_scans: int = Field(default=1, ge=1)
@@ -44,7 +45,9 @@ class SimulatedMiceSection(Section):
     shared_noise: float = Field(default=0.15, ge=0, le=1)
     running_gain: float = Field(default=0.15, ge=-1, le=1)
     pupil_gain: float = Field(default=0.1, ge=-1, le=1)
-    gaze_spread: float = Field(default=1.0, ge=0, description="pixels of a stimulus")
+    gaze_spread: float = Field(
+        default=1.0, ge=0, description="standard deviation of the horizontal gaze, in pixels of a stimulus"
+    )
 
 
 class SimulatedTwinsTarget(Section):

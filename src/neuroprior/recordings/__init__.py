@@ -1,6 +1,7 @@
 """Recordings: from files, or from a simulated mouse, to a checked `Scan`, its population and its similarity target."""
 
-from neuroprior.recordings.check import CLEAR, LAGS, ScanCheck, check_scan
+from neuroprior.recordings.alignment import CLEAR, LAGS
+from neuroprior.recordings.check import ScanCheck, check_scan
 from neuroprior.recordings.formats import SCAN_FORMATS, ScanFormat, load_scan, save_scan
 from neuroprior.recordings.photographs import PreparedStimuli, prepare_stimuli
 from neuroprior.recordings.pilot import RecordingPlan, plan_recording

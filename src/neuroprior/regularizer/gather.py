@@ -5,6 +5,8 @@ from typing import Any
 import torch
 from torch import distributed
 
+from neuroprior.types import InputError
+
 
 def world_size() -> int:
     """How many processes train together; 1 where there is no process group."""
@@ -28,6 +30,20 @@ def gathered(features: torch.Tensor) -> torch.Tensor:
         return features
     joined: torch.Tensor = _Gather.apply(features)  # type: ignore[no-untyped-call]
     return joined
+
+
+def check_same_draw(drawn: torch.Tensor, device: torch.device) -> None:
+    """Raise `InputError` where processes that train together would look at different stimuli."""
+    if world_size() == 1:
+        return
+    mine = drawn.to(device)
+    theirs = [torch.empty_like(mine) for _ in range(world_size())]
+    distributed.all_gather(theirs, mine)
+    if any(not torch.equal(mine, other) for other in theirs):
+        raise InputError(
+            "regularizer: the processes draw different stimuli; give SimilarityRegularizer the same seed and the "
+            "same state in all of them"
+        )
 
 
 class _Gather(torch.autograd.Function):

@@ -1,10 +1,9 @@
 """`SimilarityRegularizer`: teach any network to find the same pairs of images alike as a brain does."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
-from typing import Any, TypeAlias, get_args
+from typing import Any, get_args
 
 import torch
 from torch import nn
@@ -12,34 +11,19 @@ from torch import nn
 from neuroprior.modes import evaluating, like, running_statistics_kept, unwrapped
 from neuroprior.regularizer.centred import at_places, channel_mean, layer_similarity, places_of
 from neuroprior.regularizer.drawn import Drawn, on_device
-from neuroprior.regularizer.gather import gathered, own_share, world_size
+from neuroprior.regularizer.gather import check_same_draw, gathered, own_share, world_size
+from neuroprior.regularizer.groups import Group, TapChoice, by_target
 from neuroprior.regularizer.loss import Mean, Pairs, Scale, combine_layers, similarity_loss
 from neuroprior.regularizer.neural import NeuralSimilarity, common_stimuli
 from neuroprior.regularizer.sampler import StimulusSampler
-from neuroprior.regularizer.schedule import Alpha, checked_alpha
+from neuroprior.regularizer.schedule import Alpha
 from neuroprior.regularizer.taps import BatchNorm, Taps, evenly_spaced_stages
 from neuroprior.regularizer.watch import Watch, health_of
-from neuroprior.types import AnyTarget, FactoredTarget, Float, InputError, SimilarityTarget, Stimuli
-
-TapChoice: TypeAlias = int | str | Sequence[str]
+from neuroprior.types import AnyTarget, Float, InputError, Stimuli
 
 _KEPT = 0.9  # of the running mean at each step (code lineage)
 _LOOKED_AT = 10  # calls: each so many-th is looked at closely, and on a GPU at all
 _CHUNK = 128  # images a pass, where gradients are not needed
-
-
-@dataclass(frozen=True, slots=True)
-class _Group:
-    """A target, and the taps that are compared with it: `part` of theta, `at` these places among all taps."""
-
-    name: str
-    alpha: Alpha
-    at: tuple[int, ...]
-    part: slice
-
-    def weight(self, step: int) -> float:
-        """Return alpha at this step."""
-        return checked_alpha(self.alpha(step)) if callable(self.alpha) else float(self.alpha)
 
 
 class SimilarityRegularizer(nn.Module):
@@ -109,7 +93,7 @@ class SimilarityRegularizer(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        targets, choices, alphas = _by_target(target, taps, alpha)
+        targets, choices, alphas = by_target(target, taps, alpha)
         for name, value, options in (
             ("scale", scale, Scale),
             ("mean", mean, Mean),
@@ -151,17 +135,17 @@ class SimilarityRegularizer(nn.Module):
             )
         named = self._tried_taps(choices)
         self.taps = Taps(self._model[0], [*dict.fromkeys(name for names in named.values() for name in names)])
-        self._groups: list[_Group] = []
+        self._groups: list[Group] = []
         self._neural = nn.ModuleList()
         start = 0
         for name, names in named.items():
             at = tuple(self.taps.names.index(tap) for tap in names)
-            self._groups.append(_Group(name, alphas[name], at, slice(start, start + len(at))))
+            self._groups.append(Group(name, alphas[name], at, slice(start, start + len(at))))
             self._neural.append(NeuralSimilarity(targets[name], rows[name], threshold=threshold, device=device))
             start += len(at)
         self._places = self._count_places() if features_per_tap is not None else []
         if any(callable(alpha) or alpha > 0 for alpha in alphas.values()):  # else it only looks
-            self._check_alive()
+            self.taps.check_alive(self._model[0], self.sampler.images(slice(0, 8), self._model[0]))
         self.theta = nn.Parameter(torch.zeros(start, device=device))
         self._unweighted: torch.Tensor | None = None
         self._means: list[torch.Tensor] = []
@@ -203,7 +187,7 @@ class SimilarityRegularizer(nn.Module):
         self._watch.theta(self.theta, len(self._groups))
         drawn = self.sampler.draw()
         if self._computed == 0:
-            self._check_same_draw(drawn)
+            check_same_draw(drawn, self.theta.device)
         if self.mean == "dataset" and self._computed % max(1, len(self.sampler) // self.sampler.per_step) == 0:
             self._keep_means(self._dataset_means())
         self._computed += 1
@@ -372,33 +356,6 @@ class SimilarityRegularizer(nn.Module):
         self.sampler.fit(model, attempt)
         return named
 
-    def _check_alive(self) -> None:
-        """Raise `InputError` for a tap whose features tell no stimulus from another."""
-        model = self._model[0]
-        images = self.sampler.images(slice(0, 8), model)
-        if len(torch.unique(images.flatten(1), dim=0)) == 1:
-            return  # equal stimuli must have equal features
-        with torch.no_grad(), evaluating(model):
-            for name, features in zip(self.taps.names, self.taps.features(model, images), strict=True):
-                if bool((features == features[:1]).all()):
-                    raise InputError(
-                        f"tap {name!r}: its features are the same for all stimuli (zero variance), so no similarity "
-                        "can be computed; tap another layer, or initialise it otherwise"
-                    )
-
-    def _check_same_draw(self, drawn: torch.Tensor) -> None:
-        """Raise `InputError` where processes that train together would look at different stimuli."""
-        if world_size() == 1:
-            return
-        mine = drawn.to(self.theta.device)
-        theirs = [torch.empty_like(mine) for _ in range(world_size())]
-        torch.distributed.all_gather(theirs, mine)
-        if any(not torch.equal(mine, other) for other in theirs):
-            raise InputError(
-                "regularizer: the processes draw different stimuli; give SimilarityRegularizer the same seed and the "
-                "same state in all of them"
-            )
-
     def _means_like(self, features: list[torch.Tensor]) -> list[torch.Tensor]:
         """Keep the means where the features are: model and regulariser may have been moved since."""
         self._means = [mean.to(f.device) for mean, f in zip(self._means, features, strict=bool(self._means))]
@@ -425,33 +382,3 @@ class SimilarityRegularizer(nn.Module):
                 sums = [f.double().sum(0) for f in caught]
                 total = sums if not total else [t + s for t, s in zip(total, sums, strict=True)]
         return [(t / len(self.sampler)).float() for t in total]
-
-
-def _by_target(
-    target: AnyTarget | Mapping[str, AnyTarget],
-    taps: TapChoice | Mapping[str, TapChoice],
-    alpha: Alpha | Mapping[str, Alpha],
-) -> tuple[dict[str, AnyTarget], dict[str, TapChoice], dict[str, Alpha]]:
-    """Return targets, taps and alphas by the targets' names. Raises `InputError` where the names do not match."""
-    targets = dict(target) if isinstance(target, Mapping) else {"": target}
-    if not targets:
-        raise InputError("regularizer: no target given; pass at least one")
-    for one in targets.values():
-        if not isinstance(one, SimilarityTarget | FactoredTarget):
-            raise InputError(
-                f"regularizer: a target is a {type(one).__name__}; pass a SimilarityTarget (neuroprior.load_target, "
-                "target_from_twin, target_from_scan), not its matrix"
-            )
-    for what, value in (("taps", taps), ("alpha", alpha)):
-        if isinstance(value, Mapping) and set(value) != set(targets):
-            raise InputError(f"regularizer: {what} are of {', '.join(value)}, but the targets of {', '.join(targets)}")
-    if len(targets) > 1 and not isinstance(taps, Mapping):
-        raise InputError(
-            f"regularizer: say which taps each target teaches: taps={{{', '.join(f'{n!r}: [...]' for n in targets)}}}"
-        )
-    choices = dict(taps) if isinstance(taps, Mapping) else dict.fromkeys(targets, taps)
-    alphas = dict(alpha) if isinstance(alpha, Mapping) else dict.fromkeys(targets, alpha)
-    for value in alphas.values():
-        if not callable(value):
-            checked_alpha(value)
-    return targets, {name: choices[name] for name in targets}, {name: alphas[name] for name in targets}

@@ -99,6 +99,18 @@ class Taps:
                     "or make it inplace=False"
                 )
 
+    def check_alive(self, model: nn.Module, images: torch.Tensor) -> None:
+        """Raise `InputError` for a tap whose features tell no image from another, unless all images are equal."""
+        if len(torch.unique(images.flatten(1), dim=0)) == 1:
+            return  # equal stimuli must have equal features
+        with torch.no_grad(), evaluating(model):
+            for name, features in zip(self.names, self.features(model, images), strict=True):
+                if bool((features == features[:1]).all()):
+                    raise InputError(
+                        f"tap {name!r}: its features are the same for all stimuli (zero variance), so no similarity "
+                        "can be computed; tap another layer, or initialise it otherwise"
+                    )
+
     def _check_gradient(self, model: nn.Module, caught: dict[str, torch.Tensor]) -> None:
         """Raise `InputError` for a tap that cannot be taught: its features have no gradient, though weights have."""
         deepest = next(reversed(caught))

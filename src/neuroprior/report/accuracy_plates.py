@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from neuroprior.experiment.campaign import UNFOOLED
+from neuroprior.experiment.campaign_results import UNFOOLED
 from neuroprior.experiment.results import Measurements, RunResults
 from neuroprior.report.accuracy_drawing import accuracy_curves
 from neuroprior.report.image_drawings import noisy_images

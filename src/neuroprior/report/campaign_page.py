@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from neuroprior.experiment.campaign import Measured
+from neuroprior.experiment.campaign_results import Measured
 from neuroprior.experiment.results import Measurements
 from neuroprior.files import write_whole
 from neuroprior.report.accuracy_plates import noise_plate, unfooled_plate

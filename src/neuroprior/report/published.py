@@ -12,6 +12,7 @@ from neuroprior.experiment.results import ConditionCard, Measurements, RunResult
 from neuroprior.experiment.steps.attacking import attacked_name
 from neuroprior.report.paired import paired_difference
 from neuroprior.report.perturbations import NORMS, three_digits
+from neuroprior.report.printed import ELSEWHERE, GAMMA, NBSP, PAIRS, RERUN, SCANS, TOP, Pair, ScanPair
 from neuroprior.report.sweep import recipe_of
 from neuroprior.report.tables import (
     NOT_MEASURED,
@@ -41,9 +42,7 @@ RULE = (
     "one on every network. Conditions are this run's own: its targets, attacks and data may be others than the "
     "paper's."
 )
-_NBSP = "\N{NO-BREAK SPACE}"
 _SIZE = "ResNet18 of width 64, 40 epochs, CIFAR-10's 50,000 images"
-_TOP = 0.15  # the paper's highest noise level
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,44 +53,6 @@ class Ratio:
     low: float | None
     high: float | None
     n: int
-
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """Two published numbers of one measure, conditions `a` and `b`; `numbers` None where only a > b was published.
-
-    `numbers`: as they were printed; `metric`: of `metrics.parquet`, or `noise` (at the highest level) or `clean`.
-    """
-
-    claim: str
-    source: str
-    metric: str
-    a: str
-    b: str
-    said: str
-    numbers: tuple[str, str] | None = None
-    contradictory: bool = False
-    """The paper says both that a > b and that it is not."""
-
-    @property
-    def sizes(self) -> tuple[float, float] | None:
-        """The least and the greatest ratio a / b that the rounding of the printed numbers allows."""
-        if self.numbers is None:
-            return None
-        (a, half_a), (b, half_b) = map(_read, self.numbers)
-        return (a - half_a) / (b + half_b), (a + half_a) / (b - half_b)
-
-    @property
-    def above(self) -> bool:
-        """Whether a > b was published."""
-        return self.numbers is None or _read(self.numbers[0])[0] > _read(self.numbers[1])[0]
-
-
-def _read(printed: str) -> tuple[float, float]:
-    """The number, and half a unit of its last digit; `about` is read to five units."""
-    digits = printed.removeprefix("about ").removesuffix(f"{_NBSP}%")
-    half = 2.5 if printed.startswith("about ") else 0.5 * 10.0 ** -len(digits.partition(".")[2])
-    return float(digits), half
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,116 +94,17 @@ def judge(ratio: Ratio, above: bool, sizes: tuple[float, float] | None) -> Verdi
     return "reproduced"
 
 
-_RERUN = "the authors' rerun, 2020 (probably in colour)"
-_SHORT = {"vgg": "VGG", "adversarial": "adversarially trained"}
-
-
-_PRINTED: tuple[tuple[str, str, str, Mapping[str, str]], ...] = (
-    ("Accuracy at the highest noise", "paper, Fig. 4", "noise", {"neural_model": "about 50 %", "none": "about 20 %"}),
-    (
-        *("Median smallest L∞", "paper, Fig. 5", "median_linf"),
-        {"neural_model": "0.0034", "none": "0.0025", "shuffle": "0.0030", "vgg": "0.0028"},
-    ),
-    (
-        *("Median smallest L2", "paper, Fig. 5", "median_l2"),
-        {"neural_model": "0.13", "none": "0.09", "shuffle": "0.11", "vgg": "0.11"},
-    ),
-    ("Median smallest L∞", "paper (Madry et al.)", "median_linf", {"neural_model": "0.0034", "adversarial": "0.029"}),
-    (
-        *("Clean accuracy", _RERUN, "clean"),
-        {"neural_model": "88.4 %", "none": "92.4 %", "shuffle": "88.8 %", "blur": "88.1 %"},
-    ),
-    (
-        *("Gaussian-noise corruption", _RERUN, "corruption.gaussian_noise"),
-        {"neural_model": "67.0 %", "none": "54.1 %", "shuffle": "64.1 %", "blur": "80.5 %"},
-    ),
-    (
-        *("Mean smallest L∞", _RERUN, "mean_linf"),
-        {"neural_model": ".0036", "none": ".0028", "shuffle": ".0032", "blur": ".0062"},
-    ),
-    (
-        *("Mean smallest L2", _RERUN, "mean_l2"),
-        {"neural_model": ".130", "none": ".091", "shuffle": ".122", "blur": ".211"},
-    ),
-)
-
-
-def _pairs(what: str, source: str, metric: str, printed: Mapping[str, str]) -> list[Pair]:
-    """neural_model against each of the other conditions."""
-    (a, ours), *others = ((name, number.replace(" %", f"{_NBSP}%")) for name, number in printed.items())
-    return [
-        Pair(f"{what}, neural / {said}", source, metric, a, b, f"neural {ours}, {said} {theirs}", (ours, theirs))
-        for b, theirs in others
-        for said in [_SHORT.get(b, b)]
-    ]
-
-
-PAIRS: tuple[Pair, ...] = (
-    *(pair for printed in _PRINTED for pair in _pairs(*printed)),
-    *(
-        Pair(
-            *(f"Mean smallest {norm}, neural / none", "paper, Fig. 7", metric, "neural_model", "none", said),
-            contradictory=norm in ("L0", "L2"),
-        )
-        for norm, metric, said in (
-            ("L0", "mean_l0", "a gain in the caption, none in the text"),
-            ("L1", "mean_l1", "a gain in caption and text"),
-            ("L2", "mean_l2", "a gain in the text, none in the caption"),
-            ("L∞", "mean_linf", "a gain in caption and text"),
-        )
-    ),
-)
-GAMMA: Mapping[float, tuple[float, float, float]] = {
-    **dict.fromkeys((2.0, 4.0), (0.0, 1.0, 0.0)),
-    **{8.0: (0.0, 0.33, 0.67), 16.0: (0.0, 0.67, 0.33), 32.0: (0.5, 0.5, 0.0)},
-}
-"""Table 1: alpha to the shares of layers 1, 5 and 9 (of 1, 5, 9, 13, 17)."""
-
-
-@dataclass(frozen=True, slots=True)
-class ScanPair:
-    """Two published numbers of recordings, of which a > b was published; each side is (metric, condition)."""
-
-    claim: str
-    source: str
-    said: str
-    here: str
-    a: tuple[str, str]
-    b: tuple[str, str]
-
-
-SCANS = (
-    ScanPair(
-        "Correlation with S_oracle, S_model / S_data (single trials)",
-        "paper, Fig. 1D",
-        "r = 0.73, 0.39",
-        "S_model r = {0:.2f}, single trials {1:.2f}",
-        ("oracle_correlation", "neural_model"),
-        ("oracle_correlation", "neural_data"),
-    ),
-    ScanPair(
-        "Width of the distribution, Eq. 5 over repeats / Eq. 4 over scans",
-        "paper, Fig. 1C",
-        "Eq. 4 much narrower",
-        "standard deviation {0:.3f} over repeats, {1:.3f} over scans",
-        ("fluctuation_over_repeats", "neural_data"),
-        ("fluctuation_over_scans", "neural_data"),
-    ),
-)
-_NO_TIME = Entry("Time to train one network", "paper", f"4.5{_NBSP}h on a TITAN RTX", "the metrics hold no time")
-
-
 def ledger(results: RunResults) -> list[Entry]:
     """Return every published number beside this run's own, in the order of the paper's figures, the rerun after it."""
     full = not lacking(results)
     pairs = [_entry(results, pair, full) for pair in PAIRS]
     return [
         *(_of_scans(results, pair) for pair in SCANS),
-        _NO_TIME,
-        *(entry for entry in pairs if entry.source != _RERUN),
+        *(Entry(claim, source, said, why) for claim, source, said, why in ELSEWHERE),
+        *(entry for entry in pairs if entry.source != RERUN),
         _attacks(results),
         *(_gamma(results, alpha) for alpha in GAMMA),
-        *(entry for entry in pairs if entry.source == _RERUN),
+        *(entry for entry in pairs if entry.source == RERUN),
     ]
 
 
@@ -299,15 +161,15 @@ def _entry(results: RunResults, pair: Pair, full: bool) -> Entry:
         return Entry(pair.claim, pair.source, pair.said, why, cells=named)
     ours, theirs = over_seeds([*a.values()]), over_seeds([*b.values()])
     write = three_digits if pair.metric.startswith(("median_", "mean_")) else percent
-    at = "" if sigma is None else f", at σ = {sigma:g}".replace(" = ", f"{_NBSP}={_NBSP}")
-    said = [f"{cards[name].label} {write(one).replace(' ', _NBSP)}" for name, one in ((pair.a, ours), (pair.b, theirs))]
+    at = "" if sigma is None else f", at σ = {sigma:g}".replace(" = ", f"{NBSP}={NBSP}")
+    said = [f"{cards[name].label} {write(one).replace(' ', NBSP)}" for name, one in ((pair.a, ours), (pair.b, theirs))]
     here = f"{', '.join(said)}{at}"
     cells = (*named, *csv_cells(ours), *csv_cells(theirs))
     ratio = ratio_of(a, b)
     if ratio is None:
         why = "no seed is common" if not set(a) & set(b) else "a number that is 0 or not finite has no ratio"
         return Entry(pair.claim, pair.source, pair.said, f"{here}; {why}", None, "undecided", cells)
-    comparable = full and (sigma is None or math.isclose(sigma, _TOP))
+    comparable = full and (sigma is None or math.isclose(sigma, TOP))
     sizes = pair.sizes if comparable else None
     verdict: Verdict = "undecided" if pair.contradictory else judge(ratio, pair.above, sizes)
     return Entry(pair.claim, pair.source, pair.said, here, ratio, verdict, cells)
@@ -319,7 +181,7 @@ _ASKED = {"noise": "noise", "clean": "clean images", "corruption.gaussian_noise"
 def _highest(results: Measurements, a: str, b: str) -> float | None:
     """The paper's highest level where both have it, else the highest that both have."""
     shared = sorted(set(noise_curve(results, a).x) & set(noise_curve(results, b).x))
-    return next((x for x in shared if math.isclose(x, _TOP)), shared[-1] if shared and shared[-1] > 0 else None)
+    return next((x for x in shared if math.isclose(x, TOP)), shared[-1] if shared and shared[-1] > 0 else None)
 
 
 def _by_seed(results: Measurements, metric: str, condition: str, sigma: float | None) -> Mapping[int, float]:
@@ -435,7 +297,7 @@ def _ratio_said(ratio: Ratio | None) -> str:
         return NOT_MEASURED
     if ratio.low is None or ratio.high is None:
         return f"{ratio.value:.3f}"
-    return minus(f"{ratio.value:.3f} [{ratio.low:.3f},{_NBSP}{ratio.high:.3f}]")
+    return minus(f"{ratio.value:.3f} [{ratio.low:.3f},{NBSP}{ratio.high:.3f}]")
 
 
 def ledger_csv(results: RunResults) -> list[list[str]]:

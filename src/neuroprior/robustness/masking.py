@@ -23,7 +23,7 @@ from neuroprior.robustness.audit import accept_gray
 from neuroprior.robustness.images import Images, Labels, checked_images
 from neuroprior.robustness.ledger import median
 from neuroprior.robustness.masking_verdict import LARGE_RADIUS, Masking, findings_of
-from neuroprior.robustness.search import verified_lengths
+from neuroprior.robustness.verified import verified_lengths
 from neuroprior.robustness.victim import Victim, margin
 from neuroprior.types import InputError
 

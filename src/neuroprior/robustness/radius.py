@@ -16,7 +16,7 @@ from neuroprior.robustness.attacks.geometry import Norm, largest_length
 from neuroprior.robustness.attacks.square import Square
 from neuroprior.robustness.audit import audit
 from neuroprior.robustness.images import Images, Labels, checked_images
-from neuroprior.robustness.search import verified_lengths
+from neuroprior.robustness.verified import verified_lengths
 from neuroprior.robustness.victim import Victim
 from neuroprior.types import Float64, InputError
 

@@ -1,7 +1,5 @@
 """The smallest perturbation of each sample that any attack, setting and repetition finds, and that holds."""
 
-import hashlib
-import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,19 +11,20 @@ import numpy as np
 import torch
 from torch import nn
 
-from neuroprior.modes import like
 from neuroprior.robustness.attacks.attempt import Attempt
 from neuroprior.robustness.attacks.boundary import Boundary
-from neuroprior.robustness.attacks.geometry import Norm, length
+from neuroprior.robustness.attacks.geometry import Norm
 from neuroprior.robustness.attacks.registry import Attack, chosen
 from neuroprior.robustness.audit import audit
+from neuroprior.robustness.fingerprint import answers, fingerprint, image_digest
 from neuroprior.robustness.images import Images, Labels, checked_images
-from neuroprior.robustness.ledger import Ledger, LedgerFile
+from neuroprior.robustness.ledger import Ledger
+from neuroprior.robustness.ledger_file import LedgerFile
+from neuroprior.robustness.verified import verified_lengths
 from neuroprior.robustness.victim import Victim, margin
 from neuroprior.types import AttackRecord, AttackStatus, InputError
 
 _EXHAUSTIVE_CHUNK = 16  # samples searched together, and written together: what may be lost when it is stopped
-_CHECK_BATCH = 3  # adversarials are checked in batches of so many, nothing filled up: other kernels, other roundings
 _FUTILE = 2  # settings of one attack that in a row bring nothing nearer: its other settings are left out
 _NO_LIMIT = 2**62
 
@@ -199,7 +198,7 @@ class _Search:
     ) -> list[AttackRecord]:
         """Search some samples; `say` is told how far it is, and what comes next. Returns the rows, sample by sample."""
         x, y = images.float().to(self.victim.device), labels.to(self.victim.device)
-        digests = [_digest(image, int(label)) for image, label in zip(images, labels, strict=True)]
+        digests = [image_digest(image, int(label)) for image, label in zip(images, labels, strict=True)]
         samples = [_Sample(*both) for both in zip(names, digests, strict=True)]
         logits = self.victim.logits(x)
         sound = logits.isfinite().all(1)
@@ -314,65 +313,6 @@ class _Sample:
             self.records[self.nearest] = replace(self.records[self.nearest], adversarial=values)
 
 
-def verified_lengths(attempt: Attempt) -> np.ndarray:
-    """Check every point found by itself: the float64 length of the image's perturbation, inf where it does not hold.
-
-    It must be finite, in [0, 1], and misclassified at another batch size. A point so near the boundary that rounding
-    decides is moved out along its own direction, by 0.01, 0.1 and 1 %, until it holds; `attempt.found` follows.
-    """
-    exact = np.full(len(attempt.images), np.inf)
-    rows = torch.nonzero(attempt.found_length < torch.inf).squeeze(1)
-    for factor in (1.0, 1.0001, 1.001, 1.01):
-        if not len(rows):
-            break
-        clean = attempt.images[rows]
-        x = attempt.found[rows]
-        if factor > 1:
-            x = (clean + factor * (x - clean)).clamp(0, 1)
-        # The same batches' own answer counts too: what holds only in batches of three is no better.
-        wrong = torch.ones(len(rows), dtype=torch.bool, device=x.device)
-        for batch_size in (_CHECK_BATCH, None):
-            logits = attempt.victim.logits(x, batch_size=batch_size)
-            wrong &= (logits.argmax(1) != attempt.labels[rows]) & logits.isfinite().all(1)
-        inside = ((x >= 0) & (x <= 1) & x.isfinite()).flatten(1).all(1)
-        held = wrong & inside
-        attempt.found[rows[held]] = x[held]
-        far = length(x.double() - clean.double(), attempt.norm)
-        exact[rows[held].cpu().numpy()] = far[held].cpu().numpy()
-        rows = rows[~held]
-    return exact
-
-
-def fingerprint(victim: Victim) -> str:
-    """A digest of the network's layers, weights and buffers, and of how it is asked."""
-    before = victim.preprocess
-    told = hashlib.blake2b(digest_size=16)
-    told.update(re.sub("0x[0-9a-f]+", "", f"{victim.model!r} {before!r}").encode())
-    told.update(f"{victim.bounds} {victim.outputs} {like(victim.model).dtype}".encode())
-    for part in (victim.model, before):
-        if not isinstance(part, nn.Module):
-            continue
-        for key, value in sorted({**part.state_dict(), **dict(part.named_buffers())}.items()):
-            told.update(key.encode())
-            told.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return told.hexdigest()
-
-
-def answers(victim: Victim, image: torch.Tensor) -> list[float]:
-    """What the network answers to two images of noise, in standard deviations of its logits.
-
-    What no digest of weights sees (code, constants inside a function) shows here.
-    """
-    noise = torch.rand(2, *image.shape[1:], generator=torch.Generator().manual_seed(0))
-    with victim.borrowed():
-        logits = victim.logits(noise.to(victim.device))
-    return [float(x) for x in (logits / logits.std().clamp_min(1e-12)).flatten().double()]
-
-
-def _digest(image: torch.Tensor, label: int) -> str:
-    return hashlib.blake2b(image.float().cpu().numpy().tobytes() + str(label).encode(), digest_size=8).hexdigest()
-
-
 def _left(file: LedgerFile | None, names: tuple[str, ...], images: torch.Tensor, labels: torch.Tensor) -> list[int]:
     """The rows that the ledger does not have yet. Raises `InputError` where it has another image of the same name."""
     searched = {} if file is None else file.searched()
@@ -380,7 +320,7 @@ def _left(file: LedgerFile | None, names: tuple[str, ...], images: torch.Tensor,
     for row, name in enumerate(names):
         if name not in searched:
             left.append(row)
-        elif searched[name] != _digest(images[row], int(labels[row])):
+        elif searched[name] != image_digest(images[row], int(labels[row])):
             raise InputError(
                 f"{cast(LedgerFile, file).path}: its sample {name!r} is another image; choose another file, "
                 "or give the same images, or ids of their own"

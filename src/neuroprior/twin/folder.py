@@ -25,7 +25,7 @@ from neuroprior.logs import JsonLines
 from neuroprior.twin.architecture import TwinArchitecture
 from neuroprior.twin.denoise import CrossfitTwin, Denoiser, fit_crossfit
 from neuroprior.twin.fit import FitDivergedError, FitEpoch, FitProgress, FitSettings, FittedTwins, fit_twin
-from neuroprior.twin.fit.fitting import fit_digest, scan_digest
+from neuroprior.twin.fit.digest import fit_digest, scan_digest
 from neuroprior.twin.fit.trials import HeldBack, held_back, stopping_trials
 from neuroprior.twin.pretrained import load_twin
 from neuroprior.twin.saved import is_saved, load_twins, save_twins

@@ -599,7 +599,7 @@ def test_what_is_left_is_steps_and_validations_each_with_their_own_time(mouse, m
 
     monkeypatch.setattr(_Fit, "_step", slow_step)
     monkeypatch.setattr(_Fit, "validation_correlation", slow_validation)
-    monkeypatch.setattr(fitting, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr("neuroprior.twin.fit.progress.time", SimpleNamespace(monotonic=lambda: now[0]))
     told: list[FitProgress] = []
     settings = replace(QUICK, max_epochs=5, patience=2, decays=0)
     fit_twin(mouse, SMALL, settings, progress=told.append)

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from neuroprior.classifier import TrainingSettings
 from neuroprior.experiment.conditions import Control, Second
+from neuroprior.experiment.section import Section
 from neuroprior.experiment.sections import (
     AdversarialSection,
     CorruptionsSection,
@@ -18,7 +19,6 @@ from neuroprior.experiment.sections import (
     RegressionSection,
     RegularizerSection,
     RobustnessSection,
-    Section,
     StimuliSection,
     Target,
     TaskSection,

@@ -1,9 +1,6 @@
 """Scans -> twins: one core for all, a readout, a shifter and a modulator for each."""
 
-import hashlib
-import json
 import math
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import overload
@@ -16,15 +13,17 @@ from neuroprior.checkpoint import Checkpoint
 from neuroprior.logs import NoLog, TrainingLog
 from neuroprior.twin.architecture import TwinArchitecture
 from neuroprior.twin.evaluate import correlation
+from neuroprior.twin.fit.digest import fit_digest, scan_digest
 from neuroprior.twin.fit.models import new_models, settled
 from neuroprior.twin.fit.penalties import group_sparsity, readout_l1, roughness
+from neuroprior.twin.fit.progress import Clock, FitProgress
 from neuroprior.twin.fit.settings import FitSettings
 from neuroprior.twin.fit.so_far import FitEpoch, FitSoFar
 from neuroprior.twin.fit.trials import ImageBank, ScanTrials, held_back, image_bank, scan_trials
 from neuroprior.twin.model import EncodingModel, Twin
 from neuroprior.types import Float, InputError, Int64, Precision, Scan
 
-__all__ = ["FitDivergedError", "FitProgress", "FittedTwins", "fit_twin"]
+__all__ = ["FitDivergedError", "FittedTwins", "fit_twin"]
 
 _EPS = 1e-6
 _IMAGES_AT_ONCE = 32
@@ -63,22 +62,6 @@ class FitDivergedError(FloatingPointError):
         kept = "no epoch was finished" if fitted is None else f"the twins of its best epoch, {_best(fitted)}, are kept"
         super().__init__(f"{said}; {kept}")
         self.fitted = fitted
-
-
-@dataclass(frozen=True, slots=True)
-class FitProgress:
-    """Where a fit is. `seconds_at_least`, `seconds_at_most`: what is left if no, or if every, epoch improves on.
-
-    Steps left times seconds a step, and validations left times seconds a validation. None at the first step, by which
-    no step can be measured.
-    """
-
-    epoch: int
-    part: float
-    decays: int
-    best_correlation: float
-    seconds_at_least: float | None
-    seconds_at_most: float | None
 
 
 def fit_twin(
@@ -156,7 +139,7 @@ class _Fit:
         settings, so_far = self.settings, self.so_far
         steps = math.ceil(len(self.images) / settings.batch_images)
         log.go_on_from(so_far.epoch * steps + so_far.step)
-        clock = _Clock()
+        clock = Clock()
         failed: str | None = None
         try:
             while so_far.epoch < settings.max_epochs and so_far.decays <= settings.decays:
@@ -291,7 +274,7 @@ class _Fit:
             every.append(correlation(predicted, responses))
         return float(np.nan_to_num(np.concatenate(every), nan=0.0).mean())
 
-    def _progress(self, clock: "_Clock", steps: int) -> FitProgress:
+    def _progress(self, clock: Clock, steps: int) -> FitProgress:
         settings, so_far = self.settings, self.so_far
         most = settings.max_epochs - so_far.epoch  # epochs, with this one, which is to be validated yet
         least = min(most, settings.patience * (settings.decays + 1 - so_far.decays) - so_far.waited)
@@ -315,46 +298,6 @@ class _Batch:
         self.rows = torch.from_numpy(rows)
         self.behavior, self.pupil = scan.conditions(trials)
         self.responses = scan.responses(trials)
-
-
-class _Clock:
-    """What a step takes, the last ones counting most, and what a validation takes.
-
-    The first step, in which loops are compiled, does not count.
-    """
-
-    def __init__(self) -> None:
-        self._last = 0.0
-        self._compiled = False
-        self._step: float | None = None
-        self._validations: list[float] = []
-
-    def start(self) -> None:
-        """Time the next step or validation from now."""
-        self._last = time.monotonic()
-
-    def stepped(self) -> None:
-        """Take note of a step. The next is timed from here, so what is told and kept between them counts too."""
-        taken = self._taken()
-        if self._compiled:
-            self._step = taken if self._step is None else 0.95 * self._step + 0.05 * taken
-        self._compiled = True
-
-    def validated(self) -> None:
-        """Take note of a validation."""
-        self._validations.append(self._taken())
-
-    def seconds(self, steps: int, validations: int, usual: float) -> float | None:
-        """Return what so many take; None before a step was timed. `usual`: steps a validation takes, until one was."""
-        if self._step is None:
-            return None
-        each = float(np.mean(self._validations)) if self._validations else usual * self._step
-        return steps * self._step + validations * each
-
-    def _taken(self) -> float:
-        now = time.monotonic()
-        taken, self._last = now - self._last, now
-        return taken
 
 
 def _best(fitted: FittedTwins) -> int:
@@ -405,31 +348,3 @@ def _all_trials(
         )
         for scan in scans
     ]
-
-
-def fit_digest(
-    scans: Sequence[str], architecture: TwinArchitecture, settings: FitSettings, leave_out: Sequence[str]
-) -> str:
-    """SHA-256 of all that a fit is a function of: a checkpoint of another one is not gone on from.
-
-    `scans`: the digest of each (`scan_digest`).
-    """
-    said = {
-        "architecture": asdict(architecture),
-        "settings": asdict(settings),
-        "leave_out": sorted(leave_out),
-        "scans": list(scans),
-    }
-    return hashlib.sha256(json.dumps(said).encode()).hexdigest()
-
-
-def scan_digest(scan: Scan) -> str:
-    """SHA-256 of a scan's images, trials, responses and behaviour."""
-    sha = hashlib.sha256(f"{scan.name} {scan.stimuli.digest} {scan.responses.shape}".encode())
-    sha.update(np.ascontiguousarray(scan.trial_image).data)
-    for start in range(0, len(scan.responses), 256):
-        sha.update(np.ascontiguousarray(scan.responses[start : start + 256]).data)
-    for part in (scan.behavior, scan.pupil_center, scan.neuron_xyz):
-        sha.update(b"none" if part is None else np.ascontiguousarray(part).data)
-    sha.update(" ".join(scan.tier.tolist()).encode())
-    return sha.hexdigest()
