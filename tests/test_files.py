@@ -1,5 +1,6 @@
 """Files that appear whole: whose fault it is said to be when the disk takes no more."""
 
+import ast
 import errno
 import os
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 from neuroprior import cli
 from neuroprior.files import appearing_whole, disk_fault, write_whole
 
+SOURCE = Path(__file__).parents[1] / "src" / "neuroprior"
 needs_full = pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
 
 
@@ -49,3 +51,30 @@ def test_without_a_file_no_disk_is_asked_for_room():
     assert disk_fault(error, None) == "no space left on the disk (full); free some, then the same command resumes"
     assert "MB free" not in cli._disk_line(error)
     assert "MB free" in str(disk_fault(error, Path()))
+
+
+def unsaid_encodings(source: str) -> list[int]:
+    """Lines of calls that read or write text in whatever encoding the machine prefers: not UTF-8 on Windows."""
+    lines = []
+    for call in ast.walk(ast.parse(source)):
+        if not isinstance(call, ast.Call):
+            continue
+        named = {keyword.arg: keyword.value for keyword in call.keywords}
+        what = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+        position = 0 if isinstance(call.func, ast.Attribute) else 1  # Path.open(mode), open(file, mode)
+        mode = named.get("mode", call.args[position] if len(call.args) > position else ast.Constant("r"))
+        text = what in ("read_text", "write_text")
+        if what == "open" and isinstance(mode, ast.Constant) and ast.unparse(call.func) != "member.open":  # bytes
+            text = set(mode.value) <= set("rwxat+")
+        if (text or "text" in named or "universal_newlines" in named) and "encoding" not in named:
+            lines.append(call.lineno)
+    return lines
+
+
+def test_text_is_read_and_written_as_utf_8_whatever_the_machine_prefers():
+    """ruff's PLW1514 looks for the same, and sees only what is plainly a path or a file."""
+    unsaid = {str(file): lines for file in SOURCE.rglob("*.py") if (lines := unsaid_encodings(file.read_text("utf-8")))}
+    assert unsaid == {}
+    assert unsaid_encodings("p.read_text()\np.open('w')\nopen(p)\nrun(x, text=True)") == [1, 2, 3, 4]
+    said = "p.read_text(encoding='utf-8')\np.open('rb')\nopen(p, 'wb')\nopen(p, encoding='utf-8')\nzip.open(info)"
+    assert unsaid_encodings(said) == []

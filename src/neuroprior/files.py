@@ -60,7 +60,7 @@ def write_json(path: Path, value: Mapping[str, Any] | list[Any]) -> None:
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object; empty where the file is missing, damaged or holds something else."""
     try:
-        value = json.loads(path.read_text())
+        value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return value if isinstance(value, dict) else {}

@@ -11,11 +11,13 @@ import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from pydantic import BaseModel
 
-from neuroprior.experiment.engine import run_steps
+from neuroprior.experiment.engine import Engine, Held, News, run_steps
+from neuroprior.experiment.engines import local
 from neuroprior.experiment.engines.local import LocalEngine
 from neuroprior.experiment.progress import Progress, Reporter, log_file, read_progress
 from neuroprior.experiment.store import CHECKPOINT, Step, Store, digest_file
@@ -138,6 +140,34 @@ def test_a_step_whose_worker_died_is_tried_again(tmp_path):
     assert (store.folder(b) / "said").read_text() == "a b"
 
 
+class PipeConnection:
+    """Like the end of a pipe on Windows: it does all that a `Connection` does, and is none."""
+
+    def __init__(self, pipe) -> None:
+        self.send, self.recv, self.close, self.fileno = pipe.send, pipe.recv, pipe.close, pipe.fileno
+
+
+def test_the_local_engine_works_with_what_windows_has(tmp_path, monkeypatch):
+    """Workers that are spawned, pipes of another class, no SIGKILL."""
+    spawned = multiprocessing.get_context("spawn")
+
+    def pipe():
+        ours, theirs = spawned.Pipe()
+        return PipeConnection(ours), theirs
+
+    windows = SimpleNamespace(Pipe=pipe, Process=spawned.Process)
+    monkeypatch.setattr(local, "_FORKS", False)
+    monkeypatch.setattr(multiprocessing, "get_context", {"spawn": windows}.__getitem__)
+    monkeypatch.delattr(signal, "SIGKILL")
+    store = Store(tmp_path)
+    good, bad = step("good"), step("bad", what="die")
+    engine = LocalEngine(store, do, workers=2, retries=0)
+    (failure,) = run_steps([good, bad], store, engine, watch=lambda *_: None)
+    assert store.has(good)
+    assert failure.step == bad
+    assert "its process was killed, most likely" in failure.reason
+
+
 def test_a_failure_brings_the_last_lines_that_were_printed(tmp_path, capfd):
     store = Store(tmp_path)
     bad, good = step("bad", what="print"), step("good")
@@ -189,6 +219,56 @@ def test_two_runs_at_once_do_each_step_once(tmp_path):
     assert [process.exitcode for process in both] == [0, 0]
     assert sorted(log.read_text().split()) == ["a", "b", "c"]
     assert Store(tmp_path / "store").has(c)
+
+
+class HeldEngine(Engine):
+    """Its workers find, after `run_steps` saw nothing, that another process is at work on the step."""
+
+    def __init__(self, first: threading.Thread) -> None:
+        self.given = list[str]()
+        self._first = first
+        self._held: list[Step] = []
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(self, *why: object) -> None:
+        self._first.join()
+
+    @property
+    def busy(self) -> bool:
+        return bool(self._held)
+
+    @property
+    def has_room(self) -> bool:
+        return True
+
+    def give(self, step: Step, inputs: Mapping[str, Path]) -> None:
+        self.given.append(step.label)
+        self._held.append(step)
+        self._first.start()
+        time.sleep(0.3)
+
+    def news(self):
+        while self._held:
+            yield News(held := self._held.pop(), Held(held))
+
+
+def test_a_step_that_was_found_held_is_waited_for_without_a_worker(tmp_path):
+    store, one, said = Store(tmp_path), step("a"), list[tuple]()
+    store.create()
+
+    def first() -> None:
+        with store.writing(one) as out:
+            assert out is not None
+            time.sleep(1.0)
+            (out / "said").write_text("by the first")
+
+    engine = HeldEngine(threading.Thread(target=first))
+    assert run_steps([one], store, engine, watch=lambda *news: said.append(news)) == []
+    assert engine.given == ["a"]
+    assert [what for _, what, _ in said] == ["another process is at work on it", "done"]
+    assert (store.folder(one) / "said").read_text() == "by the first"
 
 
 def test_a_stopped_step_keeps_its_checkpoint_and_nothing_else(tmp_path):

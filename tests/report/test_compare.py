@@ -110,6 +110,30 @@ def test_what_cannot_be_compared_is_one_line(tmp_path, capsys):
     assert capsys.readouterr().err.count("\n") == 1
 
 
+@pytest.mark.parametrize("name", ["compare", "run"])
+def test_a_folder_named_like_a_command_is_said_as_a_path(name, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+
+    def say(*arguments: str) -> tuple[object, str]:
+        with pytest.raises(SystemExit) as left:
+            main(["report", *arguments])
+        return left.value.code, capsys.readouterr().err
+
+    assert "./" not in say(name)[1]  # no folder, no riddle
+    folder(tmp_path / name)
+    for given in ([name], [name, "--no-such-option"]):
+        status, said = say(*given)
+        assert status == 2
+        assert said.count("\n") == 1
+        assert said.endswith(
+            f"{name} is a command here: for the folder of that name give `neuroprior report ./{name}`\n"
+        )
+    assert say(f"./{name}", "--out", "page")[0] == 0
+    assert say("run", name, "--out", "page")[0] == 0
+    assert say("compare", name, name)[0] == 0
+    assert say(name, "--help")[0] == 0
+
+
 def test_a_published_folder_has_a_report_from_its_numbers_alone(tmp_path, capsys):
     a = folder(tmp_path / "a")
     before = sorted(path.name for path in a.iterdir())

@@ -15,12 +15,28 @@ from neuroprior.cli.tables import print_table
 
 
 class _RunOrCommand(TyperGroup):
-    """`report RUN` beside `report compare RUN RUN`: what is no command's name is a run's folder."""
+    """`report RUN` beside `report compare RUN RUN`: what is no command's name is a run's folder.
+
+    A folder named like a command has to be said as a path; who forgot that is told so.
+    """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if args and args[0] not in self.commands and args[0] != "--help":
             args = ["run", *args]
         return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except typer.TyperException as error:  # what was given does not fit the command
+            name = ctx.invoked_subcommand
+            if name is None or not Path(name).is_dir():
+                raise
+            said = error.format_message().rstrip(".")
+            raise npr.InputError(
+                f"report {name}: {said}; {name} is a command here: for the folder of that name give "
+                f"`neuroprior report ./{name}`"
+            ) from None
 
 
 app = typer.Typer(

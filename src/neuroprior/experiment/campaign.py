@@ -84,7 +84,7 @@ def load_campaign(path: Path, overrides: Sequence[str] = ()) -> Campaign:
     Raises `InputError`, one line, for what is not a valid campaign, or a recipe of it that is not.
     """
     try:
-        content = yaml.safe_load(path.read_text())
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); campaigns lie in recipes/") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -104,7 +104,9 @@ def load_campaign(path: Path, overrides: Sequence[str] = ()) -> Campaign:
         if not file.is_file():
             raise InputError(f"{path}: its group {group.name!r} names the recipe {file}, and there is none")
         origin = f"{path}: group {group.name!r}, {file.name}"
-        groups[group.name] = parse_recipe(file.read_text(), origin, [*_as_overrides(own), *tiny, *overrides])
+        groups[group.name] = parse_recipe(
+            file.read_text(encoding="utf-8"), origin, [*_as_overrides(own), *tiny, *overrides]
+        )
     return Campaign(said.name, groups)
 
 

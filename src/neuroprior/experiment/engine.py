@@ -29,19 +29,34 @@ POLL = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A step that failed: why in one line, and the last lines of what it printed."""
+    """A step that failed: why in one line, and the last lines of what it printed.
+
+    `elsewhere`: it could not begin where it was placed; at another place or time it may, so the engine tries again.
+    """
 
     step: Step
     reason: str
     log: tuple[str, ...] = ()
+    elsewhere: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Another process was at work on the step all the while that its worker waited: nothing failed."""
+
+    step: Step
+
+
+Answer = Failure | Held | None
+"""What a worker says when it is through with a step; None: the step is in the store."""
 
 
 @dataclass(frozen=True, slots=True)
 class News:
-    """What an engine heard of a step: what it is doing and the part done, a `Failure`, or None: it is finished."""
+    """What an engine heard of a step: what it is doing and the part done, or its worker's `Answer`."""
 
     step: Step
-    what: str | Failure | None
+    what: str | Answer
     part: float = 1.0
 
 
@@ -113,12 +128,20 @@ def run_steps(steps: Sequence[Step], store: Store, engine: Engine, *, watch: Wat
                     case Failure():
                         failures.append(news.what)
                         watch(news.step.label, f"failed: {news.what.reason}", 1.0)
+                    case Held():
+                        elsewhere.append(news.step)
+                        watch(news.step.label, "another process is at work on it", 0.0)
                     case None:
                         todo.finish(news.step)
                         watch(news.step.label, "done", 1.0)
             for step in list(elsewhere):
-                if not store.is_taken(step.name):
-                    elsewhere.remove(step)
+                if store.is_taken(step.name):
+                    continue
+                elsewhere.remove(step)
+                if store.has(step):
+                    todo.finish(step)
+                    watch(step.label, "done", 1.0)
+                else:
                     todo.let_start(step)
     return failures
 

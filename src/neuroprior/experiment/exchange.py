@@ -111,7 +111,7 @@ def network_of_run(results: RunResults, condition: str, seed: int) -> TrainedNet
     network.load_state_dict(load_file(trained / WEIGHTS))
     return TrainedNetwork(
         network=network.eval().requires_grad_(False),
-        card=NetworkCard(**json.loads((trained / CARD).read_text())),
+        card=NetworkCard(**json.loads((trained / CARD).read_text(encoding="utf-8"))),
         weights=trained / WEIGHTS,
         classes=classes,
         size=(channels, height, width),
@@ -133,9 +133,9 @@ def write_network(one: TrainedNetwork, out: Path, *, readme: str, licence: str, 
         shutil.copyfile(one.weights, folder / WEIGHTS)
         (folder / PROGRAM).write_bytes(_program(one))
         _write_json(folder / CARD, _network_card(one, licence))
-        (folder / "recipe.yaml").write_text(one.results.recipe_yaml)
+        (folder / "recipe.yaml").write_text(one.results.recipe_yaml, encoding="utf-8")
         _write_json(folder / "provenance.json", dict(one.results.provenance))
-        (folder / "README.md").write_text(readme)
+        (folder / "README.md").write_text(readme, encoding="utf-8")
         write_sums(folder)
     return sorted(out.iterdir())
 
@@ -147,7 +147,7 @@ def write_target(file: Path, out: Path, *, readme: str, licence: str, replace: b
     with _appearing_folder(out) as folder:
         shutil.copyfile(file, folder / TARGET_FILE)
         _write_json(folder / CARD, _target_card(target, licence))
-        (folder / "README.md").write_text(readme)
+        (folder / "README.md").write_text(readme, encoding="utf-8")
         write_sums(folder)
     return sorted(out.iterdir())
 
@@ -166,7 +166,7 @@ def check_out(out: Path, replace: bool) -> None:
 
 def _exported(folder: Path) -> bool:
     try:
-        said = json.loads((folder / CARD).read_text())
+        said = json.loads((folder / CARD).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
     return (folder / SUMS).is_file() and isinstance(said, dict) and said.get("format") in _FORMATS
@@ -269,7 +269,9 @@ def _origin(licence: str) -> dict[str, Any]:
 
 
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(value, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n")
+    path.write_text(
+        json.dumps(value, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
 
 
 def require_hub() -> Any:

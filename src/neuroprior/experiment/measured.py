@@ -33,8 +33,8 @@ def measured_in(folder: Path) -> MeasuredFolder:
         if not (folder / name).is_file():
             raise InputError(f"{folder}: no run in it ({name} is missing); name a run's folder, or a published one")
     try:
-        recipe = parse_recipe((folder / "recipe.yaml").read_text(), str(folder / "recipe.yaml"))
-        origin = json.loads((folder / "provenance.json").read_text())
+        recipe = parse_recipe((folder / "recipe.yaml").read_text(encoding="utf-8"), str(folder / "recipe.yaml"))
+        origin = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
         missing: tuple[str, ...] = ()
         if (folder / "plan.json").is_file():  # a run, which may have gone on since its metrics were gathered
             store = store_of(folder)
@@ -74,7 +74,7 @@ def published_run(folder: Path, out: Path) -> RunResults:
         name=numbers.name,
         description=recipe.description,
         task=task_said(recipe),
-        recipe_yaml=(folder / "recipe.yaml").read_text(),
+        recipe_yaml=(folder / "recipe.yaml").read_text(encoding="utf-8"),
         provenance=found.provenance,
         conditions=numbers.conditions,
         metrics=numbers.metrics,

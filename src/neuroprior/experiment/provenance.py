@@ -35,8 +35,8 @@ def source_commit() -> str:
 
     def git(*arguments: str) -> str:
         folder = Path(__file__).parent
-        done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, timeout=20, check=True)
-        return done.stdout.strip()
+        done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, timeout=20, check=True)
+        return done.stdout.decode(errors="replace").strip()
 
     try:
         commit = git("rev-parse", "HEAD")
@@ -51,7 +51,7 @@ def device_name(device: str) -> str:
     if device == "cuda":
         return torch.cuda.get_device_name()
     if sys.platform == "linux":
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()

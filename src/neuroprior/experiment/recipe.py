@@ -198,7 +198,7 @@ def load_recipe(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
     """
     file = Path(path)
     try:
-        text = file.read_text()
+        text = file.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise InputError(f"{file}: no such recipe; the ones that come with the project lie in recipes/") from None
     except (OSError, UnicodeDecodeError) as error:

@@ -107,13 +107,13 @@ def _keep_recipe(recipe: Recipe, out: Path) -> None:
     """Write `recipe.yaml`, unless another command just did; what no step depends on may change later."""
     kept, text = out / "recipe.yaml", recipe.to_yaml()
     if kept.exists():
-        if kept.read_text() != text:
+        if kept.read_text(encoding="utf-8") != text:
             with appearing_whole(kept) as temporary:
-                temporary.write_text(text)
+                temporary.write_text(text, encoding="utf-8")
         return
     mine = out / f".recipe.{os.getpid()}"
     try:
-        mine.write_text(text)
+        mine.write_text(text, encoding="utf-8")
         try:
             os.link(mine, kept)  # unlike a rename, refused where the file is there: the first command's stays
         except FileExistsError:
@@ -140,7 +140,7 @@ def plan_recipe(recipe: Recipe, out: Path, *, watch: Watch, assumed: AssumedGPUs
 
 def packaged_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
     """Return a recipe that comes inside the package (`demo`)."""
-    text = resources.files("neuroprior.experiment").joinpath(f"{name}.yaml").read_text()
+    text = resources.files("neuroprior.experiment").joinpath(f"{name}.yaml").read_text(encoding="utf-8")
     return parse_recipe(text, f"{name}.yaml", overrides)
 
 
@@ -149,8 +149,8 @@ def load_run(out: Path) -> RunResults:
     if out.is_file():
         raise InputError(f"{out}: is a file; name the folder of a run")
     try:
-        recipe = parse_recipe((out / "recipe.yaml").read_text(), str(out / "recipe.yaml"))
-        origin = json.loads((out / "provenance.json").read_text())
+        recipe = parse_recipe((out / "recipe.yaml").read_text(encoding="utf-8"), str(out / "recipe.yaml"))
+        origin = json.loads((out / "provenance.json").read_text(encoding="utf-8"))
         store = store_of(out)
         folders = {step.label: store.root / step.name for step in RunPlan.read(out).steps}
         # Again: the run may have been stopped since it last did.
@@ -288,7 +288,7 @@ def _stability(folders: Mapping[str, Path]) -> ScanStability | str | None:
 def _masking(seed: int, folders: Mapping[str, Path]) -> tuple[Mapping[str, Any], ...]:
     folder = folders.get(masking_label(seed))
     file = None if folder is None else folder / MASKING_FILE
-    return tuple(json.loads(file.read_text())) if file is not None and file.is_file() else ()
+    return tuple(json.loads(file.read_text(encoding="utf-8"))) if file is not None and file.is_file() else ()
 
 
 def read_metrics(folders: Iterable[Path], out: Path) -> pa.Table:
@@ -300,7 +300,7 @@ def read_metrics(folders: Iterable[Path], out: Path) -> pa.Table:
     for folder in folders:
         metrics = folder / "metrics.json"
         if metrics.is_file():
-            rows += json.loads(metrics.read_text())
+            rows += json.loads(metrics.read_text(encoding="utf-8"))
     kept = out / "metrics.parquet"
     if kept.is_file() and pq.read_metadata(kept).num_rows > len(rows):
         return published_metrics(out)
@@ -359,7 +359,7 @@ def _resolved(recipe: Recipe, out: Path) -> Recipe:
     kept = out / "recipe.yaml"
     if not kept.exists():
         return recipe.model_copy(update={"compute": resolve_compute(recipe)})
-    old = parse_recipe(kept.read_text(), str(kept))
+    old = parse_recipe(kept.read_text(encoding="utf-8"), str(kept))
     asked, had = recipe.model_dump(mode="json"), old.model_dump(mode="json")
     for part, value in asked["compute"].items():
         if part not in _FREE_COMPUTE and value not in ("auto", had["compute"][part]):

@@ -79,7 +79,7 @@ class RunPlan:
     def read(cls, out: Path) -> "RunPlan":
         """Read a run's. Raises `InputError` where there is none, or a damaged one."""
         try:
-            said = json.loads((out / "plan.json").read_text())
+            said = json.loads((out / "plan.json").read_text(encoding="utf-8"))
             steps = tuple(PlannedStep(e["label"], e["kind"], e["key"]) for e in said["steps"])
             return cls(steps, said["store"])
         except (FileNotFoundError, NotADirectoryError):
@@ -125,7 +125,7 @@ def _summary(out: Path) -> RunSummary:
     except (ValueError, TypeError):
         from_future = False
     recipe = out / "recipe.yaml"
-    first = recipe.read_text().partition("\n")[0] if recipe.exists() else ""
+    first = recipe.read_text(encoding="utf-8").partition("\n")[0] if recipe.exists() else ""
     return RunSummary(
         folder=out,
         name=first.removeprefix("name: ") if first.startswith("name: ") else out.name,

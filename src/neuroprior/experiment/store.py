@@ -55,6 +55,10 @@ _NOT_IN_KEYS = ("report", "cli", "sources", "__main__.py")
 _MANIFEST = "step.json"
 
 
+class TakenError(Exception):
+    """Another process is at work on a step."""
+
+
 @dataclass(frozen=True, slots=True)
 class Step:
     """One piece of work. `inputs` names the steps it reads, by key; `files` are digests of the files it reads.
@@ -101,7 +105,7 @@ class Store:
         """Raise `InputError` where a later version wrote the store: what it means is not known here."""
         kept = self.root / "store.json"
         try:
-            found = json.loads(kept.read_text())["format"]
+            found = json.loads(kept.read_text(encoding="utf-8"))["format"]
         except FileNotFoundError:
             return
         except (ValueError, KeyError, TypeError):
@@ -140,14 +144,19 @@ class Store:
             return False  # nothing can be locked here, nor written: `writing` will say so
 
     @contextmanager
-    def writing(self, step: Step) -> Iterator[Path | None]:
+    def writing(self, step: Step, patience: float = -1.0) -> Iterator[Path | None]:
         """Give the folder to write into; it becomes the step's own when the block ends well, and goes otherwise.
 
-        Whoever comes second waits, and is given None when the first has finished the step meanwhile. A `CHECKPOINT`
-        from a process that was stopped lies in the folder, and stays there if this one is stopped too.
+        Whoever comes second waits `patience` seconds, for ever where negative, and is given None when the first has
+        finished the step meanwhile. A `CHECKPOINT` from a process that was stopped lies in the folder, and stays there
+        if this one is stopped too. Raises `TakenError` where the first is still at work.
         """
         self.create()
-        with self.lock(step.name):
+        try:
+            held = self.lock(step.name, timeout=patience).acquire()
+        except Timeout:
+            raise TakenError(step.label) from None
+        with held:
             if self.has(step):
                 yield None
                 return
@@ -261,13 +270,13 @@ def _goes_on(folder: Path) -> bool:
 
 def _reset_peak_memory() -> None:
     with suppress(OSError):  # not Linux, or not allowed: the peak is then that of the whole process
-        Path("/proc/self/clear_refs").write_text("5")
+        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
 
 
 def memory_mb(what: Literal["VmHWM", "VmRSS"]) -> int | None:
     """Resident memory of this process, the largest since the step began or now; None where the system does not tell."""
     try:
-        status = Path("/proc/self/status").read_text()
+        status = Path("/proc/self/status").read_text(encoding="utf-8")
     except OSError:
         return None
     return next((int(line.split()[1]) // 1024 for line in status.splitlines() if line.startswith(what)), None)

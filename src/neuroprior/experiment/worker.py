@@ -1,6 +1,7 @@
-"""What a worker does with a step, wherever it runs: progress and printed lines are kept in the store."""
+"""What a worker is started with and does with a step, wherever it runs: what it says is kept in the store."""
 
 import os
+import platform
 import sys
 import time
 import traceback
@@ -8,18 +9,56 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from neuroprior.experiment.engine import POLL, Do, Failure, Say
+from neuroprior.experiment.engine import POLL, Answer, Do, Failure, Held, Say
 from neuroprior.experiment.progress import Reporter, log_file, log_tail
-from neuroprior.experiment.store import Step, Store, code_version
+from neuroprior.experiment.store import Step, Store, TakenError, code_version
 from neuroprior.files import disk_fault
+from neuroprior.sources import data_folder
 from neuroprior.types import InputError
 
+_THREADS = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
+_PATIENCE = 60.0
+"""Seconds that a worker elsewhere holds its place for what may yet come: a shared disk shows a new folder that late."""
 
-def work_on(step: Step, store: Store, inputs: Mapping[str, Path], do: Do, tell: Say | None = None) -> Failure | None:
+
+def worker_environment() -> dict[str, str]:
+    """What every engine starts its workers with: where data lies, and what is said here of threads.
+
+    Threads that wait must sleep, not spin: other workers need the cores. Libraries read all this when they are loaded,
+    so it must be there when a worker's process starts.
+    """
+    said = {name: os.environ[name] for name in _THREADS if name in os.environ}
+    return {"OMP_WAIT_POLICY": "PASSIVE", **said, "NEUROPRIOR_DATA": str(data_folder().absolute())}
+
+
+@contextmanager
+def starting_workers() -> Iterator[None]:
+    """Give processes that start meanwhile `worker_environment`; this one's own is as before afterwards."""
+    before = dict(os.environ)
+    os.environ.update(given := worker_environment())
+    try:
+        yield
+    finally:
+        for name in given:
+            if name in before:
+                os.environ[name] = before[name]
+            else:
+                del os.environ[name]
+
+
+def work_on(
+    step: Step,
+    store: Store,
+    inputs: Mapping[str, Path],
+    do: Do,
+    tell: Say | None = None,
+    patience: float = -1.0,
+) -> Answer:
     """Run one step and put its folder into the store; return why it failed, or None.
 
     What it prints goes to the store's log of it, the traceback of a failure too; `tell` and the store are told of
-    progress, now and then. Whatever process this is, only this step may print meanwhile.
+    progress, now and then. Whatever process this is, only this step may print meanwhile. `Held` where another process
+    is at work on the step, after `patience` seconds; where that is negative it is waited for.
     """
     last = -1.0
 
@@ -35,7 +74,7 @@ def work_on(step: Step, store: Store, inputs: Mapping[str, Path], do: Do, tell: 
         tell("starting", 0.0)
     try:
         # What another process says of the step while this one waits for it is that one's.
-        with store.writing(step) as out:
+        with store.writing(step, patience) as out:
             if out is not None:
                 with Reporter(store, step.name) as reporter, _printing_to(log_file(store, step.name)):
                     try:
@@ -46,24 +85,40 @@ def work_on(step: Step, store: Store, inputs: Mapping[str, Path], do: Do, tell: 
                             with suppress(OSError):  # a full disk has no room for it either
                                 traceback.print_exc()
                         raise
+    except TakenError:
+        return Held(step)
     except Exception as error:  # the step's own fault is told; the rest of the graph goes on
         return Failure(step, _reason(error, store), log_tail(store, step.name))
     return None
 
 
 def work_far_away(
-    step: Step, root: Path, inputs: Mapping[str, Path], do: Do, environment: Mapping[str, str], code: Mapping[str, str]
-) -> Failure | None:
-    """`work_on`, perhaps on another machine: in the driver's environment, and where store and software are the same."""
+    step: Step,
+    root: Path,
+    inputs: Mapping[str, Path],
+    do: Do,
+    environment: Mapping[str, str],
+    code: Mapping[str, str],
+    patience: float = _PATIENCE,
+) -> Answer:
+    """`work_on`, perhaps on another machine: in the driver's environment, and where store and software are the same.
+
+    Its place on the cluster is held while it waits, so it waits `patience` seconds at most, for folders that it does
+    not see yet as for another process that is at work on the step.
+    """
     os.environ.update(environment)
-    host = os.uname().nodename if hasattr(os, "uname") else "this node"
+    host = platform.node() or "this node"
     store = Store(root)
-    unseen = [folder for folder in (root, *inputs.values()) if not folder.is_dir()]
-    if unseen or not (root / "store.json").is_file():
-        where = unseen[0] if unseen else root
-        return Failure(
-            step, f"node {host} does not see {where}; put the store on a disk that all nodes share (NEUROPRIOR_STORE)"
-        )
+    until = time.monotonic() + patience
+    while unseen := [path for path in (root, root / "store.json", *inputs.values()) if not path.exists()]:
+        if time.monotonic() > until:
+            return Failure(
+                step,
+                f"node {host} does not see {unseen[0]}; put the store on a disk that all nodes share "
+                "(NEUROPRIOR_STORE)",
+                elsewhere=True,
+            )
+        time.sleep(POLL)
     here = code_version()
     differing = [
         "another state of neuroprior's source" if name == "source" else f"{name} {here.get(name)} for {value}"
@@ -74,7 +129,7 @@ def work_far_away(
         return Failure(
             step, f"node {host} has other software than the driver ({differing[0]}); install the same on every node"
         )
-    return work_on(step, store, inputs, do)
+    return work_on(step, store, inputs, do, patience=patience)
 
 
 @contextmanager

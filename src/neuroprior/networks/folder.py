@@ -20,7 +20,7 @@ _LINE = re.compile(r"([0-9a-f]{64})  ([^/\\\n]+)")  # a file of the folder itsel
 def write_sums(folder: Path) -> None:
     """Write `SHA256SUMS` of all files in a folder, as `sha256sum --check` reads it."""
     lines = [f"{_digest(file)}  {file.name}\n" for file in sorted(folder.iterdir()) if file.name != SUMS]
-    (folder / SUMS).write_text("".join(lines))
+    (folder / SUMS).write_text("".join(lines), encoding="utf-8")
 
 
 def check_sums(folder: Path) -> frozenset[str]:
@@ -30,7 +30,7 @@ def check_sums(folder: Path) -> frozenset[str]:
     """
     sums = folder / SUMS
     try:
-        lines = sums.read_text().splitlines()
+        lines = sums.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError):
         raise InputError(
             f"{folder}: no {SUMS} to check it by; give a folder that `neuroprior export` wrote, with all its files"
@@ -64,7 +64,7 @@ def network_in(folder: str | os.PathLike[str]) -> tuple[Path, NetworkCard]:
         raise InputError(f"{place}: a run, of many networks; take one out with `neuroprior export {place} --condition`")
     listed = check_sums(place)
     try:
-        said = json.loads((place / CARD).read_text())
+        said = json.loads((place / CARD).read_text(encoding="utf-8"))
         kind = said["format"]
         if kind != NETWORK_FOLDER:
             raise InputError(f"{place}: holds {kind!r}, not {NETWORK_FOLDER!r}; give the folder of a network")

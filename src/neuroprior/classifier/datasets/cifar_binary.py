@@ -143,7 +143,7 @@ def _classes(root: Path, layout: _Layout) -> tuple[str, ...]:
     if not file.is_file():
         return layout.classes
     try:
-        names = tuple(line.strip() for line in file.read_text("utf-8").splitlines() if line.strip())
+        names = tuple(line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip())
     except UnicodeDecodeError:
         raise InputError(f"{file}: not a text file; unpack the archive again") from None
     if len(names) != len(layout.classes):

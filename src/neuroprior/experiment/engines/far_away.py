@@ -1,13 +1,12 @@
-"""What engines share whose workers may be on another machine: paths from the root, the driver's environment."""
+"""What engines share whose workers may be on another machine: paths from the root, what is said in the store."""
 
-import os
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from neuroprior.experiment.engine import News
 from neuroprior.experiment.progress import read_progress
 from neuroprior.experiment.store import Step, Store
-from neuroprior.sources import data_folder
 
 
 def rooted(store: Store) -> Store:
@@ -20,18 +19,17 @@ def rooted_inputs(inputs: Mapping[str, Path]) -> dict[str, Path]:
     return {name: folder.absolute() for name, folder in inputs.items()}
 
 
-def environment() -> dict[str, str]:
-    """What of this process's environment a worker elsewhere needs: where data lies, and threads that sleep."""
-    return {
-        "NEUROPRIOR_DATA": str(data_folder().absolute()),
-        "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),
-    }
-
-
 def last_line(error: Exception) -> str:
     """What an error that came from elsewhere ends with: its own words, after the traceback."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return (lines or [type(error).__name__])[-1][:200]
+
+
+def another_try(vain: Counter[str], step: Step, retries: int) -> str | None:
+    """Count one more vain try of a step; say that it is made again, or return None where `retries` are used up."""
+    vain[step.key] += 1
+    often = vain[step.key]
+    return f"submitting it again ({often} of {retries})" if often <= retries else None
 
 
 def at_work(store: Store, steps: Mapping[str, Step]) -> Iterator[News]:

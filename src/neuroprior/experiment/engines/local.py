@@ -8,27 +8,31 @@ import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from multiprocessing import forkserver
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
 from neuroprior.experiment.engine import POLL, Do, Engine, Failure, News
 from neuroprior.experiment.progress import forget_progress, log_tail
 from neuroprior.experiment.store import Step, Store
-from neuroprior.experiment.worker import work_on
+from neuroprior.experiment.worker import starting_workers, work_on, worker_environment
 
 _FORKS = "forkserver" in multiprocessing.get_all_start_methods()
+_KILLED = -9
+"""Exit code of a process that was killed; SIGKILL has no name on Windows."""
+Pipe = Any
+"""An end of a pipe: a `Connection`, and on Windows a `PipeConnection`, which is no kind of it."""
 
 
 def warm_up(*modules: str) -> None:
     """Begin to import what steps need, in the server that workers fork from, while this process does something else."""
     if _FORKS:
+        from multiprocessing import forkserver
+
         context: Any = multiprocessing.get_context("forkserver")
-        # Threads of a waiting process must sleep, not spin: the other workers need the cores.
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         context.set_forkserver_preload([__name__, *modules])
-        forkserver.ensure_running()
+        with starting_workers():
+            forkserver.ensure_running()
 
 
 class LocalEngine(Engine):
@@ -44,7 +48,7 @@ class LocalEngine(Engine):
         self._size, self._retries = workers, retries
         self._devices = _visible(devices) if devices > 1 else []
         self._idle: list[_Worker] = []
-        self._busy: dict[Connection, tuple[_Worker, Step, Mapping[str, Path]]] = {}
+        self._busy: dict[Pipe, tuple[_Worker, Step, Mapping[str, Path]]] = {}
         self._deaths: Counter[str] = Counter()
 
     def __enter__(self) -> "LocalEngine":
@@ -84,12 +88,12 @@ class LocalEngine(Engine):
         taken = {worker.slot for worker in [*self._idle, *(worker for worker, _, _ in self._busy.values())]}
         slot = next(k for k in range(self._size + 1) if k not in taken)
         own = {"CUDA_VISIBLE_DEVICES": self._devices[slot % len(self._devices)]} if self._devices else {}
-        return _Worker(self._context, self._store, self._do, slot, {**os.environ, **own})
+        return _Worker(self._context, self._store, self._do, slot, {**os.environ, **worker_environment(), **own})
 
     def news(self) -> Iterator[News]:
         """What workers say; one that died is replaced."""
-        for pipe in wait(list(self._busy), timeout=POLL) if self._busy else ():
-            assert isinstance(pipe, Connection)
+        ready: list[Pipe] = list(wait(list(self._busy), timeout=POLL)) if self._busy else []
+        for pipe in ready:
             worker, step, inputs = self._busy[pipe]
             try:
                 what, part = pipe.recv()
@@ -128,7 +132,8 @@ class _Worker:
         # The server was started with the environment of then: what was set since is told.
         arguments = (theirs, store, do, dict(environment))
         self._process = context.Process(target=_serve, args=arguments, daemon=True)
-        self._process.start()
+        with starting_workers():
+            self._process.start()
         theirs.close()
 
     def end(self) -> None:
@@ -143,7 +148,7 @@ class _Worker:
         """Why it is gone; `{often}` stands where the number of times goes."""
         self.end()
         code = self._process.exitcode
-        if code == -signal.SIGKILL:
+        if code == _KILLED:
             return (
                 "its process was killed{often}, most likely for want of memory; free some (compute.workers=1), "
                 "then the same command resumes"
@@ -152,7 +157,7 @@ class _Worker:
         return f"its process died{{often}} ({how}); the same command resumes"
 
 
-def _serve(pipe: Connection, store: Store, do: Do, environment: dict[str, str]) -> None:
+def _serve(pipe: Pipe, store: Store, do: Do, environment: dict[str, str]) -> None:
     """Be a worker: take steps from the pipe until the process at its other end stops or dies; then end at once."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the first one alone decides
     os.environ.update(environment)

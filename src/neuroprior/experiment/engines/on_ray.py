@@ -4,17 +4,18 @@ import logging
 import os
 import re
 import socket
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from neuroprior.experiment.engine import POLL, Do, Engine, Failure, News
-from neuroprior.experiment.engines.far_away import at_work, environment, last_line, rooted, rooted_inputs
+from neuroprior.experiment.engine import POLL, Answer, Do, Engine, Failure, News
+from neuroprior.experiment.engines.far_away import another_try, at_work, last_line, rooted, rooted_inputs
 from neuroprior.experiment.progress import forget_progress, log_tail
 from neuroprior.experiment.sections import ComputeSection
 from neuroprior.experiment.store import Step, Store, code_version
-from neuroprior.experiment.worker import work_far_away
+from neuroprior.experiment.worker import work_far_away, worker_environment
 from neuroprior.types import InputError
 
 _COLOURS = re.compile(r"\x1b\[\d*m")
@@ -30,7 +31,8 @@ class RayEngine(Engine):
         self._ray = _ray()
         self._store, self._do, self._compute, self._gpu = rooted(store), do, compute, gpu
         self._mine = False
-        self._running: dict[Any, Step] = {}
+        self._running: dict[Any, tuple[Step, Mapping[str, Path]]] = {}
+        self._vain: Counter[str] = Counter()
         self._task: Any = None
 
     def __enter__(self) -> "RayEngine":
@@ -39,8 +41,6 @@ class RayEngine(Engine):
         address = compute.cluster.address or os.environ.get("RAY_ADDRESS")
         if not ray.is_initialized():
             start: dict[str, Any] = dict(log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
-            # libgomp reads its policy when it is loaded, which is before a task begins.
-            start["runtime_env"] = {"env_vars": environment()}
             if address is None:
                 start |= dict(address="local", num_cpus=compute.workers * compute.threads)
             else:
@@ -60,8 +60,12 @@ class RayEngine(Engine):
         asks: dict[str, Any] = dict(num_cpus=compute.threads, num_gpus=1 if self._gpu else 0)
         if compute.cluster.memory_gb is not None:
             asks["memory"] = int(compute.cluster.memory_gb * 2**30)
-        # A worker's death is the cluster's to mend; what the step itself raises comes back as a value.
-        self._task = ray.remote(max_retries=compute.retries, retry_exceptions=False, **asks)(work_far_away)
+        # A worker's death is the cluster's to mend; what the step itself raises comes back as a value. The environment
+        # is the task's, not the connection's: that may be somebody else's, and be there already.
+        begun_with = {"env_vars": worker_environment()}
+        self._task = ray.remote(max_retries=compute.retries, retry_exceptions=False, runtime_env=begun_with, **asks)(
+            work_far_away
+        )
         try:
             self._refuse_impossible(asks)
         except InputError:
@@ -101,9 +105,9 @@ class RayEngine(Engine):
     def give(self, step: Step, inputs: Mapping[str, Path]) -> None:
         """Submit the step."""
         task = self._task.options(name=step.label).remote(
-            step, self._store.root, rooted_inputs(inputs), self._do, environment(), code_version()
+            step, self._store.root, rooted_inputs(inputs), self._do, worker_environment(), code_version()
         )
-        self._running[task] = step
+        self._running[task] = (step, inputs)
 
     def news(self) -> Iterator[News]:
         """What the tasks say in the store, and which are over."""
@@ -111,13 +115,20 @@ class RayEngine(Engine):
             return
         over, _ = self._ray.wait(list(self._running), num_returns=len(self._running), timeout=POLL)
         for task in over:
-            step = self._running.pop(task)
-            yield News(step, self._end_of(task, step))
-        yield from at_work(self._store, {step.key: step for step in self._running.values()})
+            step, inputs = self._running.pop(task)
+            answer = self._end_of(task, step)
+            if isinstance(answer, Failure) and answer.elsewhere:
+                again = another_try(self._vain, step, self._compute.retries)
+                if again is not None:
+                    yield News(step, f"{answer.reason}; {again}", 0.0)
+                    self.give(step, inputs)
+                    continue
+            yield News(step, answer)
+        yield from at_work(self._store, {step.key: step for step, _ in self._running.values()})
 
-    def _end_of(self, task: Any, step: Step) -> Failure | None:
+    def _end_of(self, task: Any, step: Step) -> Answer:
         try:
-            failure: Failure | None = self._ray.get(task)
+            answer: Answer = self._ray.get(task)
         except self._ray.exceptions.RayTaskError as error:  # it raised before it came to the step
             return Failure(step, f"its worker failed ({last_line(error)})", log_tail(self._store, step.name))
         except self._ray.exceptions.RayError as error:  # the worker, its node or what holds them
@@ -126,7 +137,7 @@ class RayEngine(Engine):
             why = " ".join(_COLOURS.sub("", str(error)).split())[:160]
             reason = f"its worker was lost {self._compute.retries + 1} times ({type(error).__name__}: {why}); "
             return Failure(step, reason + "the same command resumes", log_tail(self._store, step.name))
-        return failure
+        return answer
 
 
 def _ray() -> Any:

@@ -145,7 +145,7 @@ def similarity_rows(work: MeasureWork, network: ResNet, inputs: Mapping[str, Pat
         return []  # all held-out pairs equally alike: nothing to correlate with
     options = RegularizerSection(taps=work.taps, mean=work.mean, alpha=0.0, stimuli_per_step=2)
     probe = new_regularizer(options, network, heldout, stimuli, seed=work.seed)
-    scores = json.loads((inputs["network"] / "card.json").read_text())["scores"]
+    scores = json.loads((inputs["network"] / "card.json").read_text(encoding="utf-8"))["scores"]
     names = probe.taps.names
     gamma = np.array([scores.get(f"gamma.{name}", 1 / len(names)) for name in names])
     images = torch.from_numpy(stimuli.pixels.copy())[:, None].float().to(work.machine.device) / 255

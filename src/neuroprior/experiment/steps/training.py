@@ -92,7 +92,7 @@ def train_network(
     card = NetworkCard(
         work.condition, work.seed, work_digest(work), {**scores, **{f"gamma.{k}": v for k, v in mix.items()}}
     )
-    (out / "card.json").write_text(card.to_json() + "\n")
+    (out / "card.json").write_text(card.to_json() + "\n", encoding="utf-8")
     write_json(out / "metrics.json", training_rows(work, history, taps))
 
 
