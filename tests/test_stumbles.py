@@ -1,4 +1,7 @@
-"""What a newcomer gets wrong first is one line that says how to mend it, or simply works."""
+"""What a newcomer gets wrong first is one line that says how to mend it, or simply works (docs/stumbles.md)."""
+
+import warnings
+from functools import cache
 
 import numpy as np
 import pytest
@@ -10,6 +13,7 @@ from neuroprior.cli import main
 from neuroprior.types import InputError
 
 STIMULI = npr.packaged_photographs(n_train=6, n_oracle=2)
+ORACLE = STIMULI.ids[6:]
 IMAGES, LABELS = torch.rand(4, 1, 8, 8), torch.arange(4)
 
 
@@ -20,6 +24,11 @@ def network() -> nn.Module:
 
 def target() -> npr.SimilarityTarget:
     return npr.SimilarityTarget(np.eye(8, dtype=np.float32), STIMULI.ids, STIMULI.digest, "user")
+
+
+@cache
+def scan() -> npr.Scan:
+    return npr.simulate_scan(STIMULI, ORACLE, n_neurons=12, n_repeats=4).scan
 
 
 @pytest.mark.parametrize(
@@ -36,6 +45,16 @@ def target() -> npr.SimilarityTarget:
             lambda: npr.minimal_perturbations(network(), IMAGES, LABELS, attacks=["ddn"], norm="L2"),
             "norm 'L2' is not one of l0, l1, l2, linf",
         ),
+        (lambda: npr.fit_twin("mouse.npz"), r"got a str 'mouse.npz', not a Scan; pass a Scan: load_scan\(path\)"),
+        (lambda: npr.save_scan("mouse.npz", "other.npz"), "got a str 'mouse.npz', not a Scan"),
+        (
+            lambda: npr.target_from_twin("twins", STIMULI),
+            r"got a str 'twins', not a Twin; pass a Twin: load_twin\(path\)",
+        ),
+        (lambda: npr.score_twin("twins", scan()), "got a str 'twins', not a Twin"),
+        (lambda: npr.shuffle_target("a.safetensors"), r"not a SimilarityTarget; pass a SimilarityTarget: load_target"),
+        (lambda: npr.compare_targets(target(), "a.safetensors"), "got a str 'a.safetensors', not a SimilarityTarget"),
+        (lambda: npr.pixel_target("stimuli.npz"), r"not a Stimuli; pass a Stimuli: load_stimuli\(path\)"),
     ],
 )
 def test_one_line_that_says_what_to_pass(shapes_unchecked, what, says):
@@ -61,3 +80,76 @@ def test_a_group_without_a_command_prints_its_help_and_an_unquoted_list_is_told(
         main(["run", "recipes/quick.yaml", "--set", "conditions=[none,", "blur]"])
     assert left.value.code == 2
     assert "in quotes, where it has blanks" in capsys.readouterr().err
+
+
+def test_one_scan_is_a_list_of_one():
+    one, several = npr.target_from_scans(scan()), npr.target_from_scans([scan()])
+    assert np.array_equal(one.matrix, several.matrix)
+    assert one.details == several.details
+    assert np.array_equal(npr.scan_stability(scan()).oracle, npr.scan_stability([scan()]).oracle)
+
+
+def test_one_level_one_kind_one_unit_need_no_list(shapes_unchecked):
+    net = network()
+    assert npr.noise_accuracy(net, IMAGES, LABELS, 0.1).sigmas == (0.1,)
+    assert npr.linf_accuracy(net, IMAGES, LABELS, 0.1, steps=2).radii == (0.1,)
+    plain = nn.Sequential(nn.Flatten(), nn.Linear(256, 4))
+    found = npr.corruption_accuracy(plain, torch.rand(4, 1, 16, 16), LABELS, kinds="fog", severities=1)
+    assert (found.kinds, found.severities) == (("fog",), (1,))
+    exciting = npr.exciting_images_of_units(net, "0", 1, (1, 8, 8), steps=1)
+    assert len(exciting.images) == 1
+    assert STIMULI.select("astronaut-000").ids.tolist() == ["astronaut-000"]
+
+
+def test_stimuli_become_a_tensor_without_a_warning():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        images = STIMULI.tensor()
+        images += 1  # the caller's own: pixels stay as they are
+    assert images.shape == (8, 1, 36, 64)
+    assert torch.equal(STIMULI.tensor()[3, 0], torch.tensor(STIMULI.pixels[3]) / 255)
+
+
+def test_a_networks_target_needs_no_name():
+    assert npr.target_from_network(network()[:2], "1", STIMULI).details["network"] == "Sequential"
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (
+            lambda file: np.savez(file.with_suffix(".npz"), images=np.ones(3)),
+            r"an archive .*; .* `.* --scan` makes one",
+        ),
+        (lambda file: np.save(file.with_suffix(".npy"), np.eye(3)), r"an array, not a target; target_from_matrix\("),
+        (lambda file: file.with_suffix(".txt").write_text("what is found alike"), "not a similarity target; "),
+        (lambda file: file.with_suffix(".pt").touch(), "empty; make the target again"),
+        (lambda file: file.with_suffix(".safetensors").write_bytes(b"\x10\0\0\0\0\0\0\0{"), "damaged, or a copy that"),
+        (lambda file: file.with_suffix(".d").mkdir(), "a folder; make a target first"),
+    ],
+)
+def test_what_is_no_target_says_what_it_is(make, says, tmp_path):
+    make(tmp_path / "file")
+    (file,) = tmp_path.iterdir()
+    with pytest.raises(InputError, match=says) as raised:
+        npr.load_target(file)
+    assert str(raised.value).startswith(f"{file}: ")
+    assert "deserializ" not in str(raised.value)
+
+
+def test_a_twin_is_read_from_the_folder_of_its_fit(tmp_path, capsys):
+    from neuroprior.twin import fit_in_folder
+
+    small = npr.TwinArchitecture(channels=2, n_layers=1, first_kernel=5)
+    shown = npr.packaged_photographs(n_train=30, n_oracle=2)
+    mouse = npr.simulate_scan(shown, shown.ids[30:], n_neurons=6, n_repeats=4).scan
+    fit_in_folder([mouse], tmp_path, small, npr.FitSettings(max_epochs=1))
+    assert npr.load_twin(tmp_path).digest == npr.load_twin(tmp_path / "twin.safetensors").digest
+    with pytest.raises(InputError, match="no scan 'mouse9'; it holds"):
+        npr.load_twin(tmp_path, scan="mouse9")
+    (tmp_path / "foreign").mkdir()
+    with pytest.raises(InputError, match="no finished fit"):
+        npr.load_twin(tmp_path / "foreign")
+    (tmp_path / "notes.txt").write_text("twins of two mice")
+    with pytest.raises(InputError, match=r"no file of weights, or damaged; give a \.safetensors file"):
+        npr.load_twin(tmp_path / "notes.txt")

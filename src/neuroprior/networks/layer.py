@@ -60,19 +60,22 @@ def target_from_network(
     layer: str,
     stimuli: Stimuli,
     *,
-    name: str,
+    name: str | None = None,
     preprocess: Preprocess | None = None,
     batch_size: int = 64,
     progress: Progress | None = None,
 ) -> SimilarityTarget:
-    """`S_ij = e_i . e_j` (Eq. 2) of a layer's features. `name`: what tables call the network.
+    """`S_ij = e_i . e_j` (Eq. 2) of a layer's features. `name`: what tables call the network; its class's, unless
+    given.
 
     Other arguments and errors as in `population_from_network`.
     """
     population = population_from_network(
         network, layer, stimuli, preprocess=preprocess, batch_size=batch_size, progress=progress
     )
-    return target_from_population(population, stimuli, details=network_details(network, name, layer, population))
+    return target_from_population(
+        population, stimuli, details=network_details(network, name or type(network).__name__, layer, population)
+    )
 
 
 def network_details(network: nn.Module, name: str, layer: str, population: Population) -> Details:

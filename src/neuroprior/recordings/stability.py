@@ -82,7 +82,7 @@ class ScanStability:
 
 
 def scan_stability(
-    scans: Sequence[Scan],
+    scans: Scan | Sequence[Scan],
     models: dict[str, SimilarityTarget] | None = None,
     truths: Sequence[Population] | None = None,
     *,
