@@ -2,6 +2,7 @@
 
 import warnings
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -153,3 +154,82 @@ def test_a_twin_is_read_from_the_folder_of_its_fit(tmp_path, capsys):
     (tmp_path / "notes.txt").write_text("twins of two mice")
     with pytest.raises(InputError, match=r"no file of weights, or damaged; give a \.safetensors file"):
         npr.load_twin(tmp_path / "notes.txt")
+
+
+def test_a_matrix_in_memory_is_a_target_as_one_in_a_file_is(tmp_path):
+    matrix = np.corrcoef(np.random.default_rng(0).standard_normal((8, 20)))
+    np.save(tmp_path / "S.npy", matrix)
+    (tmp_path / "ids.txt").write_text("\n".join(STIMULI.ids))
+    made = npr.target_from_matrix(matrix, STIMULI)
+    assert np.array_equal(made.matrix, npr.load_matrix(tmp_path / "S.npy", tmp_path / "ids.txt", STIMULI).matrix)
+    part = npr.target_from_matrix(matrix[2:5, 2:5], STIMULI, STIMULI.ids[2:5].tolist())
+    assert part.stimuli_digest == STIMULI.select(STIMULI.ids[2:5]).digest
+    for given, ids, says in (
+        (matrix[:5, :5], None, r"8 ids for 5 rows; pass ids="),
+        (matrix[:2, :2], ["a", "b"], "2 of 2 images are not among these 8"),
+        (1 - matrix, None, "pass 1 - distance"),
+        (9 * matrix - 8 * np.eye(8), None, r"must lie in \[-1, 1\]"),
+    ):
+        with pytest.raises(InputError, match=says):
+            npr.target_from_matrix(given, STIMULI, ids)
+
+
+def test_stimuli_where_a_recording_is_meant_are_told(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    np.savez("stimuli.npz", images=STIMULI.pixels, names=STIMULI.ids, tier=np.full(8, "train"))
+    with pytest.raises(SystemExit) as left:
+        main(["scan", "check", "stimuli.npz"])
+    assert left.value.code == 1
+    assert "stimuli, not a recording (no responses); use it as --stimuli" in capsys.readouterr().out
+
+
+def test_data_in_another_layout_are_there(tmp_path, capsys):
+    (tmp_path / "cifar10").mkdir()
+    for part in ("train", "test"):
+        (tmp_path / "cifar10" / f"{part}-00000-of-00001.parquet").touch()
+    with pytest.raises(SystemExit):
+        main(["data", "list", "--to", str(tmp_path)])
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("cifar10 ")]
+    assert line.split()[1] == "there"
+    assert "cifar10/train-00000-of-00001.parquet" in line
+
+
+QUICK = (Path(__file__).parents[1] / "recipes" / "quick.yaml").read_text()
+
+
+def test_a_source_that_is_replaced_takes_its_files_along():
+    from neuroprior.experiment.recipe import parse_recipe
+
+    binary = "task={source: cifar_binary, folder: cifar-10-batches-bin}"
+    photographs = parse_recipe(QUICK, "r", ["stimuli={source: photographs}", "stimuli.n_train=30"])
+    assert (photographs.stimuli.path, photographs.stimuli.n_train) == (None, 30)
+    task = parse_recipe(QUICK, "r", [binary]).task
+    assert (task.train, task.folder, task.n_train) == (None, "cifar-10-batches-bin", 20_000)
+    for order in (1, -1):
+        apart = ["task.source=cifar_binary", "task.folder=cifar-10-batches-bin"][::order]
+        assert parse_recipe(QUICK, "r", apart).task == task
+    mouse = ["target={kind: simulated_mouse, n_neurons: 20}", "conditions=[none]"]
+    assert parse_recipe(QUICK, "r", mouse).target.kind == "simulated_mouse"
+    own = ["stimuli={source: photographs, path: mine.npz}"]
+    with pytest.raises(InputError, match=r'takes no path; .* --set "stimuli=\{source: npz, path: mine\.npz\}"'):
+        parse_recipe(QUICK, "r", own)
+
+
+def test_what_a_recipe_names_from_the_current_folder_is_told_its_whole_path(tmp_path, monkeypatch):
+    from neuroprior.experiment.inputs import require
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("NEUROPRIOR_DATA", str(tmp_path / "data"))
+    Path("S.npy").touch()
+    with pytest.raises(InputError, match=rf"the current folder has one; name it as {tmp_path / 'S.npy'}"):
+        require("S.npy")
+
+
+def test_the_hint_for_data_reads_as_a_sentence(tmp_path, monkeypatch):
+    from neuroprior.experiment.inputs import require
+
+    monkeypatch.setenv("NEUROPRIOR_DATA", str(tmp_path))
+    with pytest.raises(
+        InputError, match=r"no such file; make one like it with `.*` and `.*`, .*, put it there, or name"
+    ):
+        require("stimuli/tiny_imagenet_36x64.npz")
