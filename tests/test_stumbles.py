@@ -233,3 +233,17 @@ def test_the_hint_for_data_reads_as_a_sentence(tmp_path, monkeypatch):
         InputError, match=r"no such file; make one like it with `.*` and `.*`, .*, put it there, or name"
     ):
         require("stimuli/tiny_imagenet_36x64.npz")
+
+
+def test_an_exported_network_of_another_size_is_told_in_words_and_fitted_with_size(tmp_path):
+    torch.export.save(
+        torch.export.export(network().eval(), (torch.rand(2, 1, 8, 8),), dynamic_shapes=({0: torch.export.Dim("n")},)),
+        tmp_path / "net.pt2",
+    )
+    program = npr.load_network(str(tmp_path / "net.pt2"))
+    with pytest.raises(InputError, match=r"it takes 8 rows of pixels, and got 36; give the size .* size=\(32, 32\)"):
+        npr.target_from_network(program, "1", STIMULI)
+    made = npr.target_from_network(program, "1", STIMULI, size=(8, 8))
+    assert (made.stimuli_digest, made.details["size"]) == (STIMULI.digest, "8x8")
+    with pytest.raises(InputError, match=r"\(it takes 1 channels, and got 3\)"):
+        npr.noise_accuracy(program, torch.rand(4, 3, 8, 8), LABELS, sigmas=[0])

@@ -37,6 +37,7 @@ _GOES_WITH = {  # an option, and what makes sense of it
     "stimuli": tuple(source for source in _SOURCES if source != "scan"),
     "layer": ("network",),
     "weights": ("network",),
+    "size": ("network",),
     "ids": ("matrix",),
     "neurons": ("twin", "scan"),
     "precision": ("twin",),
@@ -70,6 +71,9 @@ def target_build(
     ] = None,
     layer: Annotated[str | None, typer.Option(help="With --network: name of the module to read.")] = None,
     weights: Annotated[Path | None, typer.Option(help="With --network: its safetensors or state dict.")] = None,
+    size: Annotated[
+        str | None, typer.Option(help="With --network: height,width that it takes, where the stimuli have another.")
+    ] = None,
     vgg: Annotated[Path | None, typer.Option(help="VGG-19's weights; conv3_1 is read.")] = None,
     matrix: Annotated[Path | None, typer.Option(help="A .npy file with the similarity of each pair.")] = None,
     ids: Annotated[Path | None, typer.Option(help="With --matrix: its images' names, one a line.")] = None,
@@ -122,7 +126,7 @@ def target_build(
     check_format(format)
     sources = {"twin": twin, "scan": scan, "network": network, "vgg": vgg}
     controls = {"matrix": matrix, "pixel": pixel, "lowpass": lowpass}
-    companions = {"stimuli": stimuli, "layer": layer, "weights": weights, "ids": ids, "neurons": neurons}
+    companions = {"stimuli": stimuli, "layer": layer, "weights": weights, "size": size, "ids": ids, "neurons": neurons}
     ways = {"intersection": intersection or None, "precision": precision, "tolerance": tolerance, "max-rank": max_rank}
     weighed = {"weighting": weighting, "v-power": v_power}
     of_scans = {"format": format, "module": module, "series": series}
@@ -151,7 +155,9 @@ def target_build(
                 how = _Weighing(weighting=weighting, v_power=power, precision=precision or "float32")
                 made = _of_twins(twin, shown, how, neurons, kind, progress)
             elif network is not None:
-                made = _of_network(network, weights, _needed(layer, source, "layer"), shown, kind, progress)
+                made = _of_network(
+                    network, weights, _needed(layer, source, "layer"), _size(size), shown, kind, progress
+                )
             elif vgg is not None:
                 made = _of_vgg(vgg, shown, kind, progress)
             elif matrix is not None:
@@ -364,17 +370,32 @@ def _chosen(neurons: str | None) -> "Details":
     return {} if neurons is None else {"neurons_chosen": neurons}
 
 
+def _size(given: str | None) -> tuple[int, int] | None:
+    if given is None:
+        return None
+    sides = given.replace("x", ",").split(",")
+    if len(sides) != 2 or not all(side.strip().isdecimal() and int(side) > 0 for side in sides):
+        raise npr.InputError(f"--size {given}: give height,width in pixels, as 32,32")
+    return int(sides[0]), int(sides[1])
+
+
 def _of_network(
-    spec: str, weights: Path | None, layer: str, shown: "Stimuli", kind: _Kind, progress: Progress
+    spec: str,
+    weights: Path | None,
+    layer: str,
+    size: tuple[int, int] | None,
+    shown: "Stimuli",
+    kind: _Kind,
+    progress: Progress,
 ) -> "AnyTarget":
     from neuroprior.networks import load_network, network_details, population_from_network
 
     network = load_network(spec, weights=weights)
     population = population_from_network(
-        network, layer, shown, progress=partial(_tell, progress, "network", "computing features")
+        network, layer, shown, size=size, progress=partial(_tell, progress, "network", "computing features")
     )
     held = {} if weights is None else {"weights_file": weights.name}
-    return kind.of_population(population, shown, {**network_details(network, spec, layer, population), **held})
+    return kind.of_population(population, shown, {**network_details(network, spec, layer, population, size), **held})
 
 
 def _of_vgg(file: Path, shown: "Stimuli", kind: _Kind, progress: Progress) -> "AnyTarget":
