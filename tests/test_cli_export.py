@@ -110,7 +110,7 @@ def test_what_cannot_be_exported_is_one_line_and_leaves_nothing(capsys, run, tar
         ((run, "--condition", "vgg"), "no condition 'vgg' in it; give --condition none or blur"),
         ((run, "--condition", "none", "--seed", 7), "no seed 7 in it; give --seed 0"),
         ((target_file, "--condition", "none"), "a file; --condition and --seed are of a run"),
-        ((run / "metrics.parquet",), "cannot be read as a similarity target"),
+        ((run / "metrics.parquet",), "not a similarity target"),
         ((tmp_path / "nowhere", "--condition", "none"), "no run in it (recipe.yaml is missing)"),
         ((target_file, "--private"), "--private: is of --push"),
     ):

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
         lowpass_target,
         pixel_target,
         shuffle_target,
+        target_from_matrix,
     )
     from neuroprior.twin import (
         FitSettings,
@@ -125,6 +126,7 @@ _HOME = {
     "shuffle_target": "similarity",
     "simulate_from_twin": "twin",
     "simulate_scan": "recordings",
+    "target_from_matrix": "similarity",
     "target_from_network": "networks",
     "target_from_scan": "recordings",
     "target_from_scans": "recordings",
@@ -181,6 +183,7 @@ __all__ = [
     "shuffle_target",
     "simulate_from_twin",
     "simulate_scan",
+    "target_from_matrix",
     "target_from_network",
     "target_from_scan",
     "target_from_scans",

@@ -155,5 +155,8 @@ def _summary_writer() -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
-        raise InputError("TensorBoard log: tensorboard is not installed; pip install tensorboard") from None
+        raise InputError(
+            "TensorBoard log: tensorboard is not installed; pip install 'neuroprior[tensorboard]', or leave it out "
+            "(compute.tensorboard=false)"
+        ) from None
     return SummaryWriter

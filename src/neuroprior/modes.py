@@ -1,5 +1,6 @@
 """Borrowing a network: see what it works in, switch how its modules behave, and give everything back as it was."""
 
+import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 
@@ -80,3 +81,15 @@ def run_uncompiled() -> AbstractContextManager[object]:
     """Run modules as they are written, compiled or not: compiled code does not see hooks that come and go."""
     eager: AbstractContextManager[object] = torch.compiler.set_stance("force_eager")
     return eager
+
+
+_GUARD = re.compile(r"Expected input at \*args\[0\]\.shape\[(\d)\] to be equal to (\d+), but got (\d+)")
+_AXES = ("images", "channels", "rows of pixels", "columns of pixels")
+
+
+def said_by_network(error: BaseException) -> str:
+    """Return the last line of what a network failed with; of an exported program, what it takes, in words."""
+    guard = _GUARD.search(str(error))
+    if guard is not None and int(guard[1]) < len(_AXES):
+        return f"it takes {guard[2]} {_AXES[int(guard[1])]}, and got {guard[3]}"
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1][:160]

@@ -19,7 +19,8 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
     """
     file = Path(path)
     if not file.is_file():
-        raise InputError(f"{file}: no such file; mend the path of the weights")
+        folder = file.is_dir()
+        raise InputError(f"{file}: {'a folder; name the file in it' if folder else 'no such file; mend its path'}")
     with file.open("rb") as opened:
         # eight bytes of length, then JSON; or cut so short that its name alone says what it was
         is_safetensors = opened.read(9)[8:] == b"{" or file.suffix == ".safetensors"
@@ -52,8 +53,11 @@ def _state_dict(file: Path) -> Any:
             f"{file}: damaged, or holds more than tensors, and nothing else is ever unpickled; "
             "save model.state_dict() alone"
         ) from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise InputError(f"{file}: damaged, or no file of weights ({first_line(error)}); copy it again") from None
+    except Exception:  # what torch raises depends on the first bytes
+        raise InputError(
+            f"{file}: no file of weights, or damaged; give a .safetensors file, or what torch.save(model.state_dict()) "
+            "wrote, or copy it again"
+        ) from None
 
 
 def first_line(error: BaseException) -> str:

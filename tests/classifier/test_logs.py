@@ -160,5 +160,5 @@ def test_tensorboard_missing_says_how_to_get_it(tmp_path, monkeypatch):
         return real(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(InputError, match="pip install tensorboard"):
+    with pytest.raises(InputError, match=r"pip install 'neuroprior\[tensorboard\]'"):
         TensorBoard(tmp_path)

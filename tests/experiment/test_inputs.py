@@ -210,7 +210,7 @@ def test_what_does_not_go_together(parts, says):
 @pytest.mark.parametrize(
     ("path", "says"),
     [
-        ("cifar-10-batches-bin", "`neuroprior data fetch cifar10` brings it"),
+        ("cifar-10-batches-bin", "bring it with `neuroprior data fetch cifar10`, put it there"),
         ("elsewhere", "put it there, or name the data folder in NEUROPRIOR_DATA"),
     ],
 )

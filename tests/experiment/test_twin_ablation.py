@@ -193,7 +193,7 @@ def test_options_are_the_fits(run):
         ("target.variants.x={n_layers: 1.5}", "target: variants.x: n_layers: "),
         ("target.variants.x={shifter: null}", "target: variants.x: shifter: Input should be 'mlp' or 'none'"),
         ("target.fit.patience=-1", "target: fit: fit: patience is -1; it must be 1 or more"),
-        ("target.fit.core=deep", "target: fit: core: Input should be 'separable' or 'stacked'"),
+        ("target.fit.core=deep", "core is 'deep'; choose separable, stacked"),
         ("target.variants={}", None),
         ("target.mice.n_neuron=3", "unknown key 'target.mice.n_neuron'; did you mean 'n_neurons'?"),
         ("target.mice.gaze_spread=-1", "target.mice.gaze_spread: "),

@@ -33,9 +33,7 @@ def test_what_is_no_scan_is_said_in_one_line(function, given):
 
 
 @pytest.mark.parametrize("function", SEVERAL, ids=lambda function: function.__name__)
-def test_one_scan_where_several_are_meant(function):
-    with pytest.raises(InputError, match=r"got a Scan, not several; pass a list: \[scan\]"):
-        inspect.unwrap(function)(small_scan())
+def test_no_scan_where_several_are_meant(function):
     with pytest.raises(InputError, match="no scan given; pass at least one"):
         function([])
 

@@ -44,10 +44,14 @@ def list_(to: To = None, json_: Json = False) -> None:
     for state in states:
         whole = sum(file.size for file in state.source.files) / 2**20
         here = f"{size(state.bytes_here / 2**20)} of {size(whole)}" if state.state == "part" else size(whole)
-        rows.append((state.source.name, state.state, here, ", ".join(file.result for file in state.source.files)))
-    print_table(("name", "state", "download", "becomes"), rows)
+        rows.append((state.source.name, state.state, here, ", ".join(_within(path, folder) for path in state.paths)))
+    print_table(("name", "state", "download", "as"), rows)
     for state in states:
         print(f"{state.source.name}: {state.source.about} Licence: {state.source.licence}")
+
+
+def _within(path: Path, folder: Path) -> str:
+    return path.relative_to(folder).as_posix()
 
 
 @app.command("fetch")

@@ -44,6 +44,7 @@ _GOES_WITH = {  # an option, and what makes sense of it
     "stimuli": tuple(source for source in _SOURCES if source != "scan"),
     "layer": ("network",),
     "weights": ("network",),
+    "size": ("network",),
     "ids": ("matrix",),
     "neurons": ("twin", "scan"),
     "precision": ("twin",),
@@ -80,6 +81,9 @@ def target_build(
     ] = None,
     layer: Annotated[str | None, typer.Option(help="With --network: name of the module to read.")] = None,
     weights: Annotated[Path | None, typer.Option(help="With --network: its safetensors or state dict.")] = None,
+    size: Annotated[
+        str | None, typer.Option(help="With --network: height,width that it takes, where the stimuli have another.")
+    ] = None,
     vgg: Annotated[
         Path | None, typer.Option(help="VGG-19's weights, torchvision's or normalised ones; conv3_1 is read.")
     ] = None,
@@ -136,7 +140,7 @@ def target_build(
     check_format(format)
     sources = {"twin": twin, "scan": scan, "network": network, "vgg": vgg}
     controls = {"matrix": matrix, "pixel": pixel, "lowpass": lowpass}
-    companions = {"stimuli": stimuli, "layer": layer, "weights": weights, "ids": ids, "neurons": neurons}
+    companions = {"stimuli": stimuli, "layer": layer, "weights": weights, "size": size, "ids": ids, "neurons": neurons}
     ways = {"intersection": intersection or None, "precision": precision, "tolerance": tolerance, "max-rank": max_rank}
     weighed = {"weighting": weighting, "v-power": v_power}
     of_scans = {"format": format, "module": module, "series": series}
@@ -165,7 +169,9 @@ def target_build(
                 how = Weighing(weighting=weighting, v_power=power, precision=precision or "float32")
                 made = target_of_twins(twin, shown, how, neurons, kind, progress)
             elif network is not None:
-                made = target_of_network(network, weights, _needed(layer, source, "layer"), shown, kind, progress)
+                made = target_of_network(
+                    network, weights, _needed(layer, source, "layer"), _size(size), shown, kind, progress
+                )
             elif vgg is not None:
                 made = target_of_vgg(vgg, shown, kind, progress)
             elif matrix is not None:
@@ -296,6 +302,15 @@ def _tier_of_scans(tier: str) -> Tier:
     if tier == "all":
         raise npr.InputError(f"--tier all: a scan's target is of one tier; choose {', '.join(get_args(Tier))}")
     return _tier(tier)
+
+
+def _size(given: str | None) -> tuple[int, int] | None:
+    if given is None:
+        return None
+    sides = given.replace("x", ",").split(",")
+    if len(sides) != 2 or not all(side.strip().isdecimal() and int(side) > 0 for side in sides):
+        raise npr.InputError(f"--size {given}: give height,width in pixels, as 32,32")
+    return int(sides[0]), int(sides[1])
 
 
 def _threshold(pixel: str) -> float | None:

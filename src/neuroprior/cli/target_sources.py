@@ -100,17 +100,23 @@ def _chosen(neurons: str | None) -> "Details":
 
 
 def target_of_network(
-    spec: str, weights: Path | None, layer: str, shown: "Stimuli", kind: Kind, progress: Progress
+    spec: str,
+    weights: Path | None,
+    layer: str,
+    size: tuple[int, int] | None,
+    shown: "Stimuli",
+    kind: Kind,
+    progress: Progress,
 ) -> "AnyTarget":
-    """Return the target of a network's layer."""
+    """Return the target of a network's layer; `size`: (height, width) that it takes, where the stimuli have another."""
     from neuroprior.networks import load_network, network_details, population_from_network
 
     network = load_network(spec, weights=weights)
     population = population_from_network(
-        network, layer, shown, progress=partial(_tell, progress, "network", "computing features")
+        network, layer, shown, size=size, progress=partial(_tell, progress, "network", "computing features")
     )
     held = {} if weights is None else {"weights_file": weights.name}
-    return kind.of_population(population, shown, {**network_details(network, spec, layer, population), **held})
+    return kind.of_population(population, shown, {**network_details(network, spec, layer, population, size), **held})
 
 
 def target_of_vgg(file: Path, shown: "Stimuli", kind: Kind, progress: Progress) -> "AnyTarget":

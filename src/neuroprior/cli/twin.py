@@ -27,7 +27,7 @@ app = typer.Typer(help="Digital twins: fit, score, import and export them.", no_
 def fit(
     paths: Annotated[list[Path], typer.Argument(help="Recordings, in any of the formats; one core for all.")],
     out: Annotated[Path, typer.Option(help="Folder for the twins; the same command goes on from what is there.")],
-    core: Annotated[Literal["separable", "stacked"], typer.Option(help="Sensorium 2022's, or that of 2019.")] = (
+    core: Annotated[str, typer.Option(help="separable (Sensorium 2022's), stacked (that of 2019), or one added.")] = (
         "separable"
     ),
     channels: Annotated[int, typer.Option(help="Of every layer of the core.")] = 64,

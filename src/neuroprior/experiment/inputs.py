@@ -112,8 +112,13 @@ def require(path: str) -> Path:
     """Return where a recipe's file or folder lies. Raises `InputError`, saying how to get it, where it is not there."""
     place = data_path(path)
     if not place.exists():
+        if Path(path).exists():
+            raise InputError(
+                f"{place}: no such file, but the current folder has one; name it as {Path(path).resolve()}, "
+                "since a recipe's paths start from the data folder"
+            )
         how = how_to_get(path)
-        found = f"{how}; or " if how is not None else ""
+        found = f"{how}, " if how is not None else ""
         raise InputError(f"{place}: no such file; {found}put it there, or name the data folder in NEUROPRIOR_DATA")
     return place
 

@@ -223,8 +223,10 @@ def parse_recipe(text: str, origin: str, overrides: Sequence[str] = ()) -> Recip
         if not isinstance(tiny, dict):
             raise InputError(f"{origin}: tiny must be a mapping of the values that scale=tiny changes")
         content = _merged(content, tiny)
+    change: dict[str, Any] = {}
     for key, value in changes:
-        content = _merged(content, _nested(key.split("."), value))
+        change = _merged(change, _nested(key.split("."), value))
+    content = _merged(_without_the_old_source(content, change), change)
     try:
         return Recipe.model_validate(content)
     except ValidationError as error:
@@ -264,6 +266,24 @@ def _merged(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any
         merged[key] = _merged(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
     return merged
 
+
+def _without_the_old_source(content: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
+    """Drop what belongs to a source (or a target's kind) that the change replaces: its files say nothing of the new."""
+    kept = dict(content)
+    for section, named, belongs in _OF_A_SOURCE:
+        old, new = content.get(section), change.get(section)
+        if not (isinstance(old, dict) and isinstance(new, dict)):
+            continue
+        if named in new and named in old and new[named] != old[named]:
+            kept[section] = {key: value for key, value in old.items() if belongs is not None and key not in belongs}
+    return kept
+
+
+_OF_A_SOURCE: tuple[tuple[str, str, tuple[str, ...] | None], ...] = (
+    ("stimuli", "source", ("source", "path")),
+    ("task", "source", ("source", "train", "test", "folder", "size")),
+    ("target", "kind", None),  # all of it
+)
 
 _SEEN = ("stimuli_per_step", "taps", "batch_norm", "every")  # what of the regulariser's options mere exposure has
 

@@ -11,6 +11,7 @@ from neuroprior.regularizer.loss import Mean, Pairs, Scale
 from neuroprior.regularizer.schedule import Shape
 from neuroprior.regularizer.taps import BatchNorm
 from neuroprior.robustness import (
+    ATTACKS,
     SEVERITIES,
     USUAL_CORRUPTIONS,
     AttackName,
@@ -34,7 +35,12 @@ class StimuliSection(Section):
     @model_validator(mode="after")
     def _path_where_needed(self) -> "StimuliSection":
         if (self.source == "npz") != (self.path is not None):
-            raise ValueError("source npz needs a path, source scans and photographs take none")
+            if self.path is None:
+                raise ValueError("source npz needs a path: the .npz of images, names and tier")
+            raise ValueError(
+                f"source {self.source} takes no path; for a file of your own give "
+                f'--set "stimuli={{source: npz, path: {self.path}}}"'
+            )
         return self
 
 
@@ -329,13 +335,16 @@ class MaskingSection(Section):
     seed: int = 0
 
 
+_AnAttack = Annotated[AttackName, Field(json_schema_extra={"enum": list(ATTACKS)})]
+
+
 class PerturbationsSection(Section):
     """Minimal perturbations: for each norm the attacks whose smallest result counts; none where none is named."""
 
-    l0: tuple[AttackName, ...] = ()
-    l1: tuple[AttackName, ...] = ()
-    l2: tuple[AttackName, ...] = ()
-    linf: tuple[AttackName, ...] = ()
+    l0: tuple[_AnAttack, ...] = ()
+    l1: tuple[_AnAttack, ...] = ()
+    l2: tuple[_AnAttack, ...] = ()
+    linf: tuple[_AnAttack, ...] = ()
     n_images: int = Field(default=200, ge=1, description="the first so many test images")
     repetitions: int = Field(default=1, ge=1)
     exhaustive: bool = Field(default=False, description="the paper's full grids, every attempt by itself")

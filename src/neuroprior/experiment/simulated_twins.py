@@ -9,6 +9,7 @@ from pydantic import Field, StringConstraints, TypeAdapter, ValidationError, Wit
 from neuroprior.experiment.section import Section
 from neuroprior.recordings.simulate.noise import NoiseKind
 from neuroprior.twin import FitSettings, TwinArchitecture
+from neuroprior.twin.architecture import CORES
 from neuroprior.types import InputError
 
 _OPTIONS: dict[str, type] = {field.name: part for part in (TwinArchitecture, FitSettings) for field in fields(part)}
@@ -19,7 +20,8 @@ _SCHEMA = {
         name: said
         for part in (TwinArchitecture, FitSettings)
         for name, said in TypeAdapter(part).json_schema()["properties"].items()
-    },
+    }
+    | {"core": {"default": TwinArchitecture().core, "enum": list(CORES), "title": "Core", "type": "string"}},
 }
 FitOptions = Annotated[dict[str, Any], WithJsonSchema(_SCHEMA)]
 """Options of `TwinArchitecture` and `FitSettings`, by their names; those that are not named are as usual."""

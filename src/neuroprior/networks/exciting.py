@@ -17,7 +17,7 @@ __all__ = ["TappedUnit", "exciting_images_of_units"]
 def exciting_images_of_units(
     network: nn.Module,
     layer: str,
-    channels: Sequence[int],
+    channels: int | Sequence[int],
     size: tuple[int, int, int],
     *,
     at: tuple[int, int] | None = None,
@@ -31,14 +31,17 @@ def exciting_images_of_units(
 ) -> ExcitingImages:
     """The image, in [0, 1], that excites each of these channels of the module `layer` most, as it puts it out.
 
-    A unit is a channel `at` one row and column of its map, by default the middle one; of a layer that gives vectors,
-    one of their values. `size`: channel, height, width of what the network takes. `contrast`: standard deviation over
-    all pixels and channels, about the gray `middle`. In evaluation mode; the network is left as it was found. Units
+    `channels`: one, or several. A unit is a channel `at` one row and column of its map, by default the middle one; of a
+    layer that gives vectors, one of their values. `size`: channel, height, width of what the network takes.
+    `contrast`: standard deviation over all pixels and channels, about the gray `middle`. In evaluation mode; the
+    network is left as it was found. Units
     after a ReLU may be shut at the start and then have no gradient: name the layer before it. Other arguments as in
     `most_exciting_images`.
     Raises `InputError` for a layer, channel or position that is not there, images that do not fit, and as
     `most_exciting_images`.
     """
+    if isinstance(channels, int):
+        channels = [channels]
     if not len(channels):
         raise InputError(f"layer {layer!r}: no channels named; give at least one")
     works_in = like(network)

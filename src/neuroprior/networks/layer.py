@@ -6,8 +6,9 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from torch import nn
+from torch.nn import functional as F
 
-from neuroprior.modes import evaluating, like
+from neuroprior.modes import evaluating, like, said_by_network
 from neuroprior.networks.load import ScriptedNetwork
 from neuroprior.regularizer import Taps
 from neuroprior.similarity import target_from_population
@@ -24,6 +25,7 @@ def population_from_network(
     layer: str,
     stimuli: Stimuli,
     *,
+    size: tuple[int, int] | None = None,
     preprocess: Preprocess | None = None,
     batch_size: int = 64,
     progress: Progress | None = None,
@@ -31,8 +33,9 @@ def population_from_network(
     """`rho_ia`: feature `a` (channel and position) of the module `layer`, as it puts it out, for image `i`; weights 1.
 
     The network sees gray in [0, 1], `(image, channel, height, width)`, repeated over as many channels as its first
-    convolution takes, then `preprocess`ed (its own normalisation, if that is not its first module). In evaluation
-    mode, without gradient; left as it was found. `progress` is told images done and images in all.
+    convolution takes, resized to `size` (height, width; bilinear, antialiased) where that is given, then `preprocess`ed
+    (its own normalisation, if that is not its first module). In evaluation mode, without gradient; left as it was
+    found. `progress` is told images done and images in all.
     Raises `InputError` for a layer that is not there or not used, images that do not fit, features not finite.
     """
     taps = Taps(network, [layer])
@@ -43,7 +46,10 @@ def population_from_network(
     with torch.no_grad(), evaluating(network):
         for start in range(0, len(stimuli), batch_size):
             gray = torch.from_numpy(stimuli.pixels[start : start + batch_size].astype(np.float32) / 255)
-            images = gray[:, None].expand(-1, channels, -1, -1).to(works_in)
+            gray = gray[:, None]
+            if size is not None:
+                gray = F.interpolate(gray, size, mode="bilinear", antialias=True, align_corners=False)
+            images = gray.expand(-1, channels, -1, -1).to(works_in)
             found = _features(network, taps, images if preprocess is None else preprocess(images), layer)
             if features is None:
                 features = np.empty((len(stimuli), found.shape[1]), dtype=np.float32)
@@ -60,28 +66,34 @@ def target_from_network(
     layer: str,
     stimuli: Stimuli,
     *,
-    name: str,
+    name: str | None = None,
+    size: tuple[int, int] | None = None,
     preprocess: Preprocess | None = None,
     batch_size: int = 64,
     progress: Progress | None = None,
 ) -> SimilarityTarget:
-    """`S_ij = e_i . e_j` (Eq. 2) of a layer's features. `name`: what tables call the network.
+    """`S_ij = e_i . e_j` (Eq. 2) of a layer's features. `name`: what tables call the network; its class's, unless
+    given.
 
     Other arguments and errors as in `population_from_network`.
     """
     population = population_from_network(
-        network, layer, stimuli, preprocess=preprocess, batch_size=batch_size, progress=progress
+        network, layer, stimuli, size=size, preprocess=preprocess, batch_size=batch_size, progress=progress
     )
-    return target_from_population(population, stimuli, details=network_details(network, name, layer, population))
+    details = network_details(network, name or type(network).__name__, layer, population, size)
+    return target_from_population(population, stimuli, details=details)
 
 
-def network_details(network: nn.Module, name: str, layer: str, population: Population) -> Details:
+def network_details(
+    network: nn.Module, name: str, layer: str, population: Population, size: tuple[int, int] | None = None
+) -> Details:
     """Say what a network's target is made of, for every table that uses it; its weights by their SHA-256."""
     return {
         "network": name,
         "weights_digest": weights_digest(network),
         "layer": layer,
         "features": int(population.mean.shape[1]),
+        **({} if size is None else {"size": f"{size[0]}x{size[1]}"}),
     }
 
 
@@ -98,10 +110,9 @@ def _features(network: nn.Module, taps: Taps, images: torch.Tensor, layer: str) 
     try:
         found = taps.features(network, images)[0]
     except (RuntimeError, AssertionError) as error:  # layers say so with the one, exported programs with the other
-        said = (str(error).strip().splitlines() or [type(error).__name__])[-1]
         raise InputError(
-            f"layer {layer!r}: the network does not take images {tuple(images.shape)}: {said}; pass stimuli that fit, "
-            "preprocess them, or export it with a dynamic batch"
+            f"layer {layer!r}: the network does not take images {tuple(images.shape)}: {said_by_network(error)}; give "
+            "the size that it takes (--size 32,32, size=(32, 32)), preprocess=, or export it with a dynamic batch"
         ) from error
     flat: np.ndarray = found.flatten(1).float().cpu().numpy()
     if not np.isfinite(flat).all():

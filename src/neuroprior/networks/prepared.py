@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from neuroprior.modes import said_by_network
 from neuroprior.types import Float, InputError
-from neuroprior.weights import first_line
 
 
 class Prepared(nn.Module):
@@ -58,7 +58,7 @@ class Prepared(nn.Module):
         except Exception as error:  # somebody else's code
             raise InputError(
                 f"network: cannot take images of {tuple(x.shape[1:])}, {len(x)} at a time "
-                f"({type(error).__name__}: {first_line(error)}); show it what it was made for"
+                f"({said_by_network(error)}); show it what it was made for"
             ) from error
 
 

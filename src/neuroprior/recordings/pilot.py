@@ -90,7 +90,7 @@ def check_aim(aim: float) -> None:
         raise InputError(f"scan plan: aim is {aim}; a correlation to reach lies above 0 and below 1")
 
 
-def plan_recording(scans: Sequence[Scan], *, n_splits: int = 14, seed: int = 0) -> RecordingPlan:
+def plan_recording(scans: Scan | Sequence[Scan], *, n_splits: int = 14, seed: int = 0) -> RecordingPlan:
     """Measure how S of a pilot's oracle images varies with its neurons and trials, and extrapolate.
 
     Each split deals the neurons out to populations of 1/16 to 1/2 of them; covariances of their S (Eq. 3 off the

@@ -88,14 +88,14 @@ def _said_of(scan: Scan, tier: Tier, units: Units, reliability: Reliability) -> 
 
 
 def target_from_scans(
-    scans: Sequence[Scan],
+    scans: Scan | Sequence[Scan],
     tier: Tier = "train",
     correction: Correction = "none",
     *,
     units: Units = "raw",
     missing: Missing = "error",
 ) -> SimilarityTarget:
-    """`S = E_h S^h`, the mean over scans `h` of `target_from_scan`, in the image order of the first.
+    """`S = E_h S^h`, the mean over scans `h` (or of the one given) of `target_from_scan`, in the first's image order.
 
     Scans are matched by image id, shown in any order and with any number of repeats. `missing`: "error" asks that they
     show the same images in `tier`; "intersection" keeps those that all of them showed, of each matrix that part, never

@@ -90,7 +90,7 @@ class ScanStability:
 
 
 def scan_stability(
-    scans: Sequence[Scan],
+    scans: Scan | Sequence[Scan],
     models: Mapping[str, SimilarityTarget | Sequence[SimilarityTarget]] | None = None,
     truths: Sequence[Population] | None = None,
     *,

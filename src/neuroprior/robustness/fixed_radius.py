@@ -27,7 +27,7 @@ def linf_accuracy(
     model: nn.Module,
     images: Images,
     labels: Labels,
-    radii: Sequence[float | int],
+    radii: Sequence[float | int] | float | int,
     *,
     steps: int = 50,
     restarts: int = 1,
@@ -44,6 +44,7 @@ def linf_accuracy(
     Raises `InputError` for images outside [0, 1], labels that do not fit, negative radii, steps or restarts below 1.
     """
     images, labels = checked_images("pgd", images, labels)
+    radii = [radii] if isinstance(radii, float | int) else radii
     if not len(radii) or any(radius < 0 for radius in radii) or steps < 1 or restarts < 1:
         raise InputError(f"pgd: radii {list(radii)}, steps {steps}, restarts {restarts}; radii >= 0, the others >= 1")
     device = like(model).device

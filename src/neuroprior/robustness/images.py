@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from neuroprior.modes import said_by_network
 from neuroprior.types import Float, InputError, Int64
 
 Images = Float[torch.Tensor, "image channel h w"] | Float[np.ndarray, "image channel h w"]
@@ -37,9 +38,8 @@ def logits_of(what: str, model: nn.Module, images: torch.Tensor) -> torch.Tensor
     except torch.OutOfMemoryError as error:
         raise InputError(f"{what}: out of memory with {len(images)} images at a time; lower batch_size") from error
     except (RuntimeError, TypeError, ValueError, LookupError, AttributeError, AssertionError) as error:
-        said = (str(error).splitlines() or [""])[0][:160]
         raise InputError(
-            f"{what}: the model cannot take images of {tuple(images.shape[1:])} ({said or type(error).__name__})"
+            f"{what}: the model cannot take images of {tuple(images.shape[1:])} ({said_by_network(error)})"
         ) from error
     if not isinstance(given, torch.Tensor):
         raise InputError(

@@ -19,7 +19,7 @@ from neuroprior.similarity.over_scans import bootstrap_over_scans
 from neuroprior.similarity.spectrum import spectrum_target
 from neuroprior.similarity.stability import pair_fluctuation, repeat_fluctuation, scan_fluctuation
 from neuroprior.similarity.targets import average_targets, shuffle_target
-from neuroprior.similarity.user import load_matrix
+from neuroprior.similarity.user import load_matrix, target_from_matrix
 
 __all__ = [
     "NoiseCeiling",
@@ -49,6 +49,7 @@ __all__ = [
     "single_trial_similarity",
     "spectrum_target",
     "split_half_similarity",
+    "target_from_matrix",
     "target_from_population",
     "target_from_populations",
     "write_target",

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from neuroprior.types import AnyTarget, Float, Float64, InputError
+from neuroprior.types import AnyTarget, Float, Float64, InputError, SimilarityTarget
 from neuroprior.types.arrays import rows_of
+from neuroprior.types.given import refuse_other
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,8 @@ def compare_targets(a: AnyTarget, b: AnyTarget, *, images: int = 2000, seed: int
     """
     if images < 3:
         raise InputError(f"compare_targets: images is {images}; it must be 3 or more")
+    for target in (a, b):
+        refuse_other("compare_targets", target, SimilarityTarget, factored=True)
     common = np.intersect1d(a.image_ids, b.image_ids)
     if len(common) < 3:
         raise InputError(

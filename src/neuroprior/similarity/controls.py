@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from neuroprior.similarity.cosine import centered_cosine
 from neuroprior.types import Float, Float32, InputError, SimilarityTarget, Stimuli
+from neuroprior.types.given import refuse_other
 
 
 def pixel_target(stimuli: Stimuli, *, threshold: float | int | None = 0.8) -> SimilarityTarget:
@@ -17,6 +18,7 @@ def pixel_target(stimuli: Stimuli, *, threshold: float | int | None = 0.8) -> Si
     Each pixel's mean over the images is taken away; the diagonal stays 1. `threshold=None` keeps S as it is (`raw`).
     Raises `InputError` for a threshold outside [0, 1), or naming an image whose pixels are the mean.
     """
+    refuse_other("pixel_target", stimuli, Stimuli)
     if threshold is not None and not 0 <= threshold < 1:
         raise InputError(
             f"pixel control: threshold is {threshold}; it must be from 0 to below 1, or None for S as it is"
@@ -32,6 +34,7 @@ def lowpass_target(stimuli: Stimuli, *, sigma: float | int = 4.0) -> SimilarityT
 
     Raises `InputError` for images smaller than the kernel, or naming an image whose blurred pixels are the mean.
     """
+    refuse_other("lowpass_target", stimuli, Stimuli)
     blurred = _blur(torch.from_numpy(_pixels(stimuli)), sigma).numpy()
     similarity = _similarity("lowpass control", blurred, stimuli)
     return _target(stimuli, similarity, {"control": "lowpass", "sigma": sigma})

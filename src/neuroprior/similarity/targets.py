@@ -8,12 +8,16 @@ import numpy as np
 
 from neuroprior.similarity.match import Missing, matched_rows
 from neuroprior.types import AnyTarget, FactoredTarget, InputError, SimilarityTarget, Stimuli
+from neuroprior.types.given import refuse_other
 
 _Target = TypeVar("_Target", SimilarityTarget, FactoredTarget)
 
 
 def average_targets(
-    targets: Sequence[SimilarityTarget], *, missing: Missing = "error", stimuli: Stimuli | None = None
+    targets: SimilarityTarget | Sequence[SimilarityTarget],
+    *,
+    missing: Missing = "error",
+    stimuli: Stimuli | None = None,
 ) -> SimilarityTarget:
     """S = E_h S^h, the mean over scans of matrices on the same images, in the order of the first.
 
@@ -25,6 +29,9 @@ def average_targets(
     Raises `InputError` when there is no target, or that says how many images are missing from which, or whose pixels
     are not those of `stimuli`.
     """
+    targets = [targets] if isinstance(targets, SimilarityTarget) else targets
+    for target in targets:
+        refuse_other("average_targets", target, SimilarityTarget)
     if len({target.stimuli_digest for target in targets}) > 1:
         targets = _matched(targets, missing, stimuli)
     shared = shared_fields("average_targets", targets)
@@ -93,8 +100,9 @@ def shared_fields(what: str, targets: Sequence[AnyTarget]) -> dict[str, Any]:
     }
 
 
-def shuffle_target(target: _Target, seed: int) -> _Target:
+def shuffle_target(target: _Target, seed: int = 0) -> _Target:
     """S[p][:, p] with one random permutation p: every value and eigenvalue stays, the images lose them (`shuffle`)."""
+    refuse_other("shuffle_target", target, SimilarityTarget, factored=True)
     p = np.random.default_rng(seed).permutation(len(target))
     details = {**target.details, "shuffled_with_seed": seed}
     if isinstance(target, FactoredTarget):

@@ -1,13 +1,16 @@
 """A similarity matrix that a user brings: checked, then a target like any other."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from neuroprior.types import Float, InputError, SimilarityTarget, Stimuli
+from neuroprior.types import Details, Float, InputError, SimilarityTarget, Stimuli
+from neuroprior.types.arrays import checked_ids
+from neuroprior.types.given import refuse_other
 
-__all__ = ["load_matrix"]
+__all__ = ["load_matrix", "target_from_matrix"]
 
 _ROWS = 1024  # read at a time: the file stays memory-mapped
 _SYMMETRY = _RANGE = 1e-5
@@ -29,19 +32,44 @@ def load_matrix(
     file = Path(matrix_path)
     given = _matrix(file)
     ids = _ids(Path(ids_path), len(given), file, stimuli)
-    _check_finite(file, given, ids)
+    return _target(str(file), given, ids, stimuli, {"matrix_file": file.name})
+
+
+def target_from_matrix(
+    matrix: Float[np.ndarray, "image image"], stimuli: Stimuli, ids: Sequence[str] | np.ndarray | None = None
+) -> SimilarityTarget:
+    """`S` from an array, float (image, image), in the order of `ids`, or, without them, of all `stimuli`.
+
+    Checked and corrected as by `load_matrix`; the array is copied unless it is float32 and exact, so leave that as it
+    is. Raises `InputError` naming row (from 0) or id, value and mend.
+    """
+    what = "target_from_matrix"
+    refuse_other(what, stimuli, Stimuli)
+    given = np.asarray(matrix)
+    if given.dtype.kind != "f" or given.ndim != 2 or given.shape[0] != given.shape[1] or len(given) < 2:
+        raise InputError(f"{what}: {given.dtype} {given.shape}; pass a float array (image, image) of 2 images or more")
+    named = stimuli.ids if ids is None else np.asarray(ids)
+    if len(named) != len(given):
+        raise InputError(f"{what}: {len(named)} ids for {len(given)} rows; pass ids=, one a row, in the matrix's order")
+    checked_ids(named, what)
+    return _target(what, given, named, stimuli.select(named), {})
+
+
+def _target(
+    what: str, given: Float[np.ndarray, "image image"], ids: np.ndarray, stimuli: Stimuli, details: Details
+) -> SimilarityTarget:
+    _check_finite(what, given, ids)
     exact = given.dtype == np.float32
     for start in range(0, len(given), _ROWS):
         block, across = _both_ways(given, start)
-        _check_block(file, block, across, start, ids)
+        _check_block(what, block, across, start, ids)
         exact = exact and _is_exact(block, across, start)
-    matrix = given if exact else _corrected(given)
     return SimilarityTarget(
-        matrix=matrix,
+        matrix=given if exact else _corrected(given),
         image_ids=ids,
         stimuli_digest=stimuli.select(ids).digest,
         source="user",
-        details={"matrix_file": file.name},
+        details=details,
     )
 
 
@@ -100,22 +128,22 @@ def _ids(file: Path, n: int, matrix_file: Path, stimuli: Stimuli) -> np.ndarray:
         if name not in known:
             raise InputError(
                 f"{file}: line {line}: {name!r} is not among the {len(stimuli)} stimuli; pass the stimuli that the "
-                "matrix is of, or mend the id"
+                "matrix is of (in a recipe, stimuli.path), or mend the id"
             )
         lines_of[name] = line
     return np.array(ids, dtype=np.str_)
 
 
-def _check_finite(file: Path, given: np.ndarray, ids: np.ndarray) -> None:
+def _check_finite(what: str, given: np.ndarray, ids: np.ndarray) -> None:
     for start in range(0, len(given), _ROWS):
         wrong = ~np.isfinite(given[start : start + _ROWS])
         if wrong.any():
             i, j = np.argwhere(wrong)[0].tolist()
             value = given[start + i, j]
-            raise InputError(f"{file}: {_place(start + i, j, ids)} is {value}; drop the image or mend its similarity")
+            raise InputError(f"{what}: {_place(start + i, j, ids)} is {value}; drop the image or mend its similarity")
 
 
-def _check_block(file: Path, block: np.ndarray, across: np.ndarray, start: int, ids: np.ndarray) -> None:
+def _check_block(what: str, block: np.ndarray, across: np.ndarray, start: int, ids: np.ndarray) -> None:
     """Check some rows of S (`block`) against the same rows of its transpose (`across`), and their values."""
     local = np.arange(len(block))
     diagonal = block[local, start + local]
@@ -123,14 +151,14 @@ def _check_block(file: Path, block: np.ndarray, across: np.ndarray, start: int, 
     if len(off):
         k = int(start + off[0])
         raise InputError(
-            f"{file}: {_place(k, k, ids)} is {diagonal[off[0]]:.6g}; an image's similarity with itself must be 1 "
+            f"{what}: {_place(k, k, ids)} is {diagonal[off[0]]:.6g}; an image's similarity with itself must be 1 "
             "(a distance matrix? pass 1 - distance)"
         )
     uneven = np.abs(block - across) > _SYMMETRY
     if uneven.any():
         i, j = np.argwhere(uneven)[0].tolist()
         raise InputError(
-            f"{file}: {_place(start + i, j, ids)} is {block[i, j]:.6g}, but row {j}, column {start + i} is "
+            f"{what}: {_place(start + i, j, ids)} is {block[i, j]:.6g}, but row {j}, column {start + i} is "
             f"{across[i, j]:.6g}; average S with its transpose if that is meant"
         )
     outside = np.abs(block) > 1 + _RANGE
@@ -138,7 +166,7 @@ def _check_block(file: Path, block: np.ndarray, across: np.ndarray, start: int, 
     if outside.any():
         i, j = np.argwhere(outside)[0].tolist()
         raise InputError(
-            f"{file}: {_place(start + i, j, ids)} is {block[i, j]:.6g}; similarities must lie in [-1, 1] "
+            f"{what}: {_place(start + i, j, ids)} is {block[i, j]:.6g}; similarities must lie in [-1, 1] "
             "(a covariance? divide by the standard deviations)"
         )
 

@@ -49,6 +49,8 @@ class Source:
     about: str
     licence: str
     files: tuple[RemoteFile, ...]
+    same_in: tuple[str, ...] = ()
+    """Files that hold the same in another layout which recipes read, relative to the data folder; not downloaded."""
 
 
 # A hash here was found in two independent places or computed from the file, never taken from one download.
@@ -72,6 +74,7 @@ SOURCES = (
                 unpacks_to="cifar-10-batches-bin",
             ),
         ),
+        same_in=("cifar10/train-00000-of-00001.parquet", "cifar10/test-00000-of-00001.parquet"),
     ),
     Source(
         name="cifar100",
@@ -90,6 +93,7 @@ SOURCES = (
                 unpacks_to="cifar-100-binary",
             ),
         ),
+        same_in=("cifar100/train-00000-of-00001.parquet", "cifar100/test-00000-of-00001.parquet"),
     ),
     Source(
         name="tiny-imagenet",
@@ -155,24 +159,24 @@ def find_source(name: str) -> Source:
 
 _MADE_OF = {
     "stimuli/tiny_imagenet_36x64.npz": (
-        "`neuroprior data fetch tiny-imagenet`, then `neuroprior stimuli prepare tiny-imagenet-200/val/images --n 5100 "
-        "--out stimuli/tiny_imagenet_36x64.npz`, both in the data folder, make one like it"
+        "make one like it with `neuroprior data fetch tiny-imagenet` and `neuroprior stimuli prepare "
+        "tiny-imagenet-200/val/images --n 5100 --out stimuli/tiny_imagenet_36x64.npz`, both given in the data folder"
     ),
-    "cifar10": "`neuroprior data fetch cifar10` and --set task.source=cifar_binary --set task.folder="
-    "cifar-10-batches-bin --set task.train=null --set task.test=null do without it",
-    "twin-mice": "the commands at the head of recipes/twin-comparison.yaml simulate these scans",
-    "twin-mice-twins": "the commands at the head of recipes/twin-comparison.yaml fit these twins",
-    "cifar100": "`neuroprior data fetch cifar100` and --set task.source=cifar_binary --set task.folder="
-    "cifar-100-binary --set task.train=null --set task.test=null do without it",
+    "cifar10": "take the same images with `neuroprior data fetch cifar10` and "
+    '--set "task={source: cifar_binary, folder: cifar-10-batches-bin}"',
+    "twin-mice": "simulate these scans with the commands at the head of recipes/twin-comparison.yaml",
+    "twin-mice-twins": "fit these twins with the commands at the head of recipes/twin-comparison.yaml",
+    "cifar100": "take the same images with `neuroprior data fetch cifar100` and "
+    '--set "task={source: cifar_binary, folder: cifar-100-binary}"',
 }
 """How to come by what the recipes of the project name and no download brings as it is."""
 
 
 def how_to_get(path: str | os.PathLike[str]) -> str | None:
-    """Say how to come by `path` (relative to the data folder); None where nothing is known of it."""
+    """Say what to do to come by `path` (relative to the data folder); None where nothing is known of it."""
     source = hint(path)
     if source is not None:
-        return f"`neuroprior data fetch {source}` brings it"
+        return f"bring it with `neuroprior data fetch {source}`"
     wanted = PurePath(path)
     return next((how for made, how in _MADE_OF.items() if wanted.is_relative_to(made)), None)
 

@@ -72,7 +72,7 @@ def fetch(
 
 @dataclass(frozen=True, slots=True)
 class SourceState:
-    """How much of a source is in a data folder. `paths`: where its files are, or would be."""
+    """How much of a source is in a data folder, in whatever layout. `paths`: where its files are, or would be."""
 
     source: Source
     state: Literal["absent", "part", "there"]
@@ -86,6 +86,10 @@ def listing(folder: str | os.PathLike[str]) -> list[SourceState]:
     root = Path(folder)
     states = []
     for source in SOURCES:
+        others = tuple(root / path for path in source.same_in)
+        if others and all(path.is_file() for path in others):
+            states.append(SourceState(source, "there", 0, others))
+            continue
         missing = [file for file in source.files if not _seems_there(file, root)]
         here = sum(_size(_part(root / file.path)) or _size(root / file.path) for file in missing)
         state: Literal["absent", "part", "there"] = "part" if here else "absent" if missing else "there"

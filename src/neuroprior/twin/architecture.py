@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, Protocol, TypeAlias, get_args
 
 import torch
 
@@ -20,11 +20,36 @@ from neuroprior.twin.readout import (
 from neuroprior.twin.shifter import MLPShifter, NoShift
 from neuroprior.types import Float, InputError
 
-__all__ = ["TwinArchitecture"]
+__all__ = ["CORES", "TwinArchitecture"]
 
-CoreKind = Literal["separable", "stacked"]
+CoreKind: TypeAlias = str
+"""A name in `CORES`."""
 ReadoutKind = Literal["gaussian", "factorised"]
 BehaviorKind = Literal["gain", "modulator", "channels", "none"]
+
+
+class NewCore(Protocol):
+    """What puts an untrained core together."""
+
+    def __call__(
+        self,
+        in_channels: int,
+        channels: int,
+        first_kernel: int,
+        kernel: int,
+        n_layers: int,
+        *,
+        linear: bool = False,
+        padded: bool = False,
+    ) -> Core:
+        """Return it; random numbers are torch's."""
+        ...
+
+
+CORES: dict[str, NewCore] = {
+    "separable": separable_core,
+    "stacked": stacked_core,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +81,7 @@ class TwinArchitecture:
 
     def __post_init__(self) -> None:
         for name, kinds in (
-            ("core", get_args(CoreKind)),
+            ("core", tuple(CORES)),
             ("readout", get_args(ReadoutKind)),
             ("positions", ("free", "cortical")),
             ("covariance", ("full", "isotropic")),
@@ -79,7 +104,8 @@ class TwinArchitecture:
     @property
     def n_features(self) -> int:
         """Channels that the readout sees."""
-        return self.channels * (self.n_layers if self.core == "stacked" else 1)
+        with torch.device("meta"):  # shapes alone: no memory, no random numbers
+            return self.channels * self.new_core(0).stack
 
     def map_size(self, image_size: tuple[int, int]) -> tuple[int, int]:
         """Height and width of the maps. Raises `InputError` for images smaller than the first filter."""
@@ -94,10 +120,9 @@ class TwinArchitecture:
 
     def new_core(self, n_behavior: int) -> Core:
         """Return a core to train; random numbers are torch's."""
-        build = separable_core if self.core == "separable" else stacked_core
         in_channels = 1 + (n_behavior if self.behavior == "channels" else 0)
         sizes = (in_channels, self.channels, self.first_kernel, self.kernel, self.n_layers)
-        return build(*sizes, linear=self.linear, padded=self.padded)
+        return CORES[self.core](*sizes, linear=self.linear, padded=self.padded)
 
     def new_readout(
         self,

@@ -79,10 +79,10 @@ def stacked_core(
 
     `linear`: no ELU; in evaluation the whole is then one linear filter of the image, and a constant.
     """
-    layers: list[nn.Module] = [_first_layer(in_channels, channels, first_kernel, linear=linear, padded=padded)]
+    layers: list[nn.Module] = [first_layer(in_channels, channels, first_kernel, linear=linear, padded=padded)]
     for before in range(1, n_layers):
         conv = nn.Conv2d(before * channels, channels, kernel, padding=kernel // 2, bias=False)
-        layers.append(_layer(conv, channels, linear))
+        layers.append(layer_of(conv, channels, linear))
     return Core(layers, sees=list(range(n_layers)), stack=n_layers)
 
 
@@ -97,15 +97,17 @@ def separable_core(
     padded: bool = False,
 ) -> Core:
     """The core of Sensorium 2022: a dense layer, then depth-separable ones in a chain; the readout sees the last."""
-    layers: list[nn.Module] = [_first_layer(in_channels, channels, first_kernel, linear=linear, padded=padded)]
-    layers += [_layer(SeparableConv(channels, channels, kernel), channels, linear) for _ in range(1, n_layers)]
+    layers: list[nn.Module] = [first_layer(in_channels, channels, first_kernel, linear=linear, padded=padded)]
+    layers += [layer_of(SeparableConv(channels, channels, kernel), channels, linear) for _ in range(1, n_layers)]
     return Core(layers, sees=[0] + [1] * (n_layers - 1), stack=1)
 
 
-def _first_layer(in_channels: int, channels: int, kernel: int, *, linear: bool, padded: bool) -> Layer:
+def first_layer(in_channels: int, channels: int, kernel: int, *, linear: bool, padded: bool) -> Layer:
+    """Return the layer that sees the image: unpadded, or padded with mean gray."""
     conv = nn.Conv2d(in_channels, channels, kernel, padding=kernel // 2 if padded else 0, bias=False)
-    return _layer(conv, channels, linear)
+    return layer_of(conv, channels, linear)
 
 
-def _layer(conv: nn.Module, channels: int, linear: bool) -> Layer:
+def layer_of(conv: nn.Module, channels: int, linear: bool) -> Layer:
+    """Return a layer of this convolution."""
     return Layer(conv, nn.BatchNorm2d(channels), nn.Identity() if linear else nn.ELU())

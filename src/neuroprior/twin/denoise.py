@@ -1,17 +1,19 @@
 """Twins -> SimilarityTarget: how alike the denoised populations find images, averaged over scans (Eq. 6)."""
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 
+from neuroprior.recordings.given import given_scans
 from neuroprior.similarity import average_targets, target_from_population
 from neuroprior.twin.architecture import TwinArchitecture
 from neuroprior.twin.evaluate import TwinScores, check_scored, predict_trials, score_twin, scores_of
 from neuroprior.twin.fit import FitProgress, FitSettings, FittedTwins, fit_twin
 from neuroprior.twin.fit.trials import fold_of
-from neuroprior.twin.model import Twin
+from neuroprior.twin.model import Twin, no_twin
 from neuroprior.twin.predict import check_size, neuron_weights, pixel_scale, predict_population
 from neuroprior.types import (
     AnyTarget,
@@ -26,6 +28,7 @@ from neuroprior.types import (
     Tier,
     Weighting,
 )
+from neuroprior.types.given import refuse_other
 
 __all__ = [
     "CrossfitTwin",
@@ -66,7 +69,7 @@ Denoiser = Twin | CrossfitTwin
 
 
 def fit_crossfit(
-    scans: Sequence[Scan],
+    scans: Scan | Sequence[Scan],
     n_folds: int,
     architecture: TwinArchitecture = _USUAL_ARCHITECTURE,
     settings: FitSettings = _USUAL_SETTINGS,
@@ -82,6 +85,7 @@ def fit_crossfit(
     """
     if n_folds < 2:
         raise InputError(f"crossfit: {n_folds} folds; give 2 or more, or fit without crossfit")
+    scans = given_scans("crossfit", scans)
     every = np.unique(np.concatenate([scan.stimuli.ids for scan in scans]))
     fold = fold_of(every, n_folds, settings.seed)
     fitted = []
@@ -172,9 +176,13 @@ def target_from_twin(
     `weighting`, `v_power`: as in `neuron_weights`. A target of `precision: bfloat16` says that it is coarse.
     `progress` is told images done and images in all, of each twin in turn.
     """
-    twins = [twin] if isinstance(twin, Denoiser) else list(twin)
+    twins: Sequence[Denoiser] = [twin] if isinstance(twin, Denoiser | str | os.PathLike) else list(twin)
     if not twins:
         raise InputError("target_from_twin: no twin given; pass one or more")
+    for one in twins:
+        if not isinstance(one, Denoiser):
+            raise no_twin("target_from_twin", one)
+    refuse_other("target_from_twin", stimuli, Stimuli)
     targets = []
     for one in twins:
         population = predict_denoised(

@@ -6,9 +6,10 @@ import numpy as np
 import torch
 
 from neuroprior.reliability import oracle_correlation
-from neuroprior.twin.model import Twin
+from neuroprior.twin.model import Twin, no_twin
 from neuroprior.twin.predict import check_size, passes, pixel_scale, rates_of
 from neuroprior.types import Float32, Float64, InputError, Int64, Scan, Tier
+from neuroprior.types.given import refuse_other
 
 __all__ = ["TwinScores", "explained_variance", "predict_trials", "score_twin", "scores_of"]
 
@@ -79,6 +80,9 @@ def score_twin(
 
     A twin is not trained on oracle images; scores on its training tier say how well it fits, not how well it predicts.
     """
+    if not isinstance(twin, Twin):
+        raise no_twin("score_twin", twin)
+    refuse_other("score_twin", scan, Scan)
     trials = np.flatnonzero(scan.tier == tier) if trials is None else trials
     check_scored(scan, tier, trials)
     return scores_of(predict_trials(twin, scan, trials), scan, trials, tier)

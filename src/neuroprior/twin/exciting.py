@@ -15,7 +15,7 @@ __all__ = ["exciting_images"]
 
 def exciting_images(
     twin: Twin,
-    neurons: Sequence[int],
+    neurons: int | Sequence[int],
     *,
     pixel_scale: tuple[float, float] | None = None,
     contrast: float = 0.2,
@@ -25,7 +25,7 @@ def exciting_images(
     blur: tuple[float, float] = (4.0, 1.5),
     progress: Callable[[int, int], None] | None = None,
 ) -> ExcitingImages:
-    """The image, 0..255, that excites each of these neurons most, at neutral behaviour and gaze.
+    """The image, 0..255, that excites each of these neurons (or the one given) most, at neutral behaviour and gaze.
 
     Every image has the mean that the twin z-scores pixels with, and `contrast` (standard deviation over its pixels) in
     units of the one that it z-scores with. Low contrast makes the neuron choose where to spend it: at 1, as photographs
@@ -34,6 +34,8 @@ def exciting_images(
     Raises `InputError` for neurons that are not the twin's, a scale that is neither in the twin nor given, and as
     `most_exciting_images`.
     """
+    if isinstance(neurons, int):
+        neurons = [neurons]
     if not len(neurons):
         raise InputError(f"twin {twin.name}: no neurons named; give at least one")
     strange = [n for n in neurons if not 0 <= n < twin.n_neurons]

@@ -12,8 +12,9 @@ from neuroprior.twin.modulator import MLPModulator, NoModulation
 from neuroprior.twin.readout import Readout
 from neuroprior.twin.shifter import MLPShifter, NoShift
 from neuroprior.types import Float, Float32, Float64, InputError, Int64, Shaped
+from neuroprior.types.given import said
 
-__all__ = ["EncodingModel", "Standardise", "Twin", "field_centres", "z_scored"]
+__all__ = ["EncodingModel", "Standardise", "Twin", "field_centres", "no_twin", "z_scored"]
 
 
 class EncodingModel(nn.Module):
@@ -130,6 +131,11 @@ class Twin:
     def weights(self) -> Float32[np.ndarray, " neuron"] | None:
         """w_a v_a (Eq. 1, 6); None where they are not known."""
         return None if self.snr is None or self.accuracy is None else self.snr * self.accuracy
+
+
+def no_twin(what: str, given: object) -> InputError:
+    """Return the error, begun by `what`, for what is given in the place of a twin, such as a path."""
+    return InputError(f"{what}: got {said(given)}, not a Twin; pass a Twin: load_twin(path), or what fit_twin returns")
 
 
 def z_scored(

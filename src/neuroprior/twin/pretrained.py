@@ -52,9 +52,10 @@ def load_twin(
     input_size: tuple[int, int] | None = None,
     neutral_behavior: tuple[float, ...] | None = None,
 ) -> Twin:
-    """Read one twin: of a file that `save_twins` wrote, or of a Sensorium 2022 checkpoint. Nothing in it is executed.
+    """Read one twin: of the folder of `neuroprior twin fit`, a file that `save_twins` wrote, or a Sensorium 2022
+    checkpoint. Nothing in it is executed.
 
-    Which of the two a file is, is found by looking. A saved file says all there is to say. Of a checkpoint (a state
+    Which of them it is, is found by looking. A saved file says all there is to say. Of a checkpoint (a state
     dict) these are inferred from names and shapes: number, kind (dense or depth-separable) and width of the layers,
     which layers each one sees and which the readout sees, batch norm or bias, behaviour channels beside the image,
     free or cortically predicted positions, the shifter. Not in the file, and so the Sensorium defaults: first layer
@@ -68,6 +69,8 @@ def load_twin(
     several readouts where `scan` is not given.
     """
     file = Path(path)
+    if file.is_dir():
+        return _of_fit(file, scan, input_size, neutral_behavior)
     if is_saved(file):
         twins = {twin.name: twin for twin in load_twins(file)}
         return _as_asked(twins[_chosen(list(twins), scan, file)], file, input_size, neutral_behavior)
@@ -116,6 +119,21 @@ def load_twin(
         digest=hashlib.sha256(file.read_bytes()).hexdigest(),
     )
     return _as_asked(twin, file, input_size, neutral_behavior)
+
+
+def _of_fit(
+    folder: Path, scan: str | None, input_size: tuple[int, int] | None, neutral_behavior: tuple[float, ...] | None
+) -> Twin:
+    """One twin of a folder that `neuroprior twin fit` made."""
+    from neuroprior.twin.folder import load_fit  # which reads files with `load_twin`
+
+    twins = {twin.name: twin for twin in load_fit(folder).twins}
+    twin = twins[_chosen(list(twins), scan, folder)]
+    if not isinstance(twin, Twin):
+        raise InputError(
+            f"{folder}: a crossfit of {len(twin.folds)} folds, no single twin; use neuroprior.twin.load_fit(path).twins"
+        )
+    return _as_asked(twin, folder, input_size, neutral_behavior)
 
 
 def _chosen(names: list[str], scan: str | None, file: Path) -> str:

@@ -52,6 +52,8 @@ def checked_ids(ids: np.ndarray, what: str) -> None:
 
 def rows_of(have: np.ndarray, wanted: Sequence[str] | np.ndarray, what: str) -> np.ndarray:
     """Return where in `have` each of `wanted` stands. Raises `InputError`, begun by `what`, when one is not there."""
+    if isinstance(wanted, str):  # one id, not its letters
+        wanted = [wanted]
     row = {name: i for i, name in enumerate(have.tolist())}
     missing = [name for name in wanted if name not in row]
     if missing:

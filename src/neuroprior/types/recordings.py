@@ -4,11 +4,14 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
 from neuroprior.types.arrays import Float32, Float64, InputError, Int64, Shaped, UInt8, checked_ids, freeze, rows_of
+
+if TYPE_CHECKING:
+    import torch
 
 Tier = Literal["train", "validation", "oracle"]
 ResponseSource = Literal["recorded", "twin", "network"]
@@ -47,8 +50,14 @@ class Stimuli:
         sha.update(np.ascontiguousarray(self.pixels).data)
         return sha.hexdigest()
 
+    def tensor(self) -> "torch.Tensor":
+        """The images as a network takes them: a copy, float32 in [0, 1], `(image, 1, height, width)`."""
+        import torch
+
+        return torch.tensor(self.pixels)[:, None].float() / 255
+
     def select(self, ids: Sequence[str] | np.ndarray) -> "Stimuli":
-        """Return the images named by `ids`, in that order. Raises `InputError` when one is not here."""
+        """Return the images named by `ids` (one, or several), in that order; `InputError` when one is not here."""
         if len(ids) == len(self.ids) and np.array_equal(ids, self.ids):
             return self  # pixels that are memory-mapped stay on disk
         rows = rows_of(self.ids, ids, "stimuli")

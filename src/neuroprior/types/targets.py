@@ -263,12 +263,28 @@ def _header(path: str | os.PathLike[str]) -> dict[str, str]:
     from safetensors import SafetensorError, safe_open
 
     if not Path(path).is_file():
-        raise InputError(f"{path}: no such file; make a target first (`neuroprior target build`)")
+        what = "a folder" if Path(path).is_dir() else "no such file"
+        raise InputError(f"{path}: {what}; make a target first (`neuroprior target build`)")
     try:
         with safe_open(path, framework="pt") as file:
             return dict(file.metadata() or {})
-    except SafetensorError as error:
-        raise InputError(f"{path}: cannot be read as a similarity target ({error}); make it again") from None
+    except SafetensorError:
+        raise InputError(f"{path}: {_instead(Path(path))}") from None
+
+
+def _instead(file: Path) -> str:
+    """Say what a file is that is no safetensors file, and what makes a target of such."""
+    with file.open("rb") as opened:
+        start = opened.read(9)
+    if not start:
+        return "empty; make the target again"
+    if start[8:] == b"{" or file.suffix == ".safetensors":
+        return "damaged, or a copy that was cut off; copy it, or make the target, again"
+    if start.startswith(b"\x93NUMPY"):
+        return "an array, not a target; target_from_matrix(np.load(path), stimuli), or `target build --matrix`"
+    if start.startswith(b"PK"):
+        return "an archive (.npz, .pt, .zip), not a target; of a recording `neuroprior target build --scan` makes one"
+    return "not a similarity target; `neuroprior target build` makes one, of a twin, recordings, a network or a matrix"
 
 
 def _load(
@@ -280,7 +296,7 @@ def _load(
     header = _header(path)
     kind, _, version = header.get("format", "").partition("/")
     if kind not in [known._format for known in _KINDS]:
-        raise InputError(f"{path}: not a similarity target; it was not written by `{cls.__name__}.save`")
+        raise InputError(f"{path}: not a similarity target, but other tensors; `neuroprior target build` makes one")
     if kind != cls._format:
         raise InputError(f"{path}: holds a {kind.partition('.')[2]}; read it with npr.load_target(path)")
     if version != "1":
@@ -295,6 +311,6 @@ def _load(
                 "n_scans": int(header["n_scans"]),
                 "details": json.loads(header["details"]),
             }
-    except (SafetensorError, KeyError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read as a similarity target ({error}); make it again") from None
+    except (SafetensorError, KeyError, ValueError):
+        raise InputError(f"{path}: a similarity target with parts missing or damaged; make it again") from None
     return array, fields, header

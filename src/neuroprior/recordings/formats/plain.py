@@ -23,7 +23,7 @@ from pathlib import Path
 from neuroprior.recordings.archive import archive_fields, read_archive, write_archive
 from neuroprior.recordings.formats.fields import NEEDED, OPTIONAL, Fields, not_read, scan_fields
 from neuroprior.recordings.formats.scan_format import ScanFormat
-from neuroprior.types import Scan
+from neuroprior.types import InputError, Scan
 
 __all__ = ["PLAIN", "read_plain", "write_plain"]
 
@@ -35,8 +35,11 @@ _MEND = (
 
 def read_plain(file: Path) -> Scan:
     """Read a plain .npz recording. Raises `InputError`, one line naming file, field and what it must be."""
+    held = archive_fields(file, _MEND)
+    if {"images", "names"} <= {*held} and not {"responses", "trial_image"} & {*held}:
+        raise InputError(f"{file}: stimuli, not a recording (no responses); use it as --stimuli, or load_stimuli(path)")
     values = read_archive(file, NEEDED, OPTIONAL, mend=_MEND)
-    return Fields(file, values, notes=not_read("field", archive_fields(file, _MEND))).scan()
+    return Fields(file, values, notes=not_read("field", held)).scan()
 
 
 def write_plain(scan: Scan, file: Path) -> None:

@@ -11,6 +11,7 @@ from neuroprior.recordings.formats.scan_format import ScanFormat
 from neuroprior.recordings.formats.sensorium import SENSORIUM
 from neuroprior.recordings.formats.sensorium_h5 import SENSORIUM_H5
 from neuroprior.types import InputError, Scan
+from neuroprior.types.given import refuse_other
 
 __all__ = ["SCAN_FORMATS", "load_scan", "save_scan"]
 
@@ -50,6 +51,7 @@ def save_scan(scan: Scan, path: str | os.PathLike[str], format: str = "plain") -
 
     Raises `InputError` for a format that is not known, and for a scan that it could not hold or read again.
     """
+    refuse_other("save_scan", scan, Scan)
     place = Path(path)
     if not place.name:
         raise InputError(f"{place}: no name for a file or folder; give it one")

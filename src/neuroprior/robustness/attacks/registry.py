@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, get_args, runtime_checkable
+from typing import Literal, Protocol, TypeAlias, get_args, runtime_checkable
 
 from neuroprior.robustness.attacks.apgd import APGD
 from neuroprior.robustness.attacks.attempt import Attempt
@@ -18,9 +18,8 @@ from neuroprior.robustness.attacks.sigma_zero import SigmaZero
 from neuroprior.robustness.attacks.sparse_fool import SparseFool
 from neuroprior.types import InputError
 
-AttackName = Literal[
-    "pgd", "adam_pgd", "cw", "ddn", "brendel_bethge", "jsma", "sparse_fool", "fmn", "sigma_zero", "apgd", "boundary"
-]
+AttackName: TypeAlias = str
+"""A name in `ATTACKS`."""
 
 
 @runtime_checkable

@@ -70,8 +70,8 @@ def corruption_accuracy(
     images: Images,
     labels: Labels,
     *,
-    kinds: Sequence[CorruptionKind] = USUAL_CORRUPTIONS,
-    severities: Sequence[int] = SEVERITIES,
+    kinds: Sequence[CorruptionKind] | CorruptionKind = USUAL_CORRUPTIONS,
+    severities: Sequence[int] | int = SEVERITIES,
     seed: int = 0,
     batch_size: int = 256,
     progress: Callable[[int, int], None] | None = None,
@@ -84,7 +84,8 @@ def corruption_accuracy(
     Raises `InputError` for images or labels that do not fit, and for kinds or severities that there are not.
     """
     images, labels = checked_images("corruptions", images, labels)
-    kinds, severities = tuple(kinds), tuple(severities)
+    kinds = (kinds,) if isinstance(kinds, str) else tuple(kinds)
+    severities = (severities,) if isinstance(severities, int) else tuple(severities)
     check_kinds(kinds, severities)
     pixels = eight_bit(images)
     native = like(model)

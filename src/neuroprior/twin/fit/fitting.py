@@ -11,6 +11,7 @@ from torch import nn
 
 from neuroprior.checkpoint import Checkpoint
 from neuroprior.logs import NoLog, TrainingLog
+from neuroprior.recordings.given import given_scans
 from neuroprior.twin.architecture import TwinArchitecture
 from neuroprior.twin.evaluate import correlation
 from neuroprior.twin.fit.digest import fit_digest, scan_digest
@@ -89,9 +90,7 @@ def fit_twin(
     Raises `InputError` for scans that cannot be fitted together or a checkpoint of another fit, `FitDivergedError`
     naming step and learning rate, with the best twins so far, where the loss is no longer finite.
     """  # fmt: skip
-    scans = [scans] if isinstance(scans, Scan) else list(scans)
-    if not scans:
-        raise InputError("twin fit: no scan given; pass one or more")
+    scans = given_scans("twin fit", scans)
     names = [scan.name for scan in scans]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
