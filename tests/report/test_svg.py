@@ -1,5 +1,8 @@
 """The same figure is the same bytes, and can stand on a page beside others."""
 
+import re
+from xml.etree import ElementTree
+
 from matplotlib.figure import Figure
 
 from neuroprior.report.accuracy_plates import noise_plate
@@ -18,6 +21,20 @@ def test_svg_png_and_pdf_are_the_same_every_time_and_carry_no_date(make_run: Mak
     assert pdf == again
     assert pdf.startswith(b"%PDF-")
     assert b"CreationDate" not in pdf
+
+
+def test_a_small_svg_refers_to_what_it_holds_and_says_a_markers_style_once(make_run: MakeRun) -> None:
+    text = svg_text(noise_plate(make_run()).panels[0].figure)
+    root = ElementTree.fromstring(text)
+    held = [element.attrib["id"] for element in root.iter() if "id" in element.attrib]
+    assert len(held) == len(set(held))
+    assert set(re.findall(r'(?:href="|url\()#([\w-]+)', text)) == {*held} - {"figure_1"}
+    uses = [element.attrib for element in root.iter("{http://www.w3.org/2000/svg}use")]
+    assert len(uses) > 8
+    assert not any("style" in use for use in uses)
+    markers = re.findall(r'<path id="\w+" d="[^"]*" style="([^"]*)"', text)
+    assert markers
+    assert all("stroke" in style or "fill" in style for style in markers)
 
 
 def test_inline_svg_renames_ids_with_their_references_and_leaves_text_alone() -> None:
