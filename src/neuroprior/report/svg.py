@@ -2,6 +2,7 @@
 
 import io
 import re
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from html import escape
@@ -11,6 +12,7 @@ from matplotlib.figure import Figure
 
 _TAG = re.compile(r"<[a-z][^<>]*>")  # an element's opening, never the text between
 _NUMBER = re.compile(r"-?\d+\.\d+")
+_STYLE = re.compile(r' style="([^"]*)"')
 _COLOUR = re.compile(r":#([0-9a-f])\1([0-9a-f])\2([0-9a-f])\3\b")
 _FAMILY = re.compile(r"font-family:[^;\"]*;?")
 _USE = re.compile(r'(<use xlink:href="#(\w+)"[^<>]*?)(?: style="([^"]*)")?/>')
@@ -49,7 +51,7 @@ def _smaller(text: str) -> str:
     names = dict.fromkeys(re.findall(r'(?:href="|url\()#(\w+)', text))
     short = {"figure_1": "figure_1"} | {name: f"m{k}" for k, name in enumerate(names)}
     text = _TAG.sub(lambda tag: _with_names(tag[0], short), text)
-    return "\n".join(_without_bare_groups(text.splitlines())) + "\n"
+    return _with_classes("\n".join(_without_bare_groups(text.splitlines())) + "\n")
 
 
 def _plainer(tag: str) -> str:
@@ -93,6 +95,23 @@ def _with_names(tag: str, names: dict[str, str]) -> str:
     return re.sub(r'((?:href="|url\()#)(\w+)', lambda one: one[1] + names[one[2]], tag)
 
 
+def _with_classes(text: str) -> str:
+    """Return a file's text with each style that stands in three or more tags said once, as a class."""
+    count = Counter(style[1] for tag in _TAG.finditer(text) for style in _STYLE.finditer(tag[0]))
+    names = {style: f"s{k}" for k, style in enumerate(one for one, n in count.items() if n > 2)}
+    text = _TAG.sub(
+        lambda tag: _STYLE.sub(lambda it: f' class="{names[it[1]]}"' if it[1] in names else it[0], tag[0]), text
+    )
+    rules = "".join(f".{name}{{{style}}}\n" for style, name in names.items())
+    return text.replace("</style>", f"\n{rules}</style>", 1) if rules else text
+
+
+def _without_classes(text: str) -> str:
+    """Return the text with the styles of `_with_classes` in the tags again: a page's rules would outweigh a class."""
+    styles = dict(re.findall(r"^\.(s\d+)\{(.*)\}$", text, flags=re.MULTILINE))
+    return _TAG.sub(lambda tag: re.sub(r' class="(s\d+)"', lambda it: f' style="{styles[it[1]]}"', tag[0]), text)
+
+
 def _without_bare_groups(lines: list[str]) -> Iterator[str]:
     said: list[bool] = []
     for line in lines:
@@ -131,7 +150,7 @@ def inlined(text: str, prefix: str, alt: str) -> str:
 
     Goes without what only a file needs (XML head, namespaces, the style of `*` that would reach the page).
     """
-    body = text[text.index("<svg") :]
+    body = _without_classes(text[text.index("<svg") :])
     body = re.sub(r"<style[^>]*>.*?</style>", "", body, flags=re.DOTALL)
     body = _TAG.sub(lambda tag: _with_prefix(tag[0], prefix), body)
     head, rest = body.split(">", 1)
