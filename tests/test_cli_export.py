@@ -9,15 +9,9 @@ import pytest
 
 from neuroprior import cli, load_network_folder
 from neuroprior.experiment import packaged_recipe, run_recipe
+from small_demo import SMALL as DEMO
 
-SMALL = [
-    "scale=tiny",
-    "task.n_train=150",
-    "task.n_test=60",
-    "network.width=2",
-    "conditions=[none, blur]",
-    "compute={device: cpu, precision: float32, threads: 1, workers: 1}",
-]
+SMALL = [*DEMO, "conditions=[none, blur]"]
 
 
 @pytest.fixture(scope="module")

@@ -21,16 +21,10 @@ from neuroprior.experiment import (
 )
 from neuroprior.files import write_json
 from neuroprior.types import InputError
+from small_demo import SMALL as TINY
 from test_cli_target import call
 
 CAMPAIGNS = Path(__file__).parents[2] / "recipes" / "campaigns"
-TINY = [
-    "scale=tiny",
-    "task.n_train=150",
-    "task.n_test=60",
-    "network.width=2",
-    "compute={device: cpu, precision: float32, threads: 1, workers: 1}",
-]
 GROUPS = [
     {
         "name": "main",

@@ -29,16 +29,13 @@ from neuroprior.networks.folder import write_sums
 from neuroprior.report.excerpt import controls_sentence, excerpt_table, network_page, target_page
 from neuroprior.similarity import factor_target
 from neuroprior.types import InputError
+from small_demo import SMALL as DEMO
 
 SMALL = [
-    "scale=tiny",
-    "task.n_train=150",
-    "task.n_test=60",
-    "network.width=2",
+    *DEMO,
     "conditions=[none, neural_model, blur]",
     "robustness={radii: [0.01], n_images: 20, steps: 2}",
     "perturbations={l2: [ddn], n_images: 10}",
-    "compute={device: cpu, precision: float32, threads: 1, workers: 1}",
 ]
 FILES = {"weights.safetensors", "network.pt2", "card.json", "recipe.yaml", "provenance.json", "README.md", "SHA256SUMS"}
 

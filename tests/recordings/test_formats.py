@@ -7,17 +7,12 @@ import pickle
 
 import numpy as np
 import pytest
-from small_scan import TRIALS, same, small_scan, spoiled
+from small_scan import TRIALS, same, spoiled
 
 import neuroprior.recordings.formats.plain as plain
 import neuroprior.recordings.formats.registry as registry
 from neuroprior.recordings.formats import SCAN_FORMATS, ScanFormat, load_scan, save_scan
 from neuroprior.types import InputError
-
-
-@pytest.fixture
-def scan():
-    return small_scan()
 
 
 def test_what_is_saved_is_loaded(scan, tmp_path):
@@ -217,22 +212,6 @@ def test_what_is_no_recording_is_said_with_the_formats_there_are(scan, tmp_path)
     os.rename(tmp_path / "array.npz.npy", tmp_path / "array.npz")
     with pytest.raises(InputError, match=r"array\.npz: a single array, not an \.npz file"):
         load_scan(tmp_path / "array.npz")
-
-
-def test_a_damaged_file_is_an_input_error_wherever_the_damage_is(scan, tmp_path):
-    save_scan(scan, tmp_path / "whole.npz")
-    whole = (tmp_path / "whole.npz").read_bytes()
-    rng = np.random.default_rng(0)
-    refused = 0
-    for place in rng.integers(0, len(whole), 100):
-        damaged = bytearray(whole)
-        damaged[place] ^= int(rng.integers(1, 256))
-        (tmp_path / "damaged.npz").write_bytes(damaged)
-        try:
-            load_scan(tmp_path / "damaged.npz")
-        except InputError:
-            refused += 1
-    assert refused > 50  # some bytes (dates, flags) mean nothing
 
 
 def test_a_pickle_inside_is_never_run(fields, tmp_path):
