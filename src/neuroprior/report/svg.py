@@ -96,9 +96,11 @@ def _with_names(tag: str, names: dict[str, str]) -> str:
 
 
 def _with_classes(text: str) -> str:
-    """Return a file's text with each style that stands in three or more tags said once, as a class."""
+    """Return a file's text with each style that is shorter said once, as a class of several tags."""
     count = Counter(style[1] for tag in _TAG.finditer(text) for style in _STYLE.finditer(tag[0]))
-    names = {style: f"s{k}" for k, style in enumerate(one for one, n in count.items() if n > 2)}
+    names = {
+        style: f"s{k}" for k, style in enumerate(one for one, n in count.items() if (n - 1) * len(one) > 4 * n + 10)
+    }
     text = _TAG.sub(
         lambda tag: _STYLE.sub(lambda it: f' class="{names[it[1]]}"' if it[1] in names else it[0], tag[0]), text
     )
