@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from command_line import call
 from neuroprior.experiment import (
     Cell,
     done_cells,
@@ -22,7 +23,6 @@ from neuroprior.experiment import (
 from neuroprior.files import write_json
 from neuroprior.types import InputError
 from small_demo import SMALL as TINY
-from test_cli_target import call
 
 CAMPAIGNS = Path(__file__).parents[2] / "recipes" / "campaigns"
 GROUPS = [

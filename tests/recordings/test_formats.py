@@ -11,6 +11,7 @@ from small_scan import TRIALS, same, spoiled
 
 import neuroprior.recordings.formats.plain as plain
 import neuroprior.recordings.formats.registry as registry
+from bombs import Bomb
 from neuroprior.recordings.formats import SCAN_FORMATS, ScanFormat, load_scan, save_scan
 from neuroprior.types import InputError
 
@@ -215,12 +216,8 @@ def test_what_is_no_recording_is_said_with_the_formats_there_are(scan, tmp_path)
 
 
 def test_a_pickle_inside_is_never_run(fields, tmp_path):
-    class Bomb:
-        def __reduce__(self):
-            return (open, (str(tmp_path / "it ran"), "w"))
-
-    path = write(tmp_path / "bomb.npz", fields, tier=np.array([Bomb()] * TRIALS, dtype=object))
-    (tmp_path / "plain.npz").write_bytes(pickle.dumps(Bomb()))
+    path = write(tmp_path / "bomb.npz", fields, tier=np.array([Bomb(tmp_path / "it ran")] * TRIALS, dtype=object))
+    (tmp_path / "plain.npz").write_bytes(pickle.dumps(Bomb(tmp_path / "it ran")))
     (tmp_path / "it ran").unlink(missing_ok=True)
     for file in (path, tmp_path / "plain.npz"):
         with pytest.raises(InputError):
