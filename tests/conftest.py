@@ -1,6 +1,5 @@
-"""Fixtures that several rooms share, and where real data is looked for."""
+"""Fixtures that several rooms share."""
 
-import os
 from pathlib import Path
 
 import jaxtyping
@@ -9,8 +8,7 @@ import pytest
 import torch
 
 from neuroprior.types import SimilarityTarget, Stimuli
-
-DATA = Path(os.environ.get("NEUROPRIOR_DATA") or Path(__file__).parents[2] / "shared" / "data")
+from real_data import DATA
 
 
 @pytest.fixture(autouse=True)

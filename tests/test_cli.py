@@ -8,17 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from neuroprior import cli
+from command_line import call
 from neuroprior.types import SimilarityTarget
 
 QUICK = Path(__file__).parents[1] / "recipes" / "quick.yaml"
-
-
-def call(capsys, *arguments: str) -> tuple[int, str, str]:
-    with pytest.raises(SystemExit) as ended:
-        cli.main([*arguments])
-    out, err = capsys.readouterr()
-    return int(ended.value.code or 0), out, err
 
 
 @pytest.fixture

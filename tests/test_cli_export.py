@@ -7,17 +7,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from neuroprior import cli, load_network_folder
+from command_line import call
+from neuroprior import load_network_folder
 from neuroprior.experiment import packaged_recipe, run_recipe
+from small_demo import SMALL as DEMO
 
-SMALL = [
-    "scale=tiny",
-    "task.n_train=150",
-    "task.n_test=60",
-    "network.width=2",
-    "conditions=[none, blur]",
-    "compute={device: cpu, precision: float32, threads: 1, workers: 1}",
-]
+SMALL = [*DEMO, "conditions=[none, blur]"]
 
 
 @pytest.fixture(scope="module")
@@ -31,13 +26,6 @@ def run(tmp_path_factory) -> Path:
 def target_file(tmp_path, target) -> Path:
     target.save(tmp_path / "mouse.safetensors")
     return tmp_path / "mouse.safetensors"
-
-
-def call(capsys, *arguments: object) -> tuple[int, str, str]:
-    with pytest.raises(SystemExit) as ended:
-        cli.main([str(argument) for argument in arguments])
-    out, err = capsys.readouterr()
-    return int(ended.value.code or 0), out, err
 
 
 def refused(capsys, *arguments: object) -> str:

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from command_line import call as call_command
 from neuroprior import Ledger, cli, noise_accuracy
 from neuroprior.cli.searches import USUAL_ATTACKS
 from neuroprior.networks.prepared import Prepared
@@ -81,10 +82,7 @@ QUICK = ["--data", "test.npz", "--attacks", "ddn", "--batch-size", "8"]
 
 
 def call(capsys, *arguments) -> tuple[int, str, str]:
-    with pytest.raises(SystemExit) as ended:
-        cli.main(["robustness", *[str(argument) for argument in arguments]])
-    out, err = capsys.readouterr()
-    return int(ended.value.code or 0), out, err
+    return call_command(capsys, "robustness", *arguments)
 
 
 def distances(path) -> dict[int, float]:

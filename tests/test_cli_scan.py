@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from command_line import call
 from neuroprior.cli.scan import card_names
 from neuroprior.cli.scan_stability import said_range
 from neuroprior.recordings import SCAN_FORMATS, check_scan, load_scan, load_truth, save_scan, target_from_scans
 from neuroprior.types import Stimuli, load_target
-from test_cli_target import call
 
 
 @pytest.fixture(scope="module")

@@ -7,19 +7,12 @@ import pytest
 import torch
 from torch import nn
 
-from neuroprior import cli
+from command_line import call
 from neuroprior.recordings import load_stimuli, save_scan, simulate_scan
 from neuroprior.similarity import compare_targets, lowpass_target, pixel_target
 from neuroprior.twin import load_twin, target_from_twin
 from neuroprior.types import FactoredTarget, SimilarityTarget, load_target
 from twin.test_pretrained import checkpoint
-
-
-def call(capsys, *arguments) -> tuple[int, str, str]:
-    with pytest.raises(SystemExit) as ended:
-        cli.main([str(argument) for argument in arguments])
-    out, err = capsys.readouterr()
-    return int(ended.value.code or 0), out, err
 
 
 @pytest.fixture

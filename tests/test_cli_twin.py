@@ -11,13 +11,13 @@ import pytest
 import torch
 from safetensors import SafetensorError
 
+from command_line import call
 from neuroprior.cli import main
 from neuroprior.cli.twin import fit
 from neuroprior.recordings import load_scan, packaged_photographs, save_scan, simulate_scan
 from neuroprior.twin import FitDivergedError, FitSettings, TwinArchitecture, fit_in_folder
 from neuroprior.twin.fit.fitting import _Fit
 from neuroprior.types import InputError, load_target
-from test_cli_target import call
 
 SMALL = ["--channels", "4", "--first-kernel", "5", "--kernel", "3", "--layers", "2", "--max-epochs", "2"]
 TINY = TwinArchitecture(channels=4, first_kernel=5, kernel=3, n_layers=2)

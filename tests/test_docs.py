@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from conftest import DATA
 from neuroprior import Population, SimilarityTarget, cli, packaged_photographs
 from neuroprior.similarity import target_from_population
+from real_data import DATA
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from command_line import call
 from neuroprior.experiment import (
     Cell,
     done_cells,
@@ -21,16 +22,9 @@ from neuroprior.experiment import (
 )
 from neuroprior.files import write_json
 from neuroprior.types import InputError
-from test_cli_target import call
+from small_demo import SMALL as TINY
 
 CAMPAIGNS = Path(__file__).parents[2] / "recipes" / "campaigns"
-TINY = [
-    "scale=tiny",
-    "task.n_train=150",
-    "task.n_test=60",
-    "network.width=2",
-    "compute={device: cpu, precision: float32, threads: 1, workers: 1}",
-]
 GROUPS = [
     {
         "name": "main",

@@ -17,6 +17,7 @@ import pytest
 import torch
 import yaml
 
+from bombs import Bomb
 from neuroprior import NetworkCard, SimilarityTarget, load_network_folder, load_target
 from neuroprior.experiment import load_run, packaged_recipe, run_recipe
 from neuroprior.experiment.exchange import network_of_run, write_network, write_target
@@ -29,16 +30,13 @@ from neuroprior.networks.folder import write_sums
 from neuroprior.report.excerpt import controls_sentence, excerpt_table, network_page, target_page
 from neuroprior.similarity import factor_target
 from neuroprior.types import InputError
+from small_demo import SMALL as DEMO
 
 SMALL = [
-    "scale=tiny",
-    "task.n_train=150",
-    "task.n_test=60",
-    "network.width=2",
+    *DEMO,
     "conditions=[none, neural_model, blur]",
     "robustness={radii: [0.01], n_images: 20, steps: 2}",
     "perturbations={l2: [ddn], n_images: 10}",
-    "compute={device: cpu, precision: float32, threads: 1, workers: 1}",
 ]
 FILES = {"weights.safetensors", "network.pt2", "card.json", "recipe.yaml", "provenance.json", "README.md", "SHA256SUMS"}
 
@@ -227,27 +225,17 @@ def test_what_is_no_such_folder_is_refused(run, copied, tmp_path):
     assert "no SHA256SUMS to check it by" in refused(copied)
 
 
-class Bomb:
-    """What a pickle can do: it leaves a file behind when it is read."""
-
-    def __init__(self, leaves: str) -> None:
-        self.leaves = leaves
-
-    def __reduce__(self):
-        return open, (self.leaves, "w")
-
-
 def test_a_pickle_with_right_digests_is_refused(folder, copied, tmp_path):
     """Digests tell damage, not who wrote it: the program itself is looked at too."""
     left, program = tmp_path / "left", copied / "network.pt2"
     inside = io.BytesIO()
-    torch.save((Bomb(str(left)),), inside)
+    torch.save((Bomb(left),), inside)
     with zipfile.ZipFile(folder / "network.pt2") as whole, zipfile.ZipFile(program, "w") as archive:
         for name in whole.namelist():
             archive.writestr(name, inside.getvalue() if "sample_inputs" in name else whole.read(name))
     write_sums(copied)
     assert "nothing is unpickled" in refused(copied)
-    program.write_bytes(pickle.dumps(Bomb(str(left))))
+    program.write_bytes(pickle.dumps(Bomb(left)))
     write_sums(copied)
     assert "nothing is unpickled" in refused(copied)
     assert not left.exists()

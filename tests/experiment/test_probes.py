@@ -15,15 +15,9 @@ from neuroprior.experiment.steps.training import new_network
 from neuroprior.report import write_report
 from neuroprior.robustness import corruption_accuracy, filter_accuracy
 from neuroprior.types import InputError
+from small_demo import SMALL as DEMO
 
-SMALL = [
-    "scale=tiny",
-    "task.n_train=150",
-    "task.n_test=60",
-    "network.width=2",
-    "compute={device: cpu, precision: float32, threads: 1, workers: 1}",
-    "conditions=[none, blur]",
-]
+SMALL = [*DEMO, "conditions=[none, blur]"]
 ASKED = [
     "perturbations={l0: [brendel_bethge], l1: [fmn], n_images: 6, max_gradients: 40}",
     "ensemble={linf: [0.05], l2: [0.5], n_images: 6, strength: quick}",

@@ -24,15 +24,9 @@ from neuroprior.experiment import (
 from neuroprior.experiment.forecast import Forecast
 from neuroprior.experiment.store import CHECKPOINT, Store
 from neuroprior.types import InputError
+from small_demo import SMALL as DEMO
 
-SMALL = [
-    "scale=tiny",
-    "task.n_train=150",
-    "task.n_test=60",
-    "network.width=2",
-    "conditions=[none, shuffle]",
-    "compute={device: cpu, precision: float32, threads: 1, workers: 1}",
-]
+SMALL = [*DEMO, "conditions=[none, shuffle]"]
 
 
 def go(out: Path, *more: str) -> list:

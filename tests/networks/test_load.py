@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from bombs import Bomb
 from neuroprior.networks import load_network, population_from_network
 from neuroprior.types import InputError
 
@@ -163,20 +164,10 @@ def test_of_torchscript_the_output_alone_is_read(tmp_path, stimuli):
         population_from_network(loaded, "scripted.relu", stimuli)
 
 
-class Bomb:
-    """What a pickle can do: it leaves a file behind when it is read."""
-
-    def __init__(self, leaves: str) -> None:
-        self.leaves = leaves
-
-    def __reduce__(self):
-        return open, (self.leaves, "w")
-
-
 def test_nothing_is_unpickled(tmp_path, program):
     """A pickle in any place where torch itself would read one."""
     left = tmp_path / "left"
-    bomb = Bomb(str(left))
+    bomb = Bomb(left)
     (tmp_path / "plain.pth").write_bytes(pickle.dumps(bomb))
     torch.save(bomb, tmp_path / "zip.pth")
     torch.save({"a": bomb}, tmp_path / "old.pth", _use_new_zipfile_serialization=False)

@@ -1,5 +1,6 @@
 """Files that something happened to: whatever the damage, a scan or one line; no traceback, no hang, no blow-up."""
 
+import contextlib
 import resource
 import shutil
 import zipfile
@@ -132,6 +133,30 @@ def _fuzz(whole, tmp_path, n: int) -> None:
 
     one()
     assert sum(line is not None for line in said) > n / 5  # flipped pixels and rates are pixels and rates still
+
+
+# of what is refused, the least share: bytes of pixels and rates are pixels and rates still, some (dates, flags) nothing
+SINGLE = {"plain": 0.5, "plain-h5": 0.06, "sensorium-h5": 0.06, "sensorium": 0.33}
+
+
+@pytest.mark.parametrize(("name", "least"), SINGLE.items(), ids=SINGLE)
+def test_one_byte_changed_anywhere_is_read_or_said_in_one_line(whole, tmp_path, name, least):
+    source = [path for path in whole if path.parent.name == name][-1]  # Sensorium's is the zip
+    content, damaged = source.read_bytes(), tmp_path / source.name
+    rng = np.random.default_rng(0)
+    refused: list[str] = []
+    for place in rng.choice(np.flatnonzero(np.frombuffer(content, np.uint8)), 150):
+        spoiled = bytearray(content)
+        spoiled[place] ^= int(rng.integers(1, 256))
+        damaged.write_bytes(spoiled)
+        try:
+            load_scan(damaged, name)
+        except InputError as error:
+            refused.append(str(error))
+        with contextlib.suppress(InputError):
+            load_scan(damaged)  # as what it is taken for
+    assert not [said for said in refused if "\n" in said]
+    assert len(refused) > 150 * least
 
 
 @pytest.mark.timeout(120)

@@ -11,6 +11,7 @@ import pytest
 from small_scan import small_scan
 
 import neuroprior.recordings.stimuli as stimuli_module
+from bombs import Bomb
 from neuroprior.recordings import SCAN_FORMATS, load_stimuli, packaged_photographs, save_scan
 from neuroprior.types import InputError
 
@@ -151,11 +152,7 @@ def test_a_damaged_file_is_an_input_error_wherever_the_damage_is(tmp_path, field
 
 
 def test_a_pickle_inside_is_never_run(tmp_path, fields):
-    class Bomb:
-        def __reduce__(self):
-            return (open, (str(tmp_path / "it ran"), "w"))
-
-    path = write(tmp_path / "bomb.npz", fields, names=np.array([Bomb()] * N, dtype=object))
+    path = write(tmp_path / "bomb.npz", fields, names=np.array([Bomb(tmp_path / "it ran")] * N, dtype=object))
     (tmp_path / "it ran").unlink(missing_ok=True)
     with pytest.raises(InputError, match="Object arrays cannot be read"):
         load_stimuli(path)

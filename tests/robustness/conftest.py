@@ -1,9 +1,10 @@
-"""A network that has really learnt something, for what no closed form tells."""
+"""A network that has really learnt something, for what no closed form tells, and parts of a photograph."""
 
 from dataclasses import dataclass
 
 import pytest
 import torch
+from skimage import data as photographs
 from torch import nn
 
 from neuroprior.classifier import load_packaged_digits
@@ -44,3 +45,16 @@ def trained() -> Trained:
     rows = rows[torch.randperm(len(rows), generator=draw)][:100]
     net.zero_grad(set_to_none=True)
     return Trained(net, test_x[rows], test_y[rows])
+
+
+@pytest.fixture(scope="session")
+def rgb() -> torch.Tensor:
+    """64 parts of a packaged photograph, at half its size: 32x32 RGB."""
+    halved = photographs.astronaut().reshape(256, 2, 256, 2, 3).mean((1, 3)).round()
+    parts = halved.reshape(8, 32, 8, 32, 3).transpose(0, 2, 4, 1, 3).reshape(64, 3, 32, 32)
+    return torch.from_numpy(parts).float() / 255
+
+
+@pytest.fixture(scope="session")
+def gray(rgb: torch.Tensor) -> torch.Tensor:
+    return (rgb.mean(1, keepdim=True) * 255).round() / 255

@@ -1,4 +1,4 @@
-"""A web server on this machine that can misbehave as the real ones do."""
+"""A web server on this machine that can misbehave as the real ones do, and what it serves."""
 
 import re
 import threading
@@ -8,6 +8,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Literal
 
 import pytest
+
+from .toys import ARCHIVE, CONTENT, source_of
 
 Fault = Literal["", "cut", "no ranges", "wrong range", "416", "page", "bare page", "slow", "hang", "gzip", "no length"]
 
@@ -100,3 +102,17 @@ def site(monkeypatch):
         site.over.set()
         server.shutdown()
         thread.join()
+
+
+@pytest.fixture
+def toy(site):
+    """One plain file, on one address."""
+    site.files["a.pth"] = CONTENT
+    return source_of(f"{site.url}/a.pth")
+
+
+@pytest.fixture
+def photos(site):
+    """One archive, on one address."""
+    site.files["photos.tar.gz"] = ARCHIVE
+    return source_of(f"{site.url}/photos.tar.gz", path="photos.tar.gz", content=ARCHIVE, unpacks_to="photos")
