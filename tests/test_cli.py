@@ -56,7 +56,7 @@ def test_every_command_explains_itself_with_an_example(capsys, command):
 
 
 def test_version(capsys):
-    assert call(capsys, "--version")[:2] == (0, "neuroprior 0.0.1\n")
+    assert call(capsys, "--version")[:2] == (0, "neuroprior 0.1.0\n")
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,7 @@ if TYPE_CHECKING:
         load_target,
     )
 
-__version__ = "0.0.1"
+__version__ = "0.1.0"
 
 # Imported on first use: `from neuroprior import SimilarityRegularizer` needs torch, numpy and safetensors only.
 _HOME = {
