@@ -120,7 +120,7 @@ def test_a_networks_target_needs_no_name():
     [
         (
             lambda file: np.savez(file.with_suffix(".npz"), images=np.ones(3)),
-            r"an archive .*; .* `.* --scan` makes one",
+            r"an archive .*; `neuroprior target build` makes one",
         ),
         (lambda file: np.save(file.with_suffix(".npy"), np.eye(3)), r"an array, not a target; target_from_matrix\("),
         (lambda file: file.with_suffix(".txt").write_text("what is found alike"), "not a similarity target; "),

@@ -283,7 +283,7 @@ def _instead(file: Path) -> str:
     if start.startswith(b"\x93NUMPY"):
         return "an array, not a target; target_from_matrix(np.load(path), stimuli), or `target build --matrix`"
     if start.startswith(b"PK"):
-        return "an archive (.npz, .pt, .zip), not a target; of a recording `neuroprior target build --scan` makes one"
+        return "an archive (.npz, .pt, .zip), not a target; `neuroprior target build` makes one"
     return "not a similarity target; `neuroprior target build` makes one, of a twin, recordings, a network or a matrix"
 
 
