@@ -1,5 +1,8 @@
 """Masked on purpose: each way is seen and named; an honest network is not accused."""
 
+import cProfile
+import sys
+
 import pytest
 import torch
 from torch import nn
@@ -107,6 +110,20 @@ class Purifying(nn.Module):
             own = x.detach().requires_grad_()
             (slope,) = torch.autograd.grad(self.net(own).amax(1).sum(), own)
         return self.net(x + 1e-3 * slope.sign())
+
+
+def test_who_measures_time_with_cprofile_goes_on_measuring(trained):
+    """Its profiler is no function: taken away, it could not be put back."""
+    profile = cProfile.Profile()
+    profile.enable()
+    try:
+        (found,) = masking_report(
+            {"plain": trained.net}, trained.images[:2], trained.labels[:2], radius=RADIUS, queries=20
+        )
+        assert sys.getprofile() is profile
+    finally:
+        profile.disable()
+    assert not found.gradients_inside
 
 
 def test_a_network_that_takes_gradients_while_it_answers_is_told_and_not_accused(trained):

@@ -315,6 +315,8 @@ def _takes_gradients(victim: Victim, images: torch.Tensor) -> bool:
         taken |= event == "call" and frame.f_code in engine
 
     before = sys.getprofile()
+    if before is not None and not callable(before):  # cProfile's, which could not be put back: its user goes first
+        return False
     sys.setprofile(look)
     try:
         victim.logits(images)
