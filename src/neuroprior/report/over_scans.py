@@ -81,10 +81,11 @@ def over_scans_table(found: ScanStability) -> Table | None:
     n_scans, n_images = len(found.names), len(found.stimuli)
     several = n_scans > 1
     first = label_of(rows[0].first)
-    narrow = " With so few scans the bootstrap is too narrow; the t interval is the one to trust." * (n_scans < 10)
+    few = " Of so few scans it has too small a share of scans: read the wider of the two." * (n_scans < 10)
     interval = (
         f"Bootstrap: percentiles of {REPLICATES:,} replicates that draw scans with replacement, and images, the same "
-        f"for all scans of a replicate, as all saw the same.{narrow} t: paired over scans, n − 1 degrees of freedom. "
+        f"for all scans of a replicate, as all saw the same.{few} t: paired over scans, n − 1 degrees of freedom, for "
+        f"these very images. "
         f"g_z: mean over standard deviation of the paired differences, with Hedges' correction."
         if several
         else f"Bootstrap: percentiles of {REPLICATES:,} replicates that draw images with replacement: of one scan, so "

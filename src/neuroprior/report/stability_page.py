@@ -7,14 +7,15 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
+from neuroprior.files import write_whole
 from neuroprior.recordings import ScanStability
 from neuroprior.report.image_drawings import image_pairs
-from neuroprior.report.over_scans import ceiling_table, over_scans_table
+from neuroprior.report.over_scans import ceiling_table, over_scans_csv, over_scans_table
 from neuroprior.report.plate import Panel, Plate, write_plates
 from neuroprior.report.stability_drawings import growth
 from neuroprior.report.stability_plates import fluctuation_sets, fluctuations_of, matrices_of, scatter_of
 from neuroprior.report.svg import house_style, inline_svg
-from neuroprior.report.tables import minus
+from neuroprior.report.tables import csv_text, minus
 from neuroprior.report.targets import extreme_pairs
 from neuroprior.report.templates import render
 from neuroprior.types import Float32
@@ -50,7 +51,7 @@ def stability_json(found: ScanStability, grown: Growth | None = None) -> dict[st
 
 
 def write_stability(found: ScanStability, folder: Path, grown: Growth | None = None) -> list[Path]:
-    """Write `index.html`, which stands alone, and each figure as SVG; return the paths."""
+    """Write `index.html`, which stands alone, each figure as SVG, and `scans.csv`; return the paths."""
     with house_style():
         plates = _plates(found, grown)
     drawn = [(plate, [Markup(inline_svg(one.figure, one.name, one.alt)) for one in plate.panels]) for plate in plates]
@@ -62,7 +63,9 @@ def write_stability(found: ScanStability, folder: Path, grown: Growth | None = N
         over_scans=over_scans_table(found),
         plates=drawn,
     )
-    return write_plates(folder, page, plates)
+    written = write_plates(folder, page, plates)
+    table = over_scans_csv(found)
+    return [*written, write_whole(folder / "scans.csv", csv_text(table))] if len(table) > 1 else written
 
 
 def _plates(found: ScanStability, grown: Growth | None) -> list[Plate]:
