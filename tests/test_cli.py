@@ -131,7 +131,7 @@ def test_bad_input_to_a_run_is_told_before_anything_is_written(capsys, tmp_path,
                  tier=whole["tier"][-200:])  # fmt: skip
     for change, says in (
         ("stimuli.path=none.npz", "none.npz: no such file"),
-        ("target.path=cut.pth", "cut.pth: damaged"),
+        ("target.path=cut.pth", "cut.pth: no file of weights, or damaged"),
         ("task.test=unlabelled.parquet", "unlabelled.parquet: no column 'label' or 'fine_label'; it has img"),
         ("task.train=cut.pth", "cut.pth: not a parquet file"),
         ("stimuli.path=square.npz", "takes images of 36x64, the stimuli are 36x36"),
@@ -175,7 +175,7 @@ def test_a_plan_is_printed_and_nothing_is_run(capsys, tmp_path):
     arguments = ["demo", "--out", str(out), "--plan", *[x for s in settings for x in ("--set", s)]]
     status, said, _ = call(capsys, *arguments)
     assert status == 0
-    assert "demo: 9 steps into" in said
+    assert "demo: 10 steps into" in said
     assert "train-shuffle    2 to do   target" in said
     assert said.splitlines()[-1].startswith("All that is to do: about ")
     plan = json.loads(call(capsys, *arguments, "--json")[1])

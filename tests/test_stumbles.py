@@ -1,5 +1,6 @@
 """What a newcomer gets wrong first is one line that says how to mend it, or simply works (docs/stumbles.md)."""
 
+import inspect
 import warnings
 from functools import cache
 from pathlib import Path
@@ -247,3 +248,18 @@ def test_an_exported_network_of_another_size_is_told_in_words_and_fitted_with_si
     assert (made.stimuli_digest, made.details["size"]) == (STIMULI.digest, "8x8")
     with pytest.raises(InputError, match=r"\(it takes 1 channels, and got 3\)"):
         npr.noise_accuracy(program, torch.rand(4, 3, 8, 8), LABELS, sigmas=[0])
+
+
+def test_one_will_do_and_may_be_numpys():
+    """What `argmax` gives is a number; a word of digits is none."""
+    network = nn.Sequential(
+        nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)
+    )
+    images, labels = torch.rand(4, 1, 8, 8), torch.tensor([0, 1, 2, 0])
+    noise, exciting = map(inspect.unwrap, (npr.noise_accuracy, npr.networks.exciting_images_of_units))
+    assert noise(network, images, labels, np.float32(0.5)).accuracy == noise(network, images, labels, [0.5]).accuracy
+    assert len(npr.linf_accuracy(network, images, labels, np.float64(0.1), steps=1).accuracy) == 1
+    made = exciting(network, "0", np.int64(2), (1, 8, 8), steps=2)
+    assert len(made.images) == 1
+    with pytest.raises(InputError, match="channels='12'; give a whole number, or several"):
+        exciting(network, "0", "12", (1, 8, 8), steps=2)

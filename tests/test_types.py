@@ -115,7 +115,7 @@ def test_truncated_target_is_refused(tmp_path, target):
     path = tmp_path / "t"
     target.save(path)
     path.write_bytes(path.read_bytes()[:-7])
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="damaged, or a copy that was cut off"):
         SimilarityTarget.load(path)
     with pytest.raises(InputError, match="no such file"):
         SimilarityTarget.load(tmp_path / "missing")

@@ -92,4 +92,6 @@ def said_by_network(error: BaseException) -> str:
     guard = _GUARD.search(str(error))
     if guard is not None and int(guard[1]) < len(_AXES):
         return f"it takes {guard[2]} {_AXES[int(guard[1])]}, and got {guard[3]}"
-    return (str(error).strip().splitlines() or [type(error).__name__])[-1][:160]
+    said = (str(error).strip().splitlines() or [""])[-1][:160]
+    kind = type(error).__name__
+    return f"{kind}: {said}" if said and isinstance(error, LookupError) else said or kind  # 'x' says nothing by itself

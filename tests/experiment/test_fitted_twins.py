@@ -238,7 +238,7 @@ def test_steps_depend_on_weights_and_scans_alone(changed, twins):
 def test_what_it_will_cost_is_said(folder):
     asked = recipe("conditions=[none, neural_model, random_twin, regression]")
     cost = forecast(asked, plan(asked, {}), lambda _: False)
-    assert {c.step.kind for c in cost.costs} == {"target", "control", "train", "measure"}
+    assert {c.step.kind for c in cost.costs} == {"target", "control", "train", "measure", "stability"}
     assert all(c.seconds > 0 and c.memory_mb > 0 for c in cost.costs)
 
 
@@ -310,8 +310,8 @@ def test_a_recording_without_repeats_is_refused_before_anything_runs(changed, tm
 @pytest.mark.parametrize(
     ("gone", "says"),
     [
-        (PATHS[1], r"mouse1-scan0\.npz: no such file; the commands at the head of recipes/twin-comparison\.yaml simul"),
-        ("twin-mice-twins", r"twin-mice-twins: no such file; the commands at the head of recipes/twin-comparison\.yam"),
+        (PATHS[1], r"mouse1-scan0\.npz: no such file; simulate these scans with the commands at the head of"),
+        ("twin-mice-twins", r"twin-mice-twins: no such file; fit these twins with the commands at the head of"),
         ("twin-mice-twins/fit.json", r"no finished fit \(fit\.json is missing or damaged\); `neuroprior twin fit` mak"),
         ("twin-mice-twins/twin.safetensors", r"twin-mice-twins/twin\.safetensors"),
     ],

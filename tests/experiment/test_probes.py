@@ -99,7 +99,7 @@ def test_a_run_holds_its_units_and_verdicts_and_the_report_says_them(probed):
 
 def test_what_is_not_asked_makes_no_step():
     kinds = {step.kind for step in plan(small(), {})}
-    assert kinds == {"target", "train", "measure"}
+    assert kinds == {"target", "train", "measure", "stability"}
     asked = {step.kind for step in plan(small(*ASKED), {})}
     assert asked == {*kinds, "attack", "ensemble", "corruptions", "frequencies", "tuning", "masking"}
 

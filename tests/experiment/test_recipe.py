@@ -105,3 +105,46 @@ def test_recipes_are_frozen():
     with pytest.raises(ValueError, match="frozen"):
         parse_recipe(GOOD, "r").seeds = (1,)
     assert isinstance(parse_recipe(GOOD, "r"), Recipe)
+
+
+SCANS = """
+name: try
+stimuli: {source: scans}
+target: {kind: scans, paths: [a.npz], neurons: "top-v:0.5"}
+task: {source: parquet, train: a.parquet, test: b.parquet, n_train: 50}
+conditions: [none, neural_data]
+"""
+
+
+@pytest.mark.parametrize("kind_first", [True, False])
+def test_another_kind_keeps_what_it_takes_and_drops_what_only_the_old_one_took(kind_first):
+    changes = ["target.kind=fitted_twins", "target.twins=tw"]
+    target = parse_recipe(SCANS, "r", changes if kind_first else changes[::-1]).target
+    assert (target.kind, target.paths, target.twins) == ("fitted_twins", ("a.npz",), "tw")
+    folders = parse_recipe(SCANS, "r", ["task.source=image_folder"]).task
+    assert (folders.train, folders.test, folders.n_train) == ("a.parquet", "b.parquet", 50)
+    cifar = parse_recipe(SCANS, "r", ["task.source=cifar_binary", "task.folder=c"]).task
+    assert (cifar.folder, cifar.train, cifar.n_train) == ("c", None, 50)
+
+
+def test_a_target_given_as_a_whole_keeps_nothing_of_another_kind():
+    target = parse_recipe(SCANS, "r", ["target={kind: twin, path: t.pth}", "stimuli={source: photographs}"]).target
+    assert (target.path, target.neurons) == ("t.pth", None)
+    same = parse_recipe(SCANS, "r", ["target={kind: scans, paths: [b.npz]}"]).target
+    assert (same.paths, same.neurons) == (("b.npz",), "top-v:0.5")
+
+
+def test_null_takes_away_what_stood_there_before_the_next_change():
+    text = GOOD.replace("{kind: simulated_mouse}", "{kind: simulated_mouse, n_neurons: 50, seed: 7}")
+    target = parse_recipe(text, "r", ["target=null", "target.kind=simulated_mouse"]).target
+    assert (target.n_neurons, target.seed) == (500, 0)
+
+
+def test_what_is_said_of_the_wrong_kind_is_refused_though_the_old_one_took_it():
+    with pytest.raises(InputError, match=r"unknown key 'target\.paths'"):
+        parse_recipe(SCANS, "r", ["target.kind=twin", "target.path=t.pth", "target.paths=[c.npz]", "conditions=[none]"])
+
+
+def test_tiny_may_have_another_source():
+    text = SCANS + "tiny: {task: {source: digits}}\n"
+    assert parse_recipe(text, "r", ["scale=tiny"]).task.train is None

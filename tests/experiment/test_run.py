@@ -36,7 +36,11 @@ def test_a_run_is_a_folder(finished):
     }
     labels = [entry["label"] for entry in json.loads((finished / "plan.json").read_text())["steps"]]
     conditions = ["none", "neural_model", "neural_data", "shuffle", "blur"]
-    assert labels == ["target", *(f"{kind}-{c}-seed0" for c in conditions for kind in ("train", "measure"))]
+    assert labels == [
+        "target",
+        *(f"{kind}-{c}-seed0" for c in conditions for kind in ("train", "measure")),
+        "stability",
+    ]
     assert len([p for p in (finished / "steps").iterdir() if p.is_dir() and p.name[0] != "."]) == len(labels)
 
 

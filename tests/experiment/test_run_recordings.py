@@ -7,15 +7,19 @@ import pytest
 import yaml
 
 from neuroprior import save_scan
+from neuroprior.experiment.inputs import stimuli_of
 from neuroprior.experiment.plan import plan
 from neuroprior.experiment.recipe import parse_recipe
 from neuroprior.experiment.run import load_run, run_recipe
+from neuroprior.experiment.steps import do_work
+from neuroprior.experiment.steps.settings import ABSENT_FILE, STABILITY_FILE
+from neuroprior.experiment.steps.targets import untrained_twins
 from neuroprior.files import read_json
 from neuroprior.recordings import ScanStability, load_scan, load_stability, scan_stability
 from neuroprior.report import write_report
 from neuroprior.similarity import lowpass_target, pixel_target
 from neuroprior.twin import FitSettings, TwinArchitecture, fit_in_folder, load_fit, target_from_twin
-from twin.fit.small_mouse import small_mouse
+from twin.fit.small_mouse import small_mouse, trials_of
 
 NAMES = ("mouse0", "mouse1")
 RECIPE = {
@@ -120,9 +124,6 @@ def test_only_recordings_are_looked_at(at_hand, parts, has):
 
 def test_repeats_that_do_not_suffice_are_no_fault(at_hand, tmp_path, monkeypatch):
     """Where each oracle image is shown twice there is no Eq. 5; where the scans share none, one line says so."""
-    from neuroprior.experiment.steps import do_work
-    from neuroprior.experiment.steps.settings import ABSENT_FILE, STABILITY_FILE
-
     (step,) = [one for one in plan(recipe(), {}) if one.kind == "stability"]
     do_work(step.work, {}, tmp_path, lambda *_: None)
     assert load_stability(tmp_path / STABILITY_FILE).names == NAMES
@@ -137,9 +138,6 @@ def test_repeats_that_do_not_suffice_are_no_fault(at_hand, tmp_path, monkeypatch
 
 
 def test_the_same_recordings_give_the_same_bytes(at_hand, tmp_path):
-    from neuroprior.experiment.steps import do_work
-    from neuroprior.experiment.steps.settings import STABILITY_FILE
-
     (step,) = [one for one in plan(recipe(), {}) if one.kind == "stability"]
     kept = []
     for name in "ab":
@@ -149,3 +147,47 @@ def test_the_same_recordings_give_the_same_bytes(at_hand, tmp_path):
         kept.append([found.oracle, found.over_trials, found.models["lowpass"]])
     for a, b in zip(*kept, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_images_shown_once_change_nothing(at_hand, tmp_path, monkeypatch):
+    """Eq. 3 is centred on the images that were repeated, and so is what stands beside it."""
+    mouse = small_mouse("once", n_images=30, n_oracle=10, repeats=4)
+    oracle = np.flatnonzero(mouse.tier == "oracle")
+    images = np.unique(mouse.trial_image[oracle])
+    first = [np.flatnonzero((mouse.trial_image == image) & (mouse.tier == "oracle"))[0] for image in images[5:]]
+    kept = np.sort(
+        [*np.flatnonzero(mouse.tier != "oracle"), *oracle[np.isin(mouse.trial_image[oracle], images[:5])], *first]
+    )
+    save_scan(trials_of(mouse, kept), tmp_path / "once.npz")
+    monkeypatch.setenv("NEUROPRIOR_DATA", str(tmp_path))
+    asked = recipe(target={"kind": "scans", "paths": ["once.npz"]})
+    (step,) = [one for one in plan(asked, {}) if one.kind == "stability"]
+    do_work(step.work, {}, tmp_path, lambda *_: None)
+    found = load_stability(tmp_path / STABILITY_FILE)
+    assert len(found.stimuli) == 5
+    expected = pixel_target(found.stimuli, threshold=None).matrix
+    np.testing.assert_allclose(found.models["pixel_raw"][0], expected, atol=1e-6)
+
+
+def test_untrained_twins_are_those_of_the_control_and_need_no_weights(at_hand, tmp_path):
+    asked = recipe(target={**FITTED, "weighting": "snr"}, conditions=["neural_model", "random_twin"])
+    steps = {one.label: one for one in plan(asked, {})}
+    for name in ("target", "control", "stability"):
+        (tmp_path / name).mkdir()
+    do_work(steps["stability"].work, {}, tmp_path / "stability", lambda *_: None)
+    found = load_stability(tmp_path / "stability" / STABILITY_FILE)
+    assert {"neural_model", "random_twin"} <= set(found.models)
+    twins = load_fit(at_hand / "twins").twins
+    stimuli, tier = stimuli_of(asked.stimuli, asked.target)
+    drawn = untrained_twins(twins, 3, stimuli.select(stimuli.ids[tier == "train"]))
+    expected = [target_from_twin(one, found.stimuli).matrix for one in drawn]
+    np.testing.assert_allclose(found.models["random_twin"], np.stack(expected), atol=1e-6)
+
+
+def test_a_damaged_file_leaves_the_rest_of_the_report(at_hand, tmp_path):
+    out = tmp_path / "run"
+    assert run_recipe(recipe(), out, command=["test"], watch=lambda *_: None) == []
+    next((out / "steps").glob("stability-*/stability.npz")).write_bytes(b"")
+    results = load_run(out)
+    assert "not what scan stability keeps" in results.stability
+    assert "not what scan stability keeps" in write_report(results).read_text(encoding="utf-8")

@@ -42,10 +42,10 @@ def finished(tmp_path_factory) -> Path:
 
 def test_list_and_show(finished):
     (summary,) = list_runs(finished.parent)
-    assert (summary.name, summary.steps, summary.done, summary.from_future) == ("demo", 5, 5, False)
+    assert (summary.name, summary.steps, summary.done, summary.from_future) == ("demo", 6, 6, False)
     assert list_runs(finished) == [summary]
     states = show_run(finished)
-    assert [state.state for state in states] == ["done"] * 5
+    assert [state.state for state in states] == ["done"] * 6
     assert all(state.seconds is not None and 0 <= state.seconds < 100 for state in states)
     assert all(state.peak_memory_mb is None or 50 < state.peak_memory_mb < 5000 for state in states)
     assert summary.disk_mb == pytest.approx(sum(state.disk_mb for state in states))
@@ -58,7 +58,7 @@ def test_a_clock_that_jumped_back_is_told(finished, tmp_path):
     (out / "provenance.json").write_text(json.dumps({**origin, "created": "2999-01-01T00:00:00+00:00"}))
     (summary,) = list_runs(out)
     assert summary.from_future
-    assert summary.done == 5
+    assert summary.done == 6
 
 
 def test_stopped_steps_are_told_from_those_to_do(finished, tmp_path):
@@ -71,7 +71,7 @@ def test_stopped_steps_are_told_from_those_to_do(finished, tmp_path):
     begun = store.unfinished(show_run(out)[1].folder.name)
     begun.mkdir(parents=True)
     (begun / CHECKPOINT).write_text("x")
-    assert [state.state for state in show_run(out)] == ["done", "stopped", "to do", "to do", "to do"]
+    assert [state.state for state in show_run(out)] == ["done", "stopped", "to do", "to do", "to do", "done"]
 
 
 def test_nothing_of_a_living_run_is_garbage(finished):
@@ -100,7 +100,7 @@ def test_what_only_a_lost_run_needed_can_go(tmp_path, monkeypatch):
     remove_garbage(store, found)
     assert find_garbage(store) == []
     assert (tmp_path / "store" / "notes").is_dir()
-    assert [state.state for state in show_run(tmp_path / "two")] == ["done"] * 3
+    assert [state.state for state in show_run(tmp_path / "two")] == ["done"] * 4
     shutil.move(tmp_path / "two", tmp_path / "three")  # moved, not lost: the store cannot know, but who names it does
     assert {g.why for g in find_garbage(store)} == {"of ../two, which is gone"}
     assert find_garbage(store, tmp_path / "three") == []
@@ -133,7 +133,7 @@ def test_a_store_named_from_another_folder_is_found_again(finished, tmp_path, mo
     monkeypatch.delenv("NEUROPRIOR_STORE")
     (tmp_path / "else").mkdir()
     monkeypatch.chdir(tmp_path / "else")
-    assert [state.state for state in show_run(tmp_path / "run")] == ["done"] * 5
+    assert [state.state for state in show_run(tmp_path / "run")] == ["done"] * 6
 
 
 def test_one_damaged_run_does_not_hide_the_others(finished, tmp_path):
@@ -142,7 +142,7 @@ def test_one_damaged_run_does_not_hide_the_others(finished, tmp_path):
     (tmp_path / "bad" / "plan.json").write_text("{")
     assert [(r.folder.name, r.created == "damaged", r.done) for r in list_runs(tmp_path)] == [
         ("bad", True, 0),
-        ("good", False, 5),
+        ("good", False, 6),
     ]
 
 

@@ -169,7 +169,7 @@ def test_steps_depend_on_what_they_use_alone():
 def test_what_it_will_cost_is_said():
     asked = recipe()
     cost = forecast(asked, plan(asked, {}), lambda _: False)
-    assert {c.step.kind for c in cost.costs} == {"scans", "twins", "target", "train", "measure"}
+    assert {c.step.kind for c in cost.costs} == {"scans", "twins", "target", "train", "measure", "stability"}
     assert all(c.seconds > 0 and c.memory_mb > 0 for c in cost.costs)
 
 

@@ -207,7 +207,7 @@ def test_what_is_no_recording_is_said_with_the_formats_there_are(scan, tmp_path)
     with pytest.raises(InputError, match=r"cut\.npz: stops before its end, as after a copy that was cut off; copy it"):
         load_scan(tmp_path / "cut.npz")
     np.savez(tmp_path / "stimuli.npz", images=scan.stimuli.pixels, names=scan.stimuli.ids)
-    with pytest.raises(InputError, match=r"field 'name' is missing \(it holds images, names\)"):
+    with pytest.raises(InputError, match=r"stimuli\.npz: stimuli, not a recording \(no responses\)"):
         load_scan(tmp_path / "stimuli.npz")
     np.save(tmp_path / "array.npz", scan.responses)
     os.rename(tmp_path / "array.npz.npy", tmp_path / "array.npz")

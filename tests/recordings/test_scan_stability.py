@@ -63,6 +63,13 @@ def test_a_model_is_one_of_all_scans_or_one_of_each(mice, found):
         scan_stability(scans, {"each": own[:2]})
 
 
+@pytest.mark.parametrize("name", ["truth", "mean of the other scans", "single trial, inside the average"])
+def test_a_model_takes_no_name_of_what_is_always_compared(mice, name):
+    target = target_from_population(mice[0].truth.select(ORACLE), SHOWN.select(ORACLE))
+    with pytest.raises(InputError, match=f"a model is called '{name}', as what is always compared; rename it"):
+        scan_stability([mice[0].scan], {name: target})
+
+
 def test_the_spread_over_repeats_is_said_of_each_scan(mice, found):
     for mouse, sd in zip(mice, found.repeats_sd, strict=True):
         assert sd == pytest.approx(np.asarray(repeat_fluctuation(*oracle_trials(mouse.scan))).std(), rel=1e-5)

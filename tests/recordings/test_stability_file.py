@@ -49,7 +49,8 @@ def test_all_of_it_comes_back(tmp_path, n_scans, n_repeats):
 def test_another_file_is_no_stability(tmp_path):
     np.savez(tmp_path / "other.npz", a=np.zeros(2))
     (tmp_path / "text.npz").write_text("nothing")
-    for name in ("other.npz", "text.npz", "missing.npz"):
+    (tmp_path / "empty.npz").touch()
+    for name in ("other.npz", "text.npz", "empty.npz", "missing.npz"):
         with pytest.raises(InputError, match=rf"{name}: not what scan stability keeps") as raised:
             load_stability(tmp_path / name)
         assert "\n" not in str(raised.value)

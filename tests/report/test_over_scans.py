@@ -3,13 +3,15 @@
 import csv
 import dataclasses
 import io
+import json
 
 import numpy as np
 import pytest
 
 from neuroprior.recordings import packaged_photographs, scan_stability, simulate_scan
 from neuroprior.report.over_scans import ceiling_table, nearness, over_scans_csv, over_scans_table
-from neuroprior.report.page import render_page, write_report
+from neuroprior.report.page import render_page, write_figures, write_report
+from neuroprior.report.stability_page import stability_json, write_stability
 from neuroprior.report.stability_plates import fluctuations_plate, recorded_plate, scatter_plate
 from neuroprior.similarity import lowpass_target, pixel_target, target_from_population
 
@@ -49,7 +51,8 @@ def test_the_brains_model_comes_first_and_its_difference_is_of_each_scans_r(foun
         gaps = np.array(r["neural_model"]) - np.array(r[name])
         assert one.paired.mean == pytest.approx(gaps.mean())
         assert one.paired.n == 3
-        assert one.bootstrap[0] < gaps.mean() < one.bootstrap[1]
+        if name != "mean of the other scans":
+            assert one.bootstrap[0] < gaps.mean() < one.bootstrap[1]
 
 
 def test_the_truth_of_the_neurons_is_nearer_than_blurred_pixels_and_the_interval_says_so(found):
@@ -112,3 +115,39 @@ def test_why_there_is_none_is_said_in_one_line(make_run: MakeRun):
     unfinished = dataclasses.replace(make_run(), missing=("stability",))
     assert "The step that looks at the recordings is not finished." in render_page(unfinished)
     assert "The recordings" not in render_page(make_run())
+
+
+@pytest.mark.parametrize("n_oracle", [2, 3])
+def test_a_handful_of_images_has_no_interval_and_still_a_report(tmp_path, make_run: MakeRun, n_oracle):
+    few = packaged_photographs(n_train=2, n_oracle=n_oracle)
+    mouse = simulate_scan(few, few.ids[2:], n_neurons=30, n_repeats=4, name="few")
+    found = scan_stability([mouse.scan], truths=[mouse.truth])
+    assert all(one.bootstrap is None for one in nearness(found))
+    assert "nan" not in str(over_scans_csv(found))
+    write_report(dataclasses.replace(make_run(), stability=found))
+    write_stability(found, tmp_path)
+
+
+def test_the_mean_of_the_others_has_no_interval_over_scans(mice):
+    """Each scan is in the mean of every other: of two, both numbers are one."""
+    for n in (2, 3):
+        rows = nearness(scan_stability([mouse.scan for mouse in mice[:n]]))
+        assert rows[0].name == "mean of the other scans"
+        for one in rows[1:]:
+            assert one.bootstrap is None
+            assert (one.paired.low, one.paired.high, one.paired.n) == (None, None, n)
+
+
+def test_a_model_that_does_not_vary_is_a_dash_and_no_number(mice, tmp_path):
+    flat = pixel_target(ORACLE, threshold=None)
+    flat = dataclasses.replace(flat, matrix=np.eye(len(ORACLE), dtype=np.float32))
+    found = scan_stability([mouse.scan for mouse in mice], {"flat": flat})
+    assert [row[1] for row in over_scans_table(found).rows if row[0] == "flat"] == ["\N{EN DASH}"]
+    assert "nan" not in str(over_scans_csv(found))
+    json.dumps(stability_json(found), allow_nan=False)
+    assert "flat: r = not defined" in write_stability(found, tmp_path)[0].read_text(encoding="utf-8")
+
+
+def test_a_published_folder_has_no_picture_of_data(found, make_run: MakeRun, tmp_path):
+    written = write_figures(dataclasses.replace(make_run(), stability=found), tmp_path, ["svg"])
+    assert not any(file.name.startswith(("schematic", "noise-examples", "pairs")) for file in written)

@@ -295,7 +295,10 @@ def test_numbers_of_recordings_are_judged_over_scans(make_run):
 
 @pytest.mark.parametrize(
     ("kind", "says"),
-    [("twin", "needs a target made of recorded scans"), ("scans", "its scans do not say both")],
+    [
+        ("twin", "needs a target made of recorded scans"),
+        ("scans", "the run does not say how stable its recordings are"),
+    ],
 )
 def test_without_recordings_the_ledger_says_what_it_needs(make_run, kind, says):
     results = run_of(make_run, [], recipe=f"{PAPER}target: {{kind: {kind}}}\n")

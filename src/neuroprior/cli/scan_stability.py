@@ -65,7 +65,8 @@ def stability(
     print(f"{len(scans)} scan{'s' if len(scans) > 1 else ''}, {said['images']} oracle images")
     for name, rs in said["r"].items():
         what = "true S of these very neurons" if name == "truth" and truths is not None else name
-        print(f"r, {what}: {np.mean(rs):.3f}{said_range(rs)}")
+        known = [r for r in rs if r is not None]
+        print(f"r, {what}: {f'{np.mean(known):.3f}{said_range(known)}' if known else 'not defined (it does not vary)'}")
     for name, sd in said["sd"].items():
         print(f"standard deviation {name}: {sd:.4f}")
     for ceiling in said["noise_ceiling"]:

@@ -6,7 +6,7 @@ from typing import get_args
 from neuroprior.experiment.conditions import Condition, Control, condition_named
 from neuroprior.experiment.inputs import stimuli_paths
 from neuroprior.experiment.recipe import Recipe
-from neuroprior.experiment.sections import MADE, MatrixTarget, RobustnessSection, TaskSection, TwinTarget
+from neuroprior.experiment.sections import MADE, MatrixTarget, RobustnessSection, Target, TaskSection, TwinTarget
 from neuroprior.experiment.simulated_twins import SimulatedTwinsTarget
 from neuroprior.experiment.steps.settings import (
     AttackWork,
@@ -47,8 +47,7 @@ def plan(recipe: Recipe, digests: dict[str, str]) -> list[Step]:
 
     scans, twins = _simulated(recipe, machine, files)
     target = _target(recipe, machine, scans, twins, files)
-    stability = _stability(recipe, machine, scans, twins, files)
-    steps = {step.key: step for step in (scans, *twins.values(), target, stability) if step is not None}
+    steps = {step.key: step for step in (scans, *twins.values(), target) if step is not None}
     for seed in recipe.seeds:
         networks: dict[str, Step] = {}
         for name in recipe.conditions:
@@ -64,6 +63,9 @@ def plan(recipe: Recipe, digests: dict[str, str]) -> list[Step]:
         compared = _masking(recipe, machine, seed, networks, files)
         if compared is not None:
             steps[compared.key] = compared
+    stability = _stability(recipe, machine, scans, twins, files)
+    if stability is not None:
+        steps[stability.key] = stability
     return list(steps.values())
 
 
@@ -95,11 +97,9 @@ def _simulated(recipe: Recipe, machine: Machine, files: _Files) -> tuple[Step | 
 
 
 def _target(recipe: Recipe, machine: Machine, scans: Step | None, twins: dict[str, Step], files: _Files) -> Step:
-    target, inputs = recipe.target, tuple[tuple[str, str], ...]()
+    target, inputs = _first_variant(recipe.target), tuple[tuple[str, str], ...]()
     if isinstance(target, SimulatedTwinsTarget) and scans is not None:
-        first = target.first  # another variant makes no other target
-        target = target.model_copy(update={"variants": {first: target.variants[first]}})
-        inputs = (("scans", scans.key), ("twins", twins[first].key))
+        inputs = (("scans", scans.key), ("twins", twins[target.first].key))
     return Step(
         kind=TARGET,
         label="target",
@@ -110,11 +110,18 @@ def _target(recipe: Recipe, machine: Machine, scans: Step | None, twins: dict[st
     )
 
 
+def _first_variant(target: Target) -> Target:
+    """The target as its own step sees it: another variant of simulated twins makes no other one."""
+    if not isinstance(target, SimulatedTwinsTarget):
+        return target
+    return target.model_copy(update={"variants": {target.first: target.variants[target.first]}})
+
+
 def _stability(
     recipe: Recipe, machine: Machine, scans: Step | None, twins: dict[str, Step], files: _Files
 ) -> Step | None:
     """The step that looks at the recordings themselves; none where the target is made of something else."""
-    target, inputs = recipe.target, tuple[tuple[str, str], ...]()
+    target, inputs = _first_variant(recipe.target), tuple[tuple[str, str], ...]()
     if isinstance(target, TwinTarget | MatrixTarget):
         return None
     if isinstance(target, SimulatedTwinsTarget) and scans is not None:

@@ -222,11 +222,8 @@ def parse_recipe(text: str, origin: str, overrides: Sequence[str] = ()) -> Recip
     if ["scale", "tiny"] in [[key, value] for key, value in changes] or content.get("scale") == "tiny":
         if not isinstance(tiny, dict):
             raise InputError(f"{origin}: tiny must be a mapping of the values that scale=tiny changes")
-        content = _merged(content, tiny)
-    change: dict[str, Any] = {}
-    for key, value in changes:
-        change = _merged(change, _nested(key.split("."), value))
-    content = _merged(_without_the_old_source(content, change), change)
+        content = _changed(content, [((key,), value) for key, value in tiny.items()])
+    content = _changed(content, [(key.split("."), value) for key, value in changes])
     try:
         return Recipe.model_validate(content)
     except ValidationError as error:
@@ -255,6 +252,14 @@ def _parsed(override: str, origin: str) -> tuple[str, Any]:
         raise InputError(f"{origin}: --set {override!r}: the value is not YAML; quote it") from None
 
 
+def _changed(content: Mapping[str, Any], changes: Sequence[tuple[Sequence[str], Any]]) -> dict[str, Any]:
+    """Make the changes one after another (null takes all away that stood there), and what they imply."""
+    changed = dict(content)
+    for keys, value in changes:
+        changed = _merged(changed, _nested(keys, value))
+    return _without_the_old_source(content, changed, changes)
+
+
 def _nested(keys: Sequence[str], value: Any) -> dict[str, Any]:
     return {keys[0]: value if len(keys) == 1 else _nested(keys[1:], value)}
 
@@ -267,23 +272,44 @@ def _merged(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any
     return merged
 
 
-def _without_the_old_source(content: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
-    """Drop what belongs to a source (or a target's kind) that the change replaces: its files say nothing of the new."""
-    kept = dict(content)
-    for section, named, belongs in _OF_A_SOURCE:
-        old, new = content.get(section), change.get(section)
-        if not (isinstance(old, dict) and isinstance(new, dict)):
+def _without_the_old_source(
+    before: Mapping[str, Any], after: Mapping[str, Any], changes: Sequence[tuple[Sequence[str], Any]]
+) -> dict[str, Any]:
+    """Drop what the recipe says of a source (or a target's kind) that `changes` replaced by one that does not take it.
+
+    What a change itself says stays, to be refused where it does not fit. A target given as a whole, with its kind,
+    keeps nothing of another kind: its files and neurons say nothing of the new.
+    """
+    kept = dict(after)
+    for section, named in (("stimuli", "source"), ("task", "source"), ("target", "kind")):
+        old, new = before.get(section), after.get(section)
+        if not (isinstance(old, dict) and isinstance(new, dict)) or new.get(named) == old.get(named):
             continue
-        if named in new and named in old and new[named] != old[named]:
-            kept[section] = {key: value for key, value in old.items() if belongs is not None and key not in belongs}
+        said: set[str] = set()
+        whole = False
+        for keys, value in changes:
+            if keys[0] == section:
+                own = {keys[1]} if len(keys) > 1 else set(value) if isinstance(value, dict) else set()
+                said |= own
+                whole |= section == "target" and len(keys) == 1 and named in own
+        takes = set() if whole else _taken_by(section, new.get(named))
+        kept[section] = {key: value for key, value in new.items() if key in said or key not in old or key in takes}
     return kept
 
 
-_OF_A_SOURCE: tuple[tuple[str, str, tuple[str, ...] | None], ...] = (
-    ("stimuli", "source", ("source", "path")),
-    ("task", "source", ("source", "train", "test", "folder", "size")),
-    ("target", "kind", None),  # all of it
-)
+def _taken_by(section: str, named: object) -> set[str]:
+    """The keys that a section takes with this source, or kind."""
+    if section == "target":
+        return set(KINDS[named].model_fields) if isinstance(named, str) and named in KINDS else set()
+    if section == "stimuli":
+        return {"source", "n_train", *(["path"] if named == "npz" else [])}
+    of_a_source = {
+        "parquet": ("train", "test"),
+        "image_folder": ("train", "test", "size"),
+        "cifar_binary": ("folder",),
+    }
+    return set(TaskSection.model_fields) - {"train", "test", "folder", "size"} | set(of_a_source.get(str(named), ()))
+
 
 _SEEN = ("stimuli_per_step", "taps", "batch_norm", "every")  # what of the regulariser's options mere exposure has
 

@@ -282,7 +282,10 @@ def _stability(folders: Mapping[str, Path]) -> ScanStability | str | None:
         return None
     if (folder / ABSENT_FILE).is_file():
         return str(read_json(folder / ABSENT_FILE)["absent"])
-    return load_stability(folder / STABILITY_FILE)
+    try:
+        return load_stability(folder / STABILITY_FILE)
+    except InputError as error:  # the rest of the run is none the worse
+        return str(error)
 
 
 def _masking(seed: int, folders: Mapping[str, Path]) -> tuple[Mapping[str, Any], ...]:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -40,18 +41,19 @@ def exciting_images_of_units(
     Raises `InputError` for a layer, channel or position that is not there, images that do not fit, and as
     `most_exciting_images`.
     """
-    if isinstance(channels, int):
-        channels = [channels]
-    if not len(channels):
+    asked = np.atleast_1d(channels)
+    if not asked.size:
         raise InputError(f"layer {layer!r}: no channels named; give at least one")
+    if asked.dtype.kind not in "iu" or asked.ndim != 1:
+        raise InputError(f"layer {layer!r}: channels={channels!r}; give a whole number, or several")
     works_in = like(network)
-    unit = TappedUnit(network, Taps(network, [layer]), layer, torch.tensor([int(c) for c in channels]), at)
+    unit = TappedUnit(network, Taps(network, [layer]), layer, torch.tensor(asked.tolist()), at)
     with evaluating(network):
         with torch.no_grad():
             unit.check(torch.full((1, *size), middle, dtype=works_in.dtype, device=works_in.device))
         return most_exciting_images(
             unit,
-            len(channels),
+            len(asked),
             size,
             norm=contrast * (size[0] * size[1] * size[2]) ** 0.5,
             middle=middle,

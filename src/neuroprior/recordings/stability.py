@@ -112,6 +112,9 @@ def scan_stability(
     `progress` is told scans done and scans in all.
     """
     scans = given_scans("scan stability", scans)
+    reserved = [name for name in models or {} if name in (SINGLE_INSIDE, SINGLE_APART, TRUTH, OTHER_SCANS)]
+    if reserved:
+        raise InputError(f"scan stability: a model is called {reserved[0]!r}, as what is always compared; rename it")
     of_models: dict[str, list[SimilarityTarget]] = {}
     for name, given_model in (models or {}).items():
         of_models[name] = _targets(f"scan stability, {name}", given_model, len(scans))
@@ -204,9 +207,11 @@ def _apart(
     """Single trials, and all others, of the images kept; or None, and a scan and an image with too few trials."""
     found = []
     for scan, one in enumerate(singles):
-        lacking = kept if one is None else kept[~np.isin(kept, one[0])]
-        if one is None or len(lacking):
-            return None, None, (scan, str(lacking[0]))
+        if one is None:
+            return None, None, (scan, "nearly all images")
+        lacking = kept[~np.isin(kept, one[0])]
+        if len(lacking):
+            return None, None, (scan, repr(str(lacking[0])))
         found.append(one)
     single, others = (align_matrices([(one[0], one[side]) for one in found], "intersection")[1] for side in (1, 2))
     return np.asarray(single), np.asarray(others), None
@@ -228,7 +233,7 @@ def _not_computed(
             yield f"{what} of {', '.join(of)} (needs {needs})"
     if too_few is not None:
         scan, image = too_few
-        yield f"single trials beside averages (need {_APART} trials of an image; {names[scan]} has 2 of {image!r})"
+        yield f"single trials beside averages (need {_APART} trials of an image; {names[scan]} has 2 of {image})"
 
 
 def growth_with_repeats(

@@ -1,6 +1,7 @@
 """What `scan_stability` found, as one `.npz`: arrays, and the rest as JSON beside them."""
 
 import json
+import zlib
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from neuroprior.files import appearing_whole
 from neuroprior.recordings.stability import ScanStability
 from neuroprior.similarity import NoiseCeiling
 from neuroprior.types import InputError, Stimuli
+from neuroprior.weights import first_line
 
 __all__ = ["load_stability", "save_stability"]
 
@@ -56,5 +58,5 @@ def load_stability(path: Path) -> ScanStability:
                 not_computed=tuple(said["not_computed"]),
                 **{name: kept[name] if name in kept.files else None for name in _MAYBE},
             )
-    except (OSError, ValueError, KeyError, TypeError, BadZipFile) as error:
-        raise InputError(f"{path}: not what scan stability keeps ({str(error).splitlines()[0][:120]})") from None
+    except (OSError, EOFError, ValueError, KeyError, TypeError, BadZipFile, zlib.error) as error:
+        raise InputError(f"{path}: not what scan stability keeps ({first_line(error)})") from None

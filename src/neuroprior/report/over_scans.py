@@ -14,7 +14,10 @@ from neuroprior.report.paired import PairedDifference, paired_difference
 from neuroprior.report.tables import NOT_MEASURED, Table, minus
 from neuroprior.similarity import bootstrap_over_scans
 from neuroprior.similarity.over_scans import REPLICATES
+from neuroprior.types import Float64
 
+_LEAST_IMAGES = 5  # that a replicate of drawn images says something with
+_DEFINED = 0.95  # of the replicates, for an interval
 _LABELS = {
     SINGLE_INSIDE: "Single trials, inside the average",
     SINGLE_APART: "Single trials, apart from it",
@@ -28,7 +31,8 @@ class Nearness:
     """r of every scan's Eq. 3 with one thing beside it, and r of `first` minus that, over scans.
 
     `paired`: the mean difference and its t interval; `bootstrap`: the 95 % interval of `bootstrap_over_scans`; `size`:
-    Hedges' g_z. All None for `first` itself, and where a scan has no r.
+    Hedges' g_z. All None for `first` itself, and where a scan has no r; no intervals of the mean of the other scans,
+    in which every scan is many times, nor a bootstrap of fewer than 5 images.
     """
 
     name: str
@@ -52,20 +56,27 @@ def nearness(found: ScanStability) -> list[Nearness]:
     first = names[0]
     order = [first, *(name for name in compared if name != first)]
     r = {name: tuple(rs) for name, rs in found.correlations().items()}
+    if len(found.stimuli) < _LEAST_IMAGES:
+        return [_against(first, name, r, None) for name in order]
     drawn = bootstrap_over_scans([compared[name] for name in order])  # type: ignore[misc]
     return [_against(first, name, r, drawn[:, 0] - drawn[:, k]) for k, name in enumerate(order)]
 
 
 def _against(
-    first: str, name: str, r: dict[str, tuple[float, ...]], gaps: np.ndarray[tuple[int], np.dtype[np.float64]]
+    first: str, name: str, r: dict[str, tuple[float, ...]], gaps: Float64[np.ndarray, " replicate"] | None
 ) -> Nearness:
     label = label_of(name)
     if name == first or not np.isfinite([r[first], r[name]]).all():
         return Nearness(name, label, r[name], first, None, None, None)
     ours, theirs = (dict(enumerate(r[which])) for which in (first, name))
-    low, high = np.nanpercentile(gaps, [2.5, 97.5])
-    size = effect_size(np.array(r[first]) - np.array(r[name]))
-    return Nearness(name, label, r[name], first, paired_difference(ours, theirs), (float(low), float(high)), size)
+    paired = paired_difference(ours, theirs)
+    if OTHER_SCANS in (first, name) and paired is not None:  # each scan is in all the others' mean: not independent
+        return Nearness(name, label, r[name], first, PairedDifference(paired.mean, None, None, paired.n), None, None)
+    interval = None
+    if gaps is not None and np.isfinite(gaps).mean() > _DEFINED:
+        low, high = np.nanpercentile(gaps, [2.5, 97.5])
+        interval = float(low), float(high)
+    return Nearness(name, label, r[name], first, paired, interval, effect_size(np.array(r[first]) - np.array(r[name])))
 
 
 def label_of(name: str) -> str:
@@ -82,11 +93,12 @@ def over_scans_table(found: ScanStability) -> Table | None:
     several = n_scans > 1
     first = label_of(rows[0].first)
     few = " Of so few scans it has too small a share of scans: read the wider of the two." * (n_scans < 10)
+    others = " The mean of the others holds every scan many times, so it has no interval." * (n_scans > 1)
     interval = (
         f"Bootstrap: percentiles of {REPLICATES:,} replicates that draw scans with replacement, and images, the same "
         f"for all scans of a replicate, as all saw the same.{few} t: paired over scans, n − 1 degrees of freedom, for "
         f"these very images. "
-        f"g_z: mean over standard deviation of the paired differences, with Hedges' correction."
+        f"g_z: mean over standard deviation of the paired differences, with Hedges' correction.{others}"
         if several
         else f"Bootstrap: percentiles of {REPLICATES:,} replicates that draw images with replacement: of one scan, so "
         f"nothing is said of other animals, and there is no t interval."
@@ -109,7 +121,7 @@ def over_scans_table(found: ScanStability) -> Table | None:
             (
                 row.label,
                 _r(float(np.mean(row.r))),
-                f"{_r(min(row.r))} to {_r(max(row.r))}" if several else NOT_MEASURED,
+                f"{_r(float(np.min(row.r)))} to {_r(float(np.max(row.r)))}" if several else NOT_MEASURED,
                 NOT_MEASURED if row.paired is None else _gap(row.paired.mean),
                 _ends(row.bootstrap),
                 _ends(_both(row.paired)),
@@ -128,14 +140,14 @@ def over_scans_csv(found: ScanStability) -> list[list[str]]:
         t = (None, None) if row.paired is None else (row.paired.low, row.paired.high)
         numbers: Sequence[float | None] = (
             float(np.mean(row.r)),
-            min(row.r),
-            max(row.r),
+            float(np.min(row.r)),
+            float(np.max(row.r)),
             None if row.paired is None else row.paired.mean,
             *(row.bootstrap or (None, None)),
             *t,
             row.size,
         )
-        cells = ["" if number is None else repr(number) for number in numbers]
+        cells = ["" if number is None or not math.isfinite(number) else repr(number) for number in numbers]
         lines.append([row.name, row.label, row.first, *cells, str(len(row.r)), str(len(found.stimuli))])
     return lines
 

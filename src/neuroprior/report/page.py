@@ -95,7 +95,7 @@ _ALL: tuple[_Maker, ...] = (
     *_RECORDED,
     *_REST,
 )
-_MAIN = tuple(maker for maker in _ALL if maker not in (examples_plate, pairs_plate))  # all but the pictures
+_MAIN = tuple(maker for maker in _ALL if maker not in (examples_plate, schematic_plate, pairs_plate))  # no pictures
 
 
 @dataclass(frozen=True, slots=True)

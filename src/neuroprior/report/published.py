@@ -8,6 +8,7 @@ from typing import Literal
 
 import pyarrow.compute as pc
 
+from neuroprior.experiment.plan import STABILITY
 from neuroprior.experiment.results import ConditionCard, Measurements, RunResults
 from neuroprior.experiment.steps.attacking import attacked_name
 from neuroprior.report.paired import paired_difference
@@ -36,11 +37,11 @@ RULE = (
     "Undecided: it holds 1, fewer than two seeds are common to both, a number is 0 or not finite, or what was "
     "published contradicts itself. At the paper's size alone the published ratio, with its rounding, is compared "
     "too: reproduced where it meets the interval as well, else the row differs. The ratio is the geometric mean "
-    "over seeds (of recordings: scans) that both have, its interval the paired t interval of its logarithm; it is "
-    "not corrected for the number of rows. γ: reproduced if in every seed the largest γ is at a layer with a "
-    "published share above 0, differs if in none. Attacks: reproduced if Brendel & Bethge's median is the smaller "
-    "one on every network. Conditions are this run's own: its targets, attacks and data may be others than the "
-    "paper's."
+    "over seeds (of recordings: scans, their images held fixed) that both have, its interval the paired t interval "
+    "of its logarithm; it is not corrected for the number of rows. γ: reproduced if in every seed the largest γ is "
+    "at a layer with a published share above 0, differs if in none. Attacks: reproduced if Brendel & Bethge's "
+    "median is the smaller one on every network. Conditions are this run's own: its targets, attacks and data may "
+    "be others than the paper's."
 )
 _SIZE = "ResNet18 of width 64, 40 epochs, CIFAR-10's 50,000 images"
 
@@ -66,6 +67,8 @@ class Entry:
     ratio: Ratio | None = None
     verdict: Verdict = "not measured"
     cells: tuple[str, ...] = ()
+    of: Literal["seeds", "scans"] = "seeds"
+    """What the ratio is over."""
 
 
 def ratio_of(a: Mapping[int, float], b: Mapping[int, float]) -> Ratio | None:
@@ -135,15 +138,29 @@ def _of_scans(results: RunResults, pair: ScanPair) -> Entry:
     a, b = ({int(x): one.mean for x, one in zip(c.x, c.estimates, strict=True)} for c in curves)
     scans = sorted(set(a) & set(b))
     if not scans:
-        kind = (recipe_of(results).get("target") or {}).get("kind")
-        recorded = kind not in (None, "twin", "matrix")
-        why = "its scans do not say both" if recorded else "needs a target made of recorded scans"
-        return Entry(pair.claim, pair.source, pair.said, why)
-    means = [math.fsum(side[k] for k in scans) / len(scans) for side in (a, b)]
-    here = f"{pair.here.format(*means)} ({len(scans)} scan{'s' if len(scans) > 1 else ''})"
+        return Entry(pair.claim, pair.source, pair.said, _why_no_scans(results, pair))
+    sides = [over_seeds([side[k] for k in scans]) for side in (a, b)]
     ratio = ratio_of(a, b)
+    why = "" if ratio else "; a number that is not above 0 has no ratio"
+    here = f"{pair.here.format(*(one.mean for one in sides))} ({len(scans)} scan{'s' * (len(scans) > 1)}){why}"
     verdict: Verdict = "undecided" if ratio is None else judge(ratio, above=True, sizes=None)
-    return Entry(pair.claim, pair.source, pair.said, here, ratio, verdict, (pair.a[0], pair.a[1], pair.b[1]))
+    metric = pair.a[0] if pair.a[0] == pair.b[0] else f"{pair.a[0]} / {pair.b[0]}"
+    cells = (metric, pair.a[1], pair.b[1], *csv_cells(sides[0]), *csv_cells(sides[1]))
+    return Entry(pair.claim, pair.source, pair.said, here, ratio, verdict, cells, of="scans")
+
+
+def _why_no_scans(results: RunResults, pair: ScanPair) -> str:
+    kind = (recipe_of(results).get("target") or {}).get("kind")
+    if kind in (None, "twin", "matrix"):
+        return "needs a target made of recorded scans"
+    if STABILITY in results.missing:
+        return "the step that looks at the recordings is not finished"
+    measured = set(results.metrics["metric"].to_pylist())
+    if "oracle_correlation" not in measured:
+        return "the run does not say how stable its recordings are"
+    if pair.a[0] == "oracle_correlation":
+        return "needs twins of the recordings"
+    return "needs three scans, and oracle images with three trials"
 
 
 def _entry(results: RunResults, pair: Pair, full: bool) -> Entry:
@@ -270,7 +287,7 @@ def ledger_table(results: RunResults) -> Table:
         if short
         else f"This run is of the paper's size ({_SIZE}), so sizes are compared too."
     )
-    n = [entry.ratio.n for entry in entries if entry.ratio is not None]
+    n = [entry.ratio.n for entry in entries if entry.ratio is not None and entry.of == "seeds"]
     spread = "Mean ± SEM over seeds (ddof 1). " if max(n, default=0) > 1 else "One seed: no spread. " if n else ""
     return Table(
         caption=f"Of {len(entries)} rows: {counted}. {size} {RULE} {spread}"
@@ -283,7 +300,7 @@ def ledger_table(results: RunResults) -> Table:
                 entry.published,
                 entry.here,
                 _ratio_said(entry.ratio),
-                NOT_MEASURED if entry.ratio is None else str(entry.ratio.n),
+                NOT_MEASURED if entry.ratio is None else f"{entry.ratio.n} {entry.of}",
                 entry.verdict,
             )
             for entry in entries
@@ -304,7 +321,7 @@ def ledger_csv(results: RunResults) -> list[list[str]]:
     """Return ledger.csv: header, then a row a published number; empty fields were not measured or have no interval."""
     names = [f"{side}_{part}" for side in ("a", "b") for part in ("mean", "sem", "n_seeds")]
     measured = ["metric", "condition_a", "condition_b", *names]
-    rows = [["claim", "source", "published", *measured, "ratio", "ci95_low", "ci95_high", "n_common_seeds", "verdict"]]
+    rows = [["claim", "source", "published", *measured, "ratio", "ci95_low", "ci95_high", "n_common", "verdict"]]
     rows[0].append("this_run")
     for entry in ledger(results):
         ratio = entry.ratio

@@ -1,5 +1,6 @@
 """Figure 1 and 2 of the paper for anyone's scans, as a page: matrices, fluctuations, single trials, extreme pairs."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,9 @@ def stability_json(found: ScanStability, grown: Growth | None = None) -> dict[st
     said: dict[str, Any] = {
         "scans": list(found.names),
         "images": len(found.stimuli),
-        "r": {name: [round(r, 4) for r in rs] for name, rs in found.correlations().items()},
+        "r": {
+            name: [round(r, 4) if math.isfinite(r) else None for r in rs] for name, rs in found.correlations().items()
+        },
         "sd": {label: round(float(values.std()), 5) for label, _, values in fluctuation_sets(found)},
         "noise_ceiling": [
             {

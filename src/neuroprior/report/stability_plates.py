@@ -1,5 +1,7 @@
 """Figure 1 of the paper for recorded scans: matrices, how far they move, single trials and models against averages."""
 
+import math
+
 import numpy as np
 
 from neuroprior.experiment.results import RunResults
@@ -89,7 +91,8 @@ def fluctuations_of(found: ScanStability) -> Plate:
 def scatter_of(found: ScanStability) -> Plate:
     """Figure 1 D, a panel a kind, on the same axes; the caption says the r of what is drawn."""
     oracle = np.concatenate([pairs_of(one) for one in found.oracle])
-    rs = {name: minus(f"{np.mean(values):z.2f}") for name, values in found.correlations().items()}
+    means = {name: float(np.mean(values)) for name, values in found.correlations().items()}
+    rs = {name: minus(f"{r:z.2f}") if math.isfinite(r) else "not defined" for name, r in means.items()}
     sets, said = [], []
     if found.single is not None:
         inside, apart = rs[SINGLE_INSIDE], rs[SINGLE_APART]

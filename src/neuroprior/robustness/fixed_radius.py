@@ -44,7 +44,7 @@ def linf_accuracy(
     Raises `InputError` for images outside [0, 1], labels that do not fit, negative radii, steps or restarts below 1.
     """
     images, labels = checked_images("pgd", images, labels)
-    radii = [radii] if isinstance(radii, float | int) else radii
+    radii = [float(radius) for radius in np.atleast_1d(radii)]
     if not len(radii) or any(radius < 0 for radius in radii) or steps < 1 or restarts < 1:
         raise InputError(f"pgd: radii {list(radii)}, steps {steps}, restarts {restarts}; radii >= 0, the others >= 1")
     device = like(model).device

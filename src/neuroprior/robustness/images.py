@@ -35,6 +35,8 @@ def logits_of(what: str, model: nn.Module, images: torch.Tensor) -> torch.Tensor
     """Ask the network. Raises `InputError`, which begins with `what`, for images that it cannot take, or no tensor."""
     try:
         given: Any = model(images)
+    except InputError:  # says itself what the network cannot do
+        raise
     except torch.OutOfMemoryError as error:
         raise InputError(f"{what}: out of memory with {len(images)} images at a time; lower batch_size") from error
     except (RuntimeError, TypeError, ValueError, LookupError, AttributeError, AssertionError) as error:

@@ -57,7 +57,7 @@ def noise_accuracy(
     Raises `InputError` for images outside [0, 1], labels that do not fit, or levels that the kind does not have.
     """
     images, labels = checked_images("noise", images, labels)
-    sigmas = [sigmas] if isinstance(sigmas, float | int) else sigmas
+    sigmas = [float(sigma) for sigma in np.atleast_1d(sigmas)]
     for name, value, known in (("kind", kind, NoiseKind), ("clip", clip, Clip)):
         if value not in get_args(known):
             raise InputError(f"noise: {name}={value!r} is not one of {', '.join(get_args(known))}")

@@ -114,7 +114,7 @@ def accuracy_under_attack(
     Raises `InputError` for images, labels, radii or a network that no attack could be believed on (`audit`).
     """
     images, labels = checked_images("radius", images, labels)
-    radii = [radii] if isinstance(radii, float | int) else radii
+    radii = [float(radius) for radius in np.atleast_1d(radii)]
     if not len(radii) or any(not radius >= 0 for radius in radii):
         raise InputError(f"radius: radii {list(radii)}; give at least one, none below 0")
     if norm not in ("linf", "l2", "l1") or strength not in EFFORTS:

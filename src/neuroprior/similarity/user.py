@@ -48,7 +48,7 @@ def target_from_matrix(
     given = np.asarray(matrix)
     if given.dtype.kind != "f" or given.ndim != 2 or given.shape[0] != given.shape[1] or len(given) < 2:
         raise InputError(f"{what}: {given.dtype} {given.shape}; pass a float array (image, image) of 2 images or more")
-    named = stimuli.ids if ids is None else np.asarray(ids)
+    named = stimuli.ids if ids is None else np.atleast_1d(ids)
     if len(named) != len(given):
         raise InputError(f"{what}: {len(named)} ids for {len(given)} rows; pass ids=, one a row, in the matrix's order")
     checked_ids(named, what)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from neuroprior.exciting import ExcitingImages, most_exciting_images
@@ -34,18 +35,19 @@ def exciting_images(
     Raises `InputError` for neurons that are not the twin's, a scale that is neither in the twin nor given, and as
     `most_exciting_images`.
     """
-    if isinstance(neurons, int):
-        neurons = [neurons]
-    if not len(neurons):
+    asked = np.atleast_1d(neurons)
+    if not asked.size:
         raise InputError(f"twin {twin.name}: no neurons named; give at least one")
-    strange = [n for n in neurons if not 0 <= n < twin.n_neurons]
+    if asked.dtype.kind not in "iu" or asked.ndim != 1:
+        raise InputError(f"twin {twin.name}: neurons={neurons!r}; give a whole number, or several")
+    strange = [n for n in asked.tolist() if not 0 <= n < twin.n_neurons]
     if strange:
         raise InputError(f"twin {twin.name}: no neuron {strange[0]}; it has {twin.n_neurons}, counted from 0")
     mean, std = known_scale(twin, pixel_scale)
     height, width = twin.input_size
     return most_exciting_images(
-        _Rates(twin, torch.tensor([int(n) for n in neurons]), mean, std),
-        len(neurons),
+        _Rates(twin, torch.tensor(asked.tolist()), mean, std),
+        len(asked),
         (1, height, width),
         norm=contrast * std * (height * width) ** 0.5,
         middle=mean,

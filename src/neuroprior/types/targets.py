@@ -311,6 +311,8 @@ def _load(
                 "n_scans": int(header["n_scans"]),
                 "details": json.loads(header["details"]),
             }
-    except (SafetensorError, KeyError, ValueError):
-        raise InputError(f"{path}: a similarity target with parts missing or damaged; make it again") from None
+    except KeyError as error:
+        raise InputError(f"{path}: a similarity target whose header lacks {error}; make it again") from None
+    except (SafetensorError, ValueError):
+        raise InputError(f"{path}: a similarity target, damaged; copy or make it again") from None
     return array, fields, header

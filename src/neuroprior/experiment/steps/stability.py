@@ -13,7 +13,7 @@ from neuroprior.experiment.sections import FittedTwinsTarget, ScansTarget, Simul
 from neuroprior.experiment.simulated_twins import SimulatedTwinsTarget
 from neuroprior.experiment.steps.settings import ABSENT_FILE, STABILITY_FILE, Json, StabilityWork, metric_row
 from neuroprior.experiment.steps.targets import simulated_mouse, untrained_twins
-from neuroprior.experiment.steps.twins import TWINS_FILE, shown_in, simulated_mice
+from neuroprior.experiment.steps.twins import TWINS_FILE, simulated_mice
 from neuroprior.files import write_json
 from neuroprior.networks import vgg_target
 from neuroprior.recordings import save_stability, scan_stability
@@ -58,17 +58,25 @@ def measure_stability(work: StabilityWork, inputs: Mapping[str, Path], out: Path
     for name, rs in found.correlations().items():
         condition = _NO_MODELS.get(name, name)
         rows += _of_scans(condition, "oracle_correlation", rs, n_pairs)
-    if found.over_scans is not None:
+    if found.over_scans is not None and len(scans) > 2:  # of two, both numbers are one
         moved = found.over_scans.std(axis=1, dtype=np.float64).tolist()
         rows += _of_scans("neural_data", "fluctuation_over_scans", moved, n_pairs)
-    n_repeats = 0 if found.over_repeats is None else len(found.over_repeats)
-    rows += _of_scans("neural_data", "fluctuation_over_repeats", found.repeats_sd.tolist(), n_repeats)
+    for k, (scan, sd) in enumerate(zip(scans, found.repeats_sd.tolist(), strict=True)):
+        rows += _of_scans("neural_data", "fluctuation_over_repeats", [sd], _pairs_of_repeats(scan), first=k)
     write_json(out / "metrics.json", rows)
 
 
-def _of_scans(condition: str, metric: str, values: Sequence[float], n: int) -> list[Json]:
-    """One row a scan in which it is defined."""
-    return [metric_row(condition, 0, metric, one, n, x=float(k)) for k, one in enumerate(values) if np.isfinite(one)]
+def _of_scans(condition: str, metric: str, values: Sequence[float], n: int, *, first: int = 0) -> list[Json]:
+    """One row a scan in which it is defined, from the `first` one on."""
+    known = [(k, one) for k, one in enumerate(values, first) if np.isfinite(one)]
+    return [metric_row(condition, 0, metric, one, n, x=float(k)) for k, one in known]
+
+
+def _pairs_of_repeats(scan: Scan) -> int:
+    """How many pairs of trials Eq. 5 is of: of the oracle images of three trials or more."""
+    _, times = np.unique(scan.trial_image[scan.tier == "oracle"], return_counts=True)
+    times = times[times > 2]
+    return int((times * (times - 1) // 2).sum())
 
 
 def _recorded(
@@ -98,27 +106,35 @@ def _models(
     v_power = 1.0
     if isinstance(work.target, FittedTwinsTarget):
         weighting, v_power = work.target.weighting, work.target.v_power
-    shown = [shown_in(scan, "oracle") for scan in scans]
+    shown = [_repeated_in(scan) for scan in scans]
+    if min(map(len, shown)) < 2:
+        return {}, []  # there is nothing to compare with, which the comparison says
     of_pixels: dict[str, Callable[[Stimuli], SimilarityTarget]] = {
         "pixel_raw": partial(pixel_target, threshold=None),
         "lowpass": partial(lowpass_target, sigma=work.lowpass_sigma),
     }
     if work.vgg is not None:
         of_pixels["vgg"] = partial(vgg_target, data_path(work.vgg))
-    of_twins = {"neural_model": twins}
-    if work.random_twin is not None:
-        of_twins["random_twin"] = untrained_twins(twins, work.random_twin, shown[0])
+    makers: dict[str, Sequence[Callable[[Stimuli], SimilarityTarget]]] = {}
+    if twins:
+        makers["neural_model"] = [partial(target_from_twin, one, weighting=weighting, v_power=v_power) for one in twins]
+        if work.random_twin is not None:  # of the images that the control of this name is calibrated on
+            stimuli, tier = stimuli_of(work.stimuli, work.target)
+            drawn = untrained_twins(twins, work.random_twin, stimuli.select(stimuli.ids[tier == TIERS[0]]))
+            makers["random_twin"] = [partial(target_from_twin, one) for one in drawn]  # they know no w and v
+    makers |= {name: [make] * len(scans) for name, make in of_pixels.items()}
     models: dict[str, list[SimilarityTarget]] = {}
-    for name, each in of_twins.items():
-        if each:
-            say(f"{name} looks at the oracle images", 0.1)
-            made = partial(target_from_twin, weighting=weighting, v_power=v_power)
-            models[name] = [made(twin, stimuli) for twin, stimuli in zip(each, shown, strict=True)]
     left_out = []
-    for name, make in of_pixels.items():
-        say(f"{name} of the oracle images", 0.2)
+    for k, (name, each) in enumerate(makers.items()):
+        say(f"{name} looks at the oracle images", 0.1 + 0.2 * k / len(makers))
         try:
-            models[name] = [make(stimuli) for stimuli in shown]
+            models[name] = [make(stimuli) for make, stimuli in zip(each, shown, strict=True)]
         except InputError as error:  # images too small for the blur, say: no reason to show nothing
             left_out.append(f"{name} ({error})")
     return models, left_out
+
+
+def _repeated_in(scan: Scan) -> Stimuli:
+    """The oracle images of two trials or more, which Eq. 3 is of and is centred on."""
+    rows, counts = np.unique(scan.trial_image[scan.tier == "oracle"], return_counts=True)
+    return scan.stimuli.select(scan.stimuli.ids[rows[counts > 1]])

@@ -63,7 +63,7 @@ def simulate_mice(work: ScansWork, out: Path, say: Say) -> None:
         save_truth(made, out / f"{name}-truth")
     say("comparing with the truth", 0.9)
     scans, truths = simulated_mice(out)
-    trained = shown_in(scans[0], "train")
+    trained = _shown_in(scans[0], "train")
     of_trials = target_from_scans(scans, "train").select(trained)
     ids, of_repeats = _oracle_similarity(scans)
     rows = [
@@ -89,13 +89,13 @@ def fit_twins(work: TwinsWork, inputs: Mapping[str, Path], out: Path, say: Say, 
     save_twins(fitted, out / TWINS_FILE)
     say("comparing with the truth", 0.9)
     twins, seed = list(fitted.twins), work.settings.seed
-    predicted = {tier: target_from_twin(twins, shown_in(scans[0], tier)) for tier in TIERS}
+    predicted = {tier: target_from_twin(twins, _shown_in(scans[0], tier)) for tier in TIERS}
     taught = predicted["train"]
     said = {"taught_to": work.condition, "recordings": "simulated from Gabor cells"}
     replace(taught, details={**taught.details, **said}).save(out / TARGET_FILE)
     rows: list[Json] = []
     for metric, tier in zip((_TRAINING, _ORACLE), TIERS, strict=True):
-        truth = true_target(truths, shown_in(scans[0], tier))
+        truth = true_target(truths, _shown_in(scans[0], tier))
         rows += _truth_row(work.condition, seed, metric, predicted[tier].matrix, truth)
     scores = [score_twin(twin, scan) for twin, scan in zip(twins, scans, strict=True)]
     rows += _score_rows(work, scores)
@@ -137,8 +137,7 @@ def _tell(say: Say, k: int, n_scans: int, done: int, of: int) -> None:
     say(f"mouse {k + 1} of {n_scans} looks", 0.9 * (k + done / of) / n_scans)
 
 
-def shown_in(scan: Scan, tier: Tier) -> Stimuli:
-    """The images that a scan showed in trials of a tier."""
+def _shown_in(scan: Scan, tier: Tier) -> Stimuli:
     return scan.stimuli.select(scan.stimuli.ids[np.unique(scan.trial_image[scan.tier == tier])])
 
 

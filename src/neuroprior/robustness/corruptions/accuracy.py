@@ -85,7 +85,7 @@ def corruption_accuracy(
     """
     images, labels = checked_images("corruptions", images, labels)
     kinds = (kinds,) if isinstance(kinds, str) else tuple(kinds)
-    severities = (severities,) if isinstance(severities, int) else tuple(severities)
+    severities = tuple(np.atleast_1d(severities).tolist())
     check_kinds(kinds, severities)
     pixels = eight_bit(images)
     native = like(model)
