@@ -191,13 +191,14 @@ def test_runs_are_listed_shown_and_tidied(capsys, tmp_path):
     out = tmp_path / "runs" / "r"
     assert call(capsys, "demo", "--out", str(out), *[x for s in settings for x in ("--set", s)])[0] == 0
     listed = call(capsys, "runs", "ls", str(out.parent))[1]
-    assert "3 of 3" in listed
-    assert json.loads(call(capsys, "runs", "ls", str(out.parent), "--json")[1])["runs"][0]["done"] == 3
+    assert "4 of 4" in listed
+    assert json.loads(call(capsys, "runs", "ls", str(out.parent), "--json")[1])["runs"][0]["done"] == 4
     shown = call(capsys, "runs", "show", str(out))[1]
     assert [line.split()[:2] for line in shown.splitlines()[2:]] == [
         ["target", "done"],
         ["train-none-seed0", "done"],
         ["measure-none-seed0", "done"],
+        ["stability", "done"],
     ]
     assert "nothing can go" in call(capsys, "runs", "gc", str(out))[1]
     left = out / "steps" / ".unfinished" / "train-old-0"

@@ -53,7 +53,7 @@ def _state_dict(file: Path) -> Any:
             f"{file}: damaged, or holds more than tensors, and nothing else is ever unpickled; "
             "save model.state_dict() alone"
         ) from None
-    except (OSError, MemoryError):  # says itself what is wrong
+    except (PermissionError, MemoryError):  # says itself what is wrong
         raise
     except Exception:  # what torch raises depends on the first bytes
         raise InputError(

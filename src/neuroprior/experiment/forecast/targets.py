@@ -6,7 +6,7 @@ from neuroprior.experiment.forecast.needs import Needs, median_seconds
 from neuroprior.experiment.forecast.twins import few_scans, fitting_seconds, images_tried, looks
 from neuroprior.experiment.inputs import every_stimulus_of, fit_of, twin_of
 from neuroprior.experiment.recipe import Recipe
-from neuroprior.experiment.sections import FittedTwinsTarget, SimulatedMouseTarget, TwinTarget
+from neuroprior.experiment.sections import FittedTwinsTarget, ScansTarget, SimulatedMouseTarget, TwinTarget
 from neuroprior.experiment.simulated_twins import SimulatedMiceSection, SimulatedTwinsTarget
 from neuroprior.experiment.steps.settings import ControlWork, TwinsWork
 from neuroprior.networks import VGG_LAYER, load_vgg19, population_from_network
@@ -16,6 +16,7 @@ from neuroprior.sources import data_path
 from neuroprior.twin import predict_denoised, predict_population
 from neuroprior.types import SimilarityTarget, Stimuli
 
+_MATRICES, _TRIAL_PAIRS = 7, 200_000  # that are kept of a scan's stability: beside its own, of models and trials
 _TWIN_IMAGES, _TWIN_MAPS = 32, 8  # images that pass a twin's core together; copies of its maps that a step holds
 
 
@@ -94,6 +95,19 @@ class TargetTrial:
         matrices = 4 * trained**2 * (2 if both else 1)
         memory = self.program + 3 * 4 * n * neurons + (2 + scans) * 4 * trained**2
         return Needs(looking + comparing + 1.0, float(memory), float(matrices + compressed))
+
+    def stability(self) -> Needs:
+        """Return what looking at the recordings needs: as much is read or simulated as for the target."""
+        made, oracle = self.target(), len(self.stimuli) - self.n_trained
+        match self.recipe.target:
+            case ScansTarget(paths=paths) | FittedTwinsTarget(paths=paths):
+                scans = len(paths)
+            case SimulatedTwinsTarget(mice=mice):
+                scans = mice.n_scans
+            case _:
+                scans = 1
+        kept = scans * (4 * _MATRICES * oracle**2 + 4 * _TRIAL_PAIRS) + self.stimuli.pixels[0].size * oracle
+        return Needs(made.seconds, made.memory, float(kept))
 
     def simulating(self, mice: SimulatedMiceSection) -> Needs:
         """Return what simulating every mouse's scan needs, with the true similarities."""

@@ -68,8 +68,10 @@ class Trial:
                 kind = step.kind
         if kind not in self._known:
             match work:
-                case TargetWork() | StabilityWork():  # the latter reads or simulates as much, and compares less
+                case TargetWork():
                     self._known[kind] = self.targets.target()
+                case StabilityWork():
+                    self._known[kind] = self.targets.stability()
                 case ScansWork():
                     self._known[kind] = self.targets.simulating(work.mice)
                 case TwinsWork():
